@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine with Python 3.11: `make quickstart`, `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install quickstart test test-all check format bench
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## create .venv and install the package with the pinned versions
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+quickstart: install ## install, then train, profile, search, export and verify on digits
+	$(BIN)/nassearch quickstart
+
+test: install ## install, then run the quick tests
+	$(BIN)/pytest -m "not slow"
+
+test-all: install ## every test, the slow ones too
+	$(BIN)/pytest
+
+check: install ## ruff, ruff format, mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## elasticity: supernet against extracted network, one run
+	$(BIN)/python experiments/elasticity/bench.py

@@ -1,0 +1,73 @@
+"""Every error nassearch raises on purpose, in one tree.
+
+NassearchError                      the command line prints it as one line and exits 2
+├── ConfigError                     a YAML file, a flag or a value in one of them
+│   ├── SpaceError                  a search space that cannot work
+│   └── ArchitectureError           an architecture outside its space
+├── DataError                       images that are missing, empty or of another kind
+├── CheckpointError                 a checkpoint or export that is damaged or foreign
+├── TableError                      a latency table that is damaged or of another setting
+│   └── MissingKeyError             a table that lacks blocks the space needs
+├── RuntimeUnavailableError         a runtime or device that is not on this machine
+├── BudgetError                     a budget that cannot be read or reached
+├── SearchError                     a search that cannot go on
+└── OutputError                     a place that cannot be written
+
+`KeyboardInterrupt` is not ours: work that is interrupted saves what it has and lets it pass.
+"""
+
+
+class NassearchError(Exception):
+    """What went wrong, where, and how to fix it, on one line."""
+
+    def __init__(self, what: str, *, where: object = "", fix: str = "") -> None:
+        self.what = what
+        self.where = str(where)
+        self.fix = fix
+        prefix = f"{self.where}: " if self.where else ""
+        suffix = f"; {fix}" if fix else ""
+        super().__init__(f"{prefix}{what}{suffix}")
+
+
+class ConfigError(NassearchError):
+    """A YAML file, a flag or a value in one of them is wrong."""
+
+
+class SpaceError(ConfigError):
+    """A search space that cannot work."""
+
+
+class ArchitectureError(ConfigError):
+    """An architecture that does not belong to its space."""
+
+
+class DataError(NassearchError):
+    """Images that are missing, empty or of another kind than the space expects."""
+
+
+class CheckpointError(NassearchError):
+    """A checkpoint or an export that is damaged, incomplete or of another space."""
+
+
+class TableError(NassearchError):
+    """A latency table that is damaged or was measured in another setting."""
+
+
+class MissingKeyError(TableError):
+    """A latency table that lacks blocks the space needs."""
+
+
+class RuntimeUnavailableError(NassearchError):
+    """A runtime, execution provider or device that is not on this machine."""
+
+
+class BudgetError(NassearchError):
+    """A budget that cannot be read, or that no architecture of the space can meet."""
+
+
+class SearchError(NassearchError):
+    """A search that cannot start or go on."""
+
+
+class OutputError(NassearchError):
+    """A place that cannot be written to."""

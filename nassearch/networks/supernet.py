@@ -1,0 +1,95 @@
+"""The supernet: every network of a space in one set of weights; the architecture is an argument."""
+
+from collections.abc import Iterator
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nassearch.networks.subnet import Subnet
+from nassearch.ops import Elastic, check_space, static_op
+from nassearch.ops.elastic import elastic_specs
+from nassearch.space import Architecture, BlockSpec, SearchSpace, Slot, lower, slots
+
+
+class Supernet(nn.Module):
+    """All networks of `space`, sharing weights: `supernet(images, architecture)` runs one.
+
+    It holds no chosen architecture, so two calls cannot disturb one another. Running statistics of
+    batch norm are shared too and fit no subnet: recalibrate an extracted subnet before measuring
+    its accuracy (`training.evaluation`).
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self.space = check_space(space)
+        places = slots(space)
+        has_stem = space.definition.stem is not None
+        if has_stem:
+            self.stem = _elastic(places[0])
+        positions = iter(places[int(has_stem) : -1])
+        self.stages = nn.ModuleList(
+            nn.ModuleList(_elastic(next(positions)) for _ in stage.positions)
+            for stage in space.layout.stages
+        )
+        self.head = _elastic(places[-1])
+        self.apply(_initialise)
+
+    def forward(self, images: Tensor, architecture: Architecture) -> Tensor:
+        """Logits, (n, classes), of the subnet `architecture` for images, (n, channels, h, w).
+
+        Images of another size than the architecture's resolution are resized first.
+        """
+        out = resize(images, architecture.resolution)
+        for op, spec in self.walk(architecture):
+            out = op(out, spec)
+        return out
+
+    def walk(self, architecture: Architecture) -> Iterator[tuple[Elastic, BlockSpec]]:
+        """The elastic op and the block it is to be, from the stem to the head."""
+        yield from zip(self._path(architecture), lower(self.space, architecture), strict=True)
+
+    def extract(self, architecture: Architecture) -> Subnet:
+        """The subnet as a plain network with its own copy of the weights."""
+        specs = lower(self.space, architecture)
+        blocks = [op.extract(spec) for op, spec in self.walk(architecture)]
+        return Subnet(specs, blocks).train(self.training)
+
+    def _path(self, architecture: Architecture) -> Iterator[Elastic]:
+        if self.space.definition.stem is not None:
+            yield from self.stem.values()  # type: ignore[misc]
+        for stage, positions in zip(architecture.stages, self.stages, strict=True):
+            for block, position in zip(stage.blocks, positions, strict=False):  # type: ignore[call-overload]
+                yield position[_module_name(block.op)]
+        yield from self.head.values()  # type: ignore[misc]
+
+
+def resize(images: Tensor, resolution: int) -> Tensor:
+    """Square images of `resolution` pixels, bilinear with antialiasing."""
+    if images.shape[-1] == resolution and images.shape[-2] == resolution:
+        return images
+    return F.interpolate(
+        images, (resolution, resolution), mode="bilinear", antialias=True, align_corners=False
+    )
+
+
+def _elastic(slot: Slot) -> nn.ModuleDict:
+    grouped = elastic_specs(slot.specs)
+    return nn.ModuleDict(
+        {_module_name(op): Elastic(static_op(op), specs) for op, specs in grouped.items()}
+    )
+
+
+def _module_name(op: str) -> str:
+    """'my.package:Op' as a module name, which may hold no dot."""
+    return op.replace(".", "_").replace(":", "_")
+
+
+def _initialise(module: nn.Module) -> None:
+    """He's normal initialisation over the fan-out for convolutions, small normal for linears."""
+    for name, parameter in module.named_parameters(recurse=False):
+        if name == "weight" and parameter.dim() == 4:
+            nn.init.kaiming_normal_(parameter, mode="fan_out", nonlinearity="relu")
+        elif name == "weight" and parameter.dim() == 2:
+            nn.init.normal_(parameter, 0.0, 0.01)
+        elif name == "bias":
+            nn.init.zeros_(parameter)

@@ -1,0 +1,233 @@
+"""The elastic form of any op: one set of weights, sliced by views for each block it can be.
+
+`Elastic.weights(spec)` is the only place where weights are sliced. The supernet's forward runs the
+static op over these views, and extraction copies the same views into a static op, so the two agree
+by construction.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nassearch.ops.layer import StaticOp
+from nassearch.space import BlockSpec
+from nassearch.space.architecture import NAMES, canonical_choices
+
+
+class Elastic(nn.Module):
+    """One op with weights shared over every block in `specs`.
+
+    A block uses the leading channels of each shared tensor and the centre of each kernel. Where
+    kernel sizes vary, a smaller kernel is the centre of the next larger one times a learned matrix,
+    shared over channels and at first the identity (Cai et al., "Once-for-All", ICLR 2020, 3.3).
+    """
+
+    def __init__(self, op: type[StaticOp], specs: Sequence[BlockSpec]) -> None:
+        super().__init__()
+        self._op = op
+        self._bound: dict[BlockSpec, _Bound] = {}
+        for spec in _largest(specs):
+            for name, tensor in _tensors(op(spec)):
+                self._grow(name, tensor)
+        kernels: dict[str, set[tuple[int, int]]] = {}
+        for spec in specs:
+            for name, tensor in _tensors(self._twin(spec)):
+                if tensor.dim() == 4:
+                    kernels.setdefault(name, set()).add((tensor.shape[2], tensor.shape[3]))
+        # name -> kernel shapes from the largest to the smallest
+        self._kernels = {
+            name: sorted(shapes, reverse=True)
+            for name, shapes in kernels.items()
+            if len(shapes) > 1
+        }
+        for name, shapes in self._kernels.items():
+            for larger, smaller in pairwise(shapes):
+                weights = smaller[0] * smaller[1]
+                _place(
+                    self, _transform_name(name, larger, smaller), nn.Parameter(torch.eye(weights))
+                )
+
+    def forward(self, images: Tensor, spec: BlockSpec) -> Tensor:
+        """The output of the block `spec`, computed with its slice of the weights."""
+        bound = self._bind(spec)
+        if bound.twin.training != self.training:
+            bound.twin.train(self.training)
+        for table, leaf, tensor in bound.slices(self):
+            table[leaf] = tensor
+        out: Tensor = bound.twin(images)
+        return out
+
+    def weights(self, spec: BlockSpec) -> dict[str, Tensor]:
+        """The tensors of the block `spec` by the names of its static form, views where possible."""
+        bound = self._bind(spec)
+        return {
+            cut.name: tensor
+            for cut, (_, _, tensor) in zip(bound.cuts, bound.slices(self), strict=True)
+        }
+
+    def extract(self, spec: BlockSpec) -> StaticOp:
+        """The block `spec` as a plain module with its own copy of the weights."""
+        block = self._op(spec)
+        with torch.no_grad():
+            for (_, own), shared in zip(_tensors(block), self.weights(spec).values(), strict=True):
+                own.copy_(shared)
+        return block.train(self.training)
+
+    def _bind(self, spec: BlockSpec) -> "_Bound":
+        if spec not in self._bound:
+            self._bound[spec] = _Bound(self, self._twin(spec), self._kernels)
+        return self._bound[spec]
+
+    def _twin(self, spec: BlockSpec) -> StaticOp:
+        """The static form of `spec` without storage; each use sets its tensors to views."""
+        with torch.device("meta"):
+            return self._op(spec)
+
+    def _grow(self, name: str, tensor: Tensor) -> None:
+        present = _find(self, name)
+        if present is None or present.numel() < tensor.numel():
+            _place(self, name, tensor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The twins hold views into this module's tensors: a copy must make its own.
+        return {**self.__dict__, "_bound": {}}
+
+
+class _Cut:
+    """How one tensor of a block is cut out of the shared one."""
+
+    __slots__ = ("crop", "kernels", "leaf", "name", "narrow", "owner", "table")
+
+    def __init__(
+        self,
+        elastic: Elastic,
+        twin: StaticOp,
+        name: str,
+        shape: torch.Size,
+        kernels: Sequence[tuple[int, int]],
+    ) -> None:
+        self.name = name
+        self.owner, self.leaf = _owner(elastic, name)
+        self.table = _table(*_owner(twin, name))
+        full = getattr(self.owner, self.leaf).shape
+        spatial = range(2, 4) if len(kernels) > 1 else range(0)
+        self.narrow = tuple(
+            (dim, size)
+            for dim, (size, limit) in enumerate(zip(shape, full, strict=True))
+            if size < limit and dim not in spatial
+        )
+        # from the largest kernel down to this one's
+        self.kernels = tuple(kernels[: kernels.index((shape[2], shape[3])) + 1]) if spatial else ()
+
+    def apply(self, elastic: Elastic) -> Tensor:
+        tensor: Tensor = getattr(self.owner, self.leaf)
+        for dim, size in self.narrow:
+            tensor = tensor.narrow(dim, 0, size)
+        for larger, smaller in pairwise(self.kernels):
+            top, left = (larger[0] - smaller[0]) // 2, (larger[1] - smaller[1]) // 2
+            tensor = tensor[:, :, top : top + smaller[0], left : left + smaller[1]]
+            matrix = _find(elastic, _transform_name(self.name, larger, smaller))
+            assert matrix is not None
+            tensor = F.linear(tensor.flatten(2), matrix).unflatten(2, smaller)
+        return tensor
+
+
+class _Bound:
+    """The static twin of one block and how its tensors are cut."""
+
+    __slots__ = ("cuts", "twin")
+
+    def __init__(
+        self, elastic: Elastic, twin: StaticOp, kernels: dict[str, list[tuple[int, int]]]
+    ) -> None:
+        self.twin = twin
+        self.cuts = [
+            _Cut(elastic, twin, name, tensor.shape, kernels.get(name, ()))
+            for name, tensor in _tensors(twin)
+        ]
+
+    def slices(self, elastic: Elastic) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+        for cut in self.cuts:
+            yield cut.table, cut.leaf, cut.apply(elastic)
+
+
+def _largest(specs: Sequence[BlockSpec]) -> list[BlockSpec]:
+    """For each combination of names (activation, attention), the spec with the largest numbers."""
+    found = {}
+    for spec in specs:
+        named = {name: spec.get(name) for name in NAMES if spec.get(name) is not None}
+        group = [other for other in specs if {n: other.get(n) for n in named} == named]
+        numbers = {
+            name: max(other.get(name) for other in group if other.get(name) is not None)
+            for other in group
+            for name, value in other.choices
+            if not isinstance(value, str)
+        }
+        largest = replace(
+            spec,
+            in_channels=max(other.in_channels for other in group),
+            out_channels=max(other.out_channels for other in group),
+            resolution=max(other.resolution for other in group),
+            choices=canonical_choices({**numbers, **named}),
+        )
+        found[largest.key] = largest
+    return list(found.values())
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _transform_name(name: str, larger: tuple[int, int], smaller: tuple[int, int]) -> str:
+    """The learned matrix beside a weight: 'body.conv.weight' -> 'body.conv.kernel_7to5'."""
+    path = name.rpartition(".")[0]
+    sizes = [str(k[0]) if k[0] == k[1] else f"{k[0]}x{k[1]}" for k in (larger, smaller)]
+    return f"{path}.kernel_{sizes[0]}to{sizes[1]}"
+
+
+def _owner(root: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return root.get_submodule(path), leaf
+
+
+def _table(owner: nn.Module, leaf: str) -> dict[str, Any]:
+    table: dict[str, Any] = owner._parameters if leaf in owner._parameters else owner._buffers
+    return table
+
+
+def _find(root: nn.Module, name: str) -> Tensor | None:
+    try:
+        owner, leaf = _owner(root, name)
+    except AttributeError:
+        return None
+    found: Tensor | None = getattr(owner, leaf, None)
+    return found
+
+
+def _place(root: nn.Module, name: str, tensor: Tensor) -> None:
+    """Register `tensor` under a dotted name, with plain modules on the way."""
+    *path, leaf = name.split(".")
+    owner = root
+    for part in path:
+        if part not in owner._modules:
+            owner.add_module(part, nn.Module())
+        owner = owner._modules[part]  # type: ignore[assignment]
+    if isinstance(tensor, nn.Parameter):
+        owner.register_parameter(leaf, tensor)
+    else:
+        owner.register_buffer(leaf, tensor)
+
+
+def elastic_specs(specs: Iterable[BlockSpec | None]) -> dict[str, list[BlockSpec]]:
+    """The specs of one place in a space, by op."""
+    grouped: dict[str, list[BlockSpec]] = {}
+    for spec in specs:
+        if spec is not None and spec not in grouped.setdefault(spec.op, []):
+            grouped[spec.op].append(spec)
+    return grouped

@@ -1,0 +1,47 @@
+"""Inverted residual: expand, depthwise convolution, attention, project (MobileNetV2 and V3)."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from nassearch.ops.layer import ConvNorm, StaticOp, attention
+from nassearch.space import BlockSpec
+
+
+class MBConv(StaticOp):
+    """1x1 expansion (none at ratio 1), depthwise convolution, attention, 1x1 projection.
+
+    The input is added where the block keeps shape.
+    """
+
+    dimensions: ClassVar[Mapping[str, bool]] = {
+        "kernel_size": True,
+        "expand_ratio": True,
+        "activation": False,
+        "attention": False,
+    }
+
+    def __init__(self, spec: BlockSpec) -> None:
+        super().__init__(spec)
+        mid, act = spec.mid_channels, spec.get("activation")
+        expands = spec.get("expand_ratio") != 1
+        self.expand = ConvNorm(spec.in_channels, mid, act=act) if expands else nn.Identity()
+        self.depthwise = ConvNorm(
+            mid,
+            mid,
+            kernel_size=spec.get("kernel_size"),
+            stride=spec.stride,
+            groups=mid,
+            act=act,
+        )
+        self.attention = attention(spec.get("attention"), mid)
+        self.project = ConvNorm(mid, spec.out_channels)
+        self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
+
+    def residual_norm(self) -> nn.BatchNorm2d | None:
+        return self.project.norm if self.residual else None
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.project(self.attention(self.depthwise(self.expand(images))))
+        return images + out if self.residual else out

@@ -1,0 +1,189 @@
+"""The values everything else eats: Block, Stage, Architecture and BlockSpec.
+
+All are frozen, hashable and canonical: a dimension at its neutral value ("none") is not stored, so
+equal networks are equal objects.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from nassearch.errors import ArchitectureError, TableError
+
+# The vocabulary of block dimensions and the letter each number has in a key, in key order.
+# A name (an activation, an attention) stands in the key as it is.
+NUMBERS = {
+    "kernel_size": "k",
+    "expand_ratio": "e",
+    "group_size": "g",
+    "expand_width": "x",
+    "feature_width": "f",
+}
+NAMES = ("attention", "activation")
+DIMENSIONS = (*NUMBERS, *NAMES)
+ATTENTIONS = ("se", "eca")
+NEUTRAL = "none"
+
+Value = int | float | str
+Choices = tuple[tuple[str, Value], ...]
+
+
+def canonical_choices(choices: Mapping[str, Value]) -> Choices:
+    """The choices in vocabulary order, without those at their neutral value."""
+    return tuple(
+        (name, _canonical_number(choices[name]))
+        for name in DIMENSIONS
+        if name in choices and choices[name] != NEUTRAL
+    )
+
+
+def _canonical_number(value: Value) -> Value:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """`value` as a multiple of `divisor`, never over 10 % smaller (the rule of MobileNet)."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What one block of a network chose: its op and the value of each of the op's dimensions."""
+
+    op: str
+    choices: Choices
+
+    def to_dict(self) -> dict[str, Value]:
+        return {"op": self.op, **dict(self.choices)}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The width of a stage and its blocks; the depth is their number."""
+
+    width: int
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The only configuration a subnet has: the resolution and what each stage chose."""
+
+    resolution: int
+    stages: tuple[Stage, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A form that YAML and JSON hold; `from_dict` inverts it."""
+        return {
+            "resolution": self.resolution,
+            "stages": [
+                {"width": stage.width, "blocks": [block.to_dict() for block in stage.blocks]}
+                for stage in self.stages
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, value: Any, *, where: object = "architecture") -> "Architecture":
+        """The architecture that `to_dict` wrote; ArchitectureError where the form is wrong.
+
+        Whether a space holds it is `SearchSpace.check`'s question.
+        """
+        try:
+            stages = []
+            for stage in value["stages"]:
+                blocks = []
+                for block in stage["blocks"]:
+                    choices = {name: item for name, item in block.items() if name != "op"}
+                    unknown = sorted(set(choices) - set(DIMENSIONS))
+                    if unknown:
+                        raise ArchitectureError(
+                            f"unknown block key '{unknown[0]}'",
+                            where=where,
+                            fix=f"allowed: op, {', '.join(DIMENSIONS)}",
+                        )
+                    blocks.append(Block(str(block["op"]), canonical_choices(choices)))
+                stages.append(Stage(int(stage["width"]), tuple(blocks)))
+            return cls(int(value["resolution"]), tuple(stages))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArchitectureError(
+                f"is not an architecture ({type(error).__name__}: {error})",
+                where=where,
+                fix="it needs 'resolution' and 'stages', each stage 'width' and 'blocks'",
+            ) from error
+
+    @cached_property
+    def id(self) -> str:
+        """Eight hexadecimal digits that name this architecture in files and on screen."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSpec:
+    """One block as it is built, counted, timed and exported.
+
+    `resolution` is that of its square input in pixels. The key identifies it in every latency
+    table and knows nothing of the space it came from.
+    """
+
+    op: str
+    in_channels: int
+    out_channels: int
+    resolution: int
+    stride: int
+    choices: Choices
+
+    @property
+    def key(self) -> str:
+        """For instance `mbconv-i24-o40-k5-e4-s2-se-relu-r56`."""
+        values = dict(self.choices)
+        parts = [self.op, f"i{self.in_channels}", f"o{self.out_channels}"]
+        parts += [f"{letter}{values[name]}" for name, letter in NUMBERS.items() if name in values]
+        parts.append(f"s{self.stride}")
+        parts += [str(values[name]) for name in NAMES if name in values]
+        parts.append(f"r{self.resolution}")
+        return "-".join(parts)
+
+    @classmethod
+    def from_key(cls, key: str) -> "BlockSpec":
+        """The spec whose `key` this is; TableError where it is not one."""
+        op, *parts = key.split("-")
+        letters = {letter: name for name, letter in NUMBERS.items()}
+        fields: dict[str, int] = {}
+        choices: dict[str, Value] = {}
+        for part in parts:
+            match = re.fullmatch(r"([a-z])([0-9]+(?:\.[0-9]+)?)", part)
+            if match is None:
+                choices["attention" if part in ATTENTIONS else "activation"] = part
+            elif match.group(1) in letters:
+                number = float(match.group(2))
+                choices[letters[match.group(1)]] = int(number) if number.is_integer() else number
+            else:
+                fields[match.group(1)] = int(float(match.group(2)))
+        if set(fields) != {"i", "o", "s", "r"}:
+            raise TableError(f"'{key}' is not the key of a block")
+        return cls(
+            op, fields["i"], fields["o"], fields["r"], fields["s"], canonical_choices(choices)
+        )
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a dimension, or `default` where the block does not have it."""
+        for dimension, value in self.choices:
+            if dimension == name:
+                return value
+        return default
+
+    @property
+    def mid_channels(self) -> int:
+        """Channels inside the block: in_channels x expand_ratio, rounded as MobileNet does."""
+        return make_divisible(round(self.in_channels * self.get("expand_ratio", 1)))
+
+    @property
+    def out_resolution(self) -> int:
+        """Pixels of the output: every op pads so that a stride divides and rounds up."""
+        return -(-self.resolution // self.stride)

@@ -1,0 +1,131 @@
+"""The YAML form of a search space: one value fixes a dimension, a list makes it elastic."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from nassearch.config import StrictModel
+from nassearch.space.architecture import DIMENSIONS, NEUTRAL
+
+
+def _as_tuple(value: Any) -> Any:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _choices(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("needs at least one choice")
+    if len(set(values)) != len(values):
+        raise ValueError("holds a choice twice")
+    if all(isinstance(value, int | float) for value in values):
+        return tuple(sorted(values))
+    return values
+
+
+def _odd(values: tuple[int, ...]) -> tuple[int, ...]:
+    even = [value for value in values if value % 2 == 0]
+    if even:
+        raise ValueError(f"kernel sizes are odd, {even[0]} is not")
+    return values
+
+
+Positive = Annotated[int, Field(gt=0)]
+Ratio = Annotated[int | float, Field(gt=0)]
+Integers = Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
+Kernels = Annotated[Integers, AfterValidator(_odd)]
+Ratios = Annotated[tuple[Ratio, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
+
+
+class DimensionsFile(StrictModel):
+    """The dimensions a block may have; which of them an op takes, the op says."""
+
+    kernel_size: Kernels | None = None
+    expand_ratio: Ratios | None = None
+    group_size: Integers | None = None
+    activation: Words | None = None
+    attention: Words | None = None
+
+    def dimensions(self) -> dict[str, tuple[Any, ...]]:
+        """Dimension -> choices, in vocabulary order, without what is fixed at 'none'."""
+        found = {name: getattr(self, name, None) for name in DIMENSIONS}
+        return {
+            name: values
+            for name, values in found.items()
+            if values is not None and values != (NEUTRAL,)
+        }
+
+
+class AlternativeFile(DimensionsFile):
+    """One of several ops a block may choose among."""
+
+    op: str
+
+
+def _alternatives(value: Any) -> Any:
+    """One op name, several, or several with dimensions of their own, as a tuple of mappings."""
+    items = _as_tuple(value)
+    named = tuple({"op": item} if isinstance(item, str) else item for item in items)
+    names = [item.get("op") for item in named if isinstance(item, dict)]
+    if not named or len(set(names)) != len(named):
+        raise ValueError("needs at least one op, each once")
+    return named
+
+
+class StageFile(DimensionsFile):
+    """A stage: `depth` blocks of one width, the first with the stride."""
+
+    op: Annotated[tuple[AlternativeFile, ...], BeforeValidator(_alternatives)]
+    width: Integers
+    depth: Integers = (1,)
+    stride: Positive = 1
+
+    def alternatives(self) -> list[tuple[str, dict[str, tuple[Any, ...]]]]:
+        """(op, dimensions) for each op a block may choose; what it does not say, the stage says."""
+        shared = self.dimensions()
+        return [(item.op, {**shared, **item.dimensions()}) for item in self.op]
+
+
+class StemFile(StrictModel):
+    """The fixed first block; an elastic one is written as the first stage."""
+
+    op: str = "conv"
+    width: Positive
+    stride: Positive = 1
+    kernel_size: Positive = 3
+    activation: str = "relu"
+
+
+class HeadFile(StrictModel):
+    """1x1 convolution to `expand_width`, pooling, `feature_width` features, classes."""
+
+    expand_width: Positive | None = None
+    feature_width: Positive | None = None
+    activation: str = "relu"
+
+
+class SpaceFile(StrictModel):
+    """A whole search space as its file holds it."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    description: str = ""
+    resolution: Integers
+    in_channels: Positive = 3
+    num_classes: Annotated[int, Field(gt=1)] = 1000
+    stem: StemFile | None = None
+    stages: Annotated[tuple[StageFile, ...], Field(min_length=1)]
+    head: HeadFile = HeadFile()
+
+    @model_validator(mode="after")
+    def _image_survives(self) -> "SpaceFile":
+        pixels = self.resolution[0]
+        strides = [("stem", self.stem.stride)] if self.stem is not None else []
+        strides += [(f"stages[{index}]", stage.stride) for index, stage in enumerate(self.stages)]
+        for place, stride in strides:
+            if stride > pixels:
+                raise ValueError(
+                    f"{place}.stride {stride} shrinks an image of {pixels} pixels below one"
+                    f" (smallest resolution {self.resolution[0]}); use fewer strides or more pixels"
+                )
+            pixels = -(-pixels // stride)
+        return self
