@@ -42,6 +42,7 @@ _FREE = frozenset(
         "sigmoid",
         "sigmoid_",
         "mean",
+        "adaptive_avg_pool2d",
         "dropout",
         "batch_norm",
         "squeeze",
@@ -81,21 +82,49 @@ class Subnet(nn.Module):
         return logits
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Layer:
+    """One convolution or linear inside a block, for one image; sizes are counts of elements.
+
+    `kind` is dense, pointwise, depthwise, grouped or linear.
+    """
+
+    kind: str
+    in_channels: int
+    out_channels: int
+    kernel: int
+    inputs: int
+    outputs: int
+    weights: int
+    macs: int
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What a block costs for one image in float32; costs of a network's blocks add up.
 
-    `macs` are multiply-accumulates by kind: dense, pointwise, depthwise, grouped, linear.
-    `activations` are the elements that convolutions and linears write.
+    `layers` holds each different convolution and linear with how often it occurs, sorted.
     """
 
-    macs_by_kind: tuple[tuple[str, int], ...]
+    layers: tuple[tuple[Layer, int], ...]
     params: int
-    activations: int
 
     @property
     def macs(self) -> int:
-        return sum(count for _, count in self.macs_by_kind)
+        """Multiply-accumulates."""
+        return sum(times * layer.macs for layer, times in self.layers)
+
+    @property
+    def macs_by_kind(self) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for layer, times in self.layers:
+            found[layer.kind] += times * layer.macs
+        return dict(found)
+
+    @property
+    def activations(self) -> int:
+        """Elements that convolutions and linears write."""
+        return sum(times * layer.outputs for layer, times in self.layers)
 
     @property
     def weight_bytes(self) -> int:
@@ -106,18 +135,14 @@ class Cost:
         return self.activations * FLOAT_BYTES
 
     def __add__(self, other: "Cost") -> "Cost":
-        kinds = Counter(dict(self.macs_by_kind))
-        kinds.update(dict(other.macs_by_kind))
-        return Cost(
-            tuple(sorted(kinds.items())),
-            self.params + other.params,
-            self.activations + other.activations,
-        )
+        layers = Counter(dict(self.layers))
+        layers.update(dict(other.layers))
+        return Cost(tuple(sorted(layers.items())), self.params + other.params)
 
 
 def total_cost(specs: Sequence[BlockSpec]) -> Cost:
     """The cost of a network, the sum over its blocks."""
-    total = Cost((), 0, 0)
+    total = Cost((), 0)
     for spec in specs:
         total = total + cost(spec)
     return total
@@ -147,10 +172,8 @@ def count(module: nn.Module, image: Tensor, *, name: str) -> Cost:
             where=name,
             fix="give it a handle, or list it as free, in networks/subnet.py",
         )
-    activations = int(counted.pop(_ACTIVATIONS, 0))
     params = sum(parameter.numel() for parameter in module.parameters())
-    kinds = tuple(sorted((kind, int(macs)) for kind, macs in counted.items() if macs))
-    return Cost(kinds, params, activations)
+    return Cost(tuple(sorted(counted.items())), params)
 
 
 def _shape(value: Any) -> list[int]:
@@ -158,27 +181,41 @@ def _shape(value: Any) -> list[int]:
     return sizes
 
 
-def _count_convolution(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """Multiply-accumulates of a convolution: output elements x weights behind each."""
-    weight, out = _shape(inputs[1]), math.prod(_shape(outputs[0]))
-    if weight[1] < _shape(inputs[0])[1]:
+def _count_convolution(inputs: list[Any], outputs: list[Any]) -> Counter[Layer]:
+    """A convolution: output elements x the weights behind each."""
+    image, weight, out = _shape(inputs[0]), _shape(inputs[1]), _shape(outputs[0])
+    if weight[1] < image[1]:
         kind = "depthwise" if weight[1] == 1 else "grouped"
     else:
         kind = "pointwise" if math.prod(weight[2:]) == 1 else "dense"
-    return Counter({kind: out * math.prod(weight[1:]), _ACTIVATIONS: out})
+    return Counter(
+        [
+            Layer(
+                kind,
+                in_channels=image[1],
+                out_channels=weight[0],
+                kernel=max(weight[2:]),
+                inputs=math.prod(image),
+                outputs=math.prod(out),
+                weights=math.prod(weight),
+                macs=math.prod(out) * math.prod(weight[1:]),
+            )
+        ]
+    )
 
 
-def _count_linear(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """Multiply-accumulates of aten::linear(input, weight, bias)."""
-    out = math.prod(_shape(outputs[0]))
-    return Counter({"linear": out * _shape(inputs[0])[-1], _ACTIVATIONS: out})
+def _count_linear(inputs: list[Any], outputs: list[Any]) -> Counter[Layer]:
+    """aten::linear(input, weight, bias)."""
+    image, weight, out = _shape(inputs[0]), _shape(inputs[1]), _shape(outputs[0])
+    macs = math.prod(out) * image[-1]
+    sizes = (math.prod(image), math.prod(out), math.prod(weight), macs)
+    return Counter([Layer("linear", image[-1], weight[0], 1, *sizes)])
 
 
-def _count_nothing(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+def _count_nothing(inputs: list[Any], outputs: list[Any]) -> Counter[Layer]:
     return Counter()
 
 
-_ACTIVATIONS = "activations"
 _HANDLES = {
     **dict.fromkeys(_FREE, _count_nothing),
     **dict.fromkeys(

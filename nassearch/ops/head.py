@@ -1,5 +1,6 @@
 """The classifier: 1x1 expansion, global pooling, features, classes."""
 
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from nassearch.ops.layer import ConvNorm, StaticOp, activation
@@ -26,6 +27,6 @@ class Head(StaticOp):
         self.classifier = nn.Linear(features, spec.out_channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        pooled = self.expand(images).mean((2, 3))
+        pooled = F.adaptive_avg_pool2d(self.expand(images), 1).flatten(1)
         logits: Tensor = self.classifier(self.dropout(self.act(self.features(pooled))))
         return logits

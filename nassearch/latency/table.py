@@ -1,0 +1,269 @@
+"""Latency tables: what each block takes in one setting, with where every figure comes from.
+
+A table is one CSV that pandas reads with `comment="#"`; its commented header is YAML. Whole
+networks measured on the device lie beside it in `<setting>-networks.csv`.
+"""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from nassearch.errors import ConfigError, MissingKeyError, TableError
+from nassearch.files import write_text
+from nassearch.latency.setting import Setting
+from nassearch.space import Architecture, BlockSpec, SearchSpace
+
+SCHEMA = 1
+SOURCES = ("measured", "interpolated", "estimated")
+COLUMNS = ("key", "median_ms", "p10_ms", "p90_ms", "runs", "source")
+NETWORK_COLUMNS = ("space", "genes", "resolution", "median_ms", "p10_ms", "runs")
+# No block of an image classifier takes this long; seconds or microseconds were probably meant.
+IMPLAUSIBLE_MS = 60_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Milliseconds of a block or a network: median, 10th and 90th percentile over `runs` runs."""
+
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    runs: int
+    source: str = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredNetwork:
+    """A whole network measured on the device, by its genes in a space (name:fingerprint)."""
+
+    space: str
+    genes: tuple[int, ...]
+    resolution: int
+    measurement: Measurement
+
+    @classmethod
+    def of(
+        cls, space: SearchSpace, architecture: Architecture, measurement: Measurement
+    ) -> "MeasuredNetwork":
+        return cls(
+            f"{space.name}:{space.fingerprint}",
+            space.encode(architecture),
+            architecture.resolution,
+            measurement,
+        )
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Block key -> Measurement in one setting, and whole networks of the same setting.
+
+    One table serves every space and grows as spaces are profiled. `facts` is the rest of the
+    header: runtime version, date, CPU, protocol, noise floor.
+    """
+
+    setting: Setting
+    blocks: Mapping[str, Measurement]
+    networks: tuple[MeasuredNetwork, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, key: str) -> Measurement:
+        if key not in self.blocks:
+            self.require([key], space="NAME")
+        return self.blocks[key]
+
+    def require(self, keys: Iterable[str], *, space: str) -> None:
+        """Raise MissingKeyError, naming the command that measures them, where keys are missing."""
+        missing = [key for key in keys if key not in self.blocks]
+        if missing:
+            raise MissingKeyError(
+                f"lacks {len(missing)} of the space's blocks, for instance {missing[0]}",
+                where=self.setting,
+                fix=f"measure them: nassearch profile --device {self.setting.device}"
+                f" --space {space} --runtime {self.setting.runtime}",
+            )
+
+    def require_space(self, space: SearchSpace, specs: Iterable[BlockSpec]) -> None:
+        """Raise MissingKeyError where a block of the space is missing."""
+        self.require((spec.key for spec in specs), space=space.source)
+
+    def pairs(self, space: SearchSpace) -> list[tuple[SearchSpace, Architecture, Measurement]]:
+        """The measured networks as architectures; those of spaces that are not at hand are left out.
+
+        `space` is tried first, then the spaces that ship, by the name in the row.
+        """
+        spaces = {f"{space.name}:{space.fingerprint}": space}
+        found = []
+        for network in self.networks:
+            if network.space not in spaces:
+                try:
+                    other = SearchSpace.load(network.space.partition(":")[0])
+                except ConfigError:  # a space of the user's that is not at hand
+                    continue
+                spaces[f"{other.name}:{other.fingerprint}"] = other
+                if network.space not in spaces:
+                    continue
+            owner = spaces[network.space]
+            found.append((owner, owner.decode(network.genes), network.measurement))
+        return found
+
+    def merged(self, newer: "LatencyTable") -> "LatencyTable":
+        """This table with the rows of a newer one of the same setting put in."""
+        if newer.setting != self.setting:
+            raise TableError(f"cannot be merged with a table of {newer.setting}", where=self.setting)
+        networks = {(network.space, network.genes): network for network in self.networks}
+        networks |= {(network.space, network.genes): network for network in newer.networks}
+        return replace(
+            newer,
+            blocks={**self.blocks, **newer.blocks},
+            networks=tuple(networks.values()),
+            facts={**self.facts, **newer.facts},
+        )
+
+    def save(self, directory: Path) -> Path:
+        """Write `<directory>/<device>/<setting>.csv` and, beside it, the networks."""
+        path = directory / self.setting.device / f"{self.setting.stem}.csv"
+        rows = [
+            (key, m.median_ms, m.p10_ms, m.p90_ms, m.runs, m.source)
+            for key, m in sorted(self.blocks.items())
+        ]
+        write_text(path, self._header() + _csv(rows, COLUMNS))
+        if self.networks:
+            network_rows = [
+                (
+                    network.space,
+                    "-".join(map(str, network.genes)),
+                    network.resolution,
+                    network.measurement.median_ms,
+                    network.measurement.p10_ms,
+                    network.measurement.runs,
+                )
+                for network in self.networks
+            ]
+            text = self._header() + _csv(network_rows, NETWORK_COLUMNS)
+            write_text(networks_path(path), text)
+        return path
+
+    def _header(self) -> str:
+        setting = self.setting
+        facts = {
+            "schema": SCHEMA,
+            "device": setting.device,
+            "runtime": setting.runtime,
+            "precision": setting.precision,
+            "batch": setting.batch,
+            "threads": setting.threads,
+            **self.facts,
+        }
+        text = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=90)
+        return "".join(f"# {line}\n" for line in text.splitlines())
+
+    @classmethod
+    def load(cls, path: Path, setting: Setting) -> "LatencyTable":
+        """The table at `path`; TableError where it is damaged or was measured in another setting."""
+        header, frame = _read(path, COLUMNS)
+        _check_setting(path, header, setting)
+        blocks: dict[str, Measurement] = {}
+        for row in frame.itertuples():
+            where = f"{path}: {row.key}"
+            if row.key in blocks:
+                raise TableError("the key stands twice", where=where)
+            BlockSpec.from_key(str(row.key))
+            if row.source not in SOURCES:
+                raise TableError(
+                    f"unknown source '{row.source}'", where=where, fix=f"one of {', '.join(SOURCES)}"
+                )
+            blocks[str(row.key)] = _measurement(row, where, source=str(row.source))
+        networks: tuple[MeasuredNetwork, ...] = ()
+        beside = networks_path(path)
+        if beside.is_file():
+            other, frame = _read(beside, NETWORK_COLUMNS)
+            _check_setting(beside, other, setting)
+            networks = tuple(_network(row, beside) for row in frame.itertuples())
+        known = ("schema", "device", "runtime", "precision", "batch", "threads")
+        facts = {name: value for name, value in header.items() if name not in known}
+        return cls(setting, blocks, networks, facts)
+
+
+def networks_path(path: Path) -> Path:
+    """The file of whole networks beside a table."""
+    return path.with_name(f"{path.stem}-networks.csv")
+
+
+def find_table(setting: Setting, places: Sequence[Path]) -> LatencyTable | None:
+    """The table of a setting in the first of `places` that has one."""
+    for place in places:
+        path = place / setting.device / f"{setting.stem}.csv"
+        if path.is_file():
+            return LatencyTable.load(path, setting)
+    return None
+
+
+def _csv(rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...]) -> str:
+    frame = pd.DataFrame(rows, columns=list(columns))
+    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> tuple[dict[str, Any], pd.DataFrame]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        head = "".join(
+            line.removeprefix("#").removeprefix(" ") + "\n"
+            for line in text.splitlines()
+            if line.startswith("#")
+        )
+        header = yaml.safe_load(head)
+        frame = pd.read_csv(io.StringIO(text), comment="#")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise TableError(f"is not a latency table ({error})", where=path) from error
+    if not isinstance(header, dict) or "schema" not in header:
+        raise TableError("has no header that says its setting", where=path)
+    if header["schema"] != SCHEMA:
+        raise TableError(
+            f"has schema {header['schema']}, this version reads {SCHEMA}",
+            where=path,
+            fix="profile the device again",
+        )
+    if tuple(frame.columns) != columns:
+        raise TableError(
+            f"has the columns {', '.join(frame.columns)}", where=path, fix=", ".join(columns)
+        )
+    empty = frame[frame.isna().any(axis=1)]
+    if len(empty):
+        raise TableError(f"row {int(empty.index[0]) + 1} lacks a value", where=path)
+    return header, frame
+
+
+def _check_setting(path: Path, header: Mapping[str, Any], setting: Setting) -> None:
+    for name in ("device", "runtime", "precision", "batch", "threads"):
+        if header.get(name) != getattr(setting, name):
+            raise TableError(
+                f"was measured with {name} {header.get(name)}, not {getattr(setting, name)}",
+                where=path,
+                fix="ask for its own setting, or profile the device in this one",
+            )
+
+
+def _measurement(row: Any, where: str, *, source: str) -> Measurement:
+    median, low = float(row.median_ms), float(row.p10_ms)
+    high = float(getattr(row, "p90_ms", median))
+    if not 0 < median < IMPLAUSIBLE_MS or low < 0:
+        raise TableError(
+            f"{median:g} ms is not plausible", where=where, fix="latencies are in milliseconds"
+        )
+    return Measurement(median, low, high, int(row.runs), source)
+
+
+def _network(row: Any, path: Path) -> MeasuredNetwork:
+    where = f"{path}: {row.genes}"
+    try:
+        genes = tuple(int(gene) for gene in str(row.genes).split("-"))
+    except ValueError as error:
+        raise TableError("genes are numbers joined by '-'", where=where) from error
+    return MeasuredNetwork(
+        str(row.space), genes, int(row.resolution), _measurement(row, where, source="measured")
+    )

@@ -1,0 +1,133 @@
+"""What a search can trade: named quantities of an architecture, cheap ones vectorised over genes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nassearch import config
+from nassearch.errors import ConfigError
+from nassearch.latency.predictor import LatencyPredictor
+from nassearch.networks import cost
+from nassearch.search.candidate import Objective, Value
+from nassearch.space import Architecture, BlockSpec, SearchSpace
+from nassearch.space.additive import AdditiveCost
+from nassearch.training.evaluation import Evaluator
+
+OBJECTIVES = {
+    "accuracy": "nassearch.objectives:accuracy",
+    "latency": "nassearch.objectives:latency",
+    "macs": "nassearch.objectives:macs",
+    "params": "nassearch.objectives:params",
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What objectives are computed from."""
+
+    space: SearchSpace
+    predictors: tuple[LatencyPredictor, ...] = ()
+    evaluator: Evaluator | None = None
+    supernet: str = ""
+
+
+def build(name: str, context: Context) -> list[Objective]:
+    """The objectives called `name`: one for each device in the case of latency.
+
+    'package.module:Attr' names a user's function Architecture -> float, to be minimised unless it
+    has the attribute `direction = "max"`.
+    """
+    if name in OBJECTIVES:
+        builder: Callable[[Context], list[Objective]] = config.resolve(
+            OBJECTIVES, name, kind="objective"
+        )
+        return builder(context)
+    function: Callable[[Architecture], float] = config.resolve(OBJECTIVES, name, kind="objective")
+    return [_custom(name, function)]
+
+
+def latency_name(context: Context, predictor: LatencyPredictor) -> str:
+    """'latency', or 'latency:<device>' where several devices are asked about."""
+    single = len(context.predictors) == 1
+    return "latency" if single else f"latency:{predictor.setting.device}"
+
+
+def accuracy(context: Context) -> list[Objective]:
+    """Top-1 on validation images with recalibrated batch norm; expensive."""
+    evaluator = context.evaluator
+    if evaluator is None:
+        raise ConfigError(
+            "accuracy needs a trained supernet", fix="run 'nassearch train-supernet' first"
+        )
+
+    def evaluate(architecture: Architecture) -> Value:
+        found = evaluator.accuracy(architecture)
+        low, high = found.interval
+        return Value(found.value, f"{found.split} ({found.num_images} images)", low, high)
+
+    return [Objective("accuracy", "max", "", evaluate, source=context.supernet)]
+
+
+def latency(context: Context) -> list[Objective]:
+    """Predicted milliseconds on each device; cheap, and exact in its minimum."""
+    return [
+        _latency(latency_name(context, predictor), predictor) for predictor in context.predictors
+    ]
+
+
+def macs(context: Context) -> list[Objective]:
+    """Multiply-accumulates for one image."""
+    return [_counted("macs", context, lambda spec: float(cost(spec).macs))]
+
+
+def params(context: Context) -> list[Objective]:
+    """Parameters of the extracted network."""
+    return [_counted("params", context, lambda spec: float(cost(spec).params))]
+
+
+def _latency(name: str, predictor: LatencyPredictor) -> Objective:
+    provenance = f"{predictor.provenance} {predictor.setting}"
+
+    def evaluate(architecture: Architecture) -> Value:
+        number = float(predictor.predict([architecture])[0])
+        if predictor.correction.ratio is None:
+            return Value(number, provenance)
+        low, high = predictor.interval([architecture])
+        return Value(number, provenance, float(low[0]), float(high[0]))
+
+    def minimum() -> tuple[float, Architecture]:
+        architecture, number = predictor.minimum()
+        return number, architecture
+
+    return Objective(
+        name,
+        "min",
+        "ms",
+        evaluate,
+        predictor.predict_genes,
+        minimum,
+        source=f"{predictor.setting} {predictor.fingerprint}",
+    )
+
+
+def _counted(name: str, context: Context, of_spec: Callable[[BlockSpec], float]) -> Objective:
+    total = AdditiveCost(context.space, of_spec)
+
+    def minimum() -> tuple[float, Architecture]:
+        architecture, number = total.minimum()
+        return number, architecture
+
+    def evaluate(architecture: Architecture) -> Value:
+        return Value(total(architecture), "counted")
+
+    return Objective(name, "min", "", evaluate, total.of_genes, minimum)
+
+
+def _custom(name: str, function: Callable[[Architecture], float]) -> Objective:
+    direction = getattr(function, "direction", "min")
+    if direction not in ("min", "max"):
+        raise ConfigError(f"direction is {direction!r}", where=name, fix="'min' or 'max'")
+
+    def evaluate(architecture: Architecture) -> Value:
+        return Value(float(function(architecture)), name)
+
+    return Objective(name, direction, getattr(function, "unit", ""), evaluate)

@@ -1,0 +1,150 @@
+"""Costs that add up over blocks, for one architecture or for millions, and their exact minimum."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nassearch.space.architecture import Architecture, BlockSpec
+from nassearch.space.lowering import Slot, lower, slots
+from nassearch.space.search_space import Genes, SearchSpace
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    """One slot's costs, flat, with the genes that index them and their strides."""
+
+    slot: Slot
+    strides: tuple[int, ...]
+    values: Floats
+
+
+class AdditiveCost:
+    """constant + the sum of `cost_of(spec)` over an architecture's blocks.
+
+    Looked up slot by slot over genes, so a million architectures take about as many nanoseconds
+    each as there are slots. `minimum` is exact.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        cost_of: Callable[[BlockSpec], float],
+        *,
+        constant: float = 0.0,
+    ) -> None:
+        self.space = space
+        self.constant = constant
+        self._cost_of = cost_of
+        self._lookups = [_lookup(slot, cost_of) for slot in slots(space)]
+
+    def __call__(self, architecture: Architecture) -> float:
+        """The cost of one architecture."""
+        specs = lower(self.space, architecture)
+        return self.constant + sum(self._cost_of(spec) for spec in specs)
+
+    def of_genes(self, genes: Genes) -> Floats:
+        """Costs, (n,), of gene vectors, (n, genes)."""
+        columns = np.ascontiguousarray(genes.T)
+        total = np.full(len(genes), self.constant)
+        for lookup in self._lookups:
+            if not lookup.slot.genes:
+                total += lookup.values[0]
+                continue
+            index = np.zeros(len(genes), dtype=np.int32)
+            for gene, stride in zip(lookup.slot.genes, lookup.strides, strict=True):
+                index += columns[gene] * np.int32(stride)
+            total += lookup.values[index]
+        return total
+
+    def minimum(self) -> tuple[Architecture, float]:
+        """The cheapest architecture of the space and its cost, exactly.
+
+        Blocks are independent once the resolution, the widths and the depths are given, so each
+        block takes its best own choice, and stages are chained by dynamic programming over widths.
+        """
+        best: tuple[float, tuple[int, ...]] | None = None
+        resolution = self.space.layout.resolution
+        for level in range(len(resolution.choices)):
+            fixed = {} if resolution.gene is None else {resolution.gene: level}
+            cost, chosen = self._cheapest(fixed)
+            if best is None or cost < best[0]:
+                genes = [0] * len(self.space.genes)
+                for gene, value in chosen.items():
+                    genes[gene] = value
+                best = (cost, tuple(genes))
+        assert best is not None
+        return self.space.decode(best[1]), best[0]
+
+    def _cheapest(self, fixed: Mapping[int, int]) -> tuple[float, dict[int, int]]:
+        lookups = iter(self._lookups)
+        start = self.constant
+        if self.space.definition.stem is not None:
+            start += _best(next(lookups), fixed)[0]
+        # width choice of the stage before -> cost so far and the genes that reach it
+        paths: dict[int, tuple[float, dict[int, int]]] = {0: (start, dict(fixed))}
+        previous: int | None = None
+        for stage in self.space.layout.stages:
+            positions = [next(lookups) for _ in stage.positions]
+            reached: dict[int, tuple[float, dict[int, int]]] = {}
+            options = itertools.product(
+                paths.items(), range(len(stage.width.choices)), range(len(stage.depth.choices))
+            )
+            for (before, (cost, chosen)), width, depth in options:
+                genes = dict(chosen)
+                for gene, value in (
+                    (previous, before),
+                    (stage.width.gene, width),
+                    (stage.depth.gene, depth),
+                ):
+                    if gene is not None:
+                        genes[gene] = value
+                for lookup in positions[: stage.depth.choices[depth]]:
+                    added, own = _best(lookup, genes)
+                    cost += added
+                    genes.update(own)
+                if width not in reached or cost < reached[width][0]:
+                    reached[width] = (cost, genes)
+            paths, previous = reached, stage.width.gene
+        head = next(lookups)
+        ends = []
+        for cost, genes in paths.values():
+            ends.append((cost + _best(head, genes)[0], genes))
+        return min(ends, key=lambda end: end[0])
+
+
+def totals(
+    space: SearchSpace, architectures: Sequence[Architecture], costs: Callable[[BlockSpec], Floats]
+) -> Floats:
+    """Sums over blocks of a vector-valued cost: (n, k) for n architectures and k costs."""
+    return np.array([sum(costs(spec) for spec in lower(space, a)) for a in architectures])
+
+
+def _lookup(slot: Slot, cost_of: Callable[[BlockSpec], float]) -> _Lookup:
+    known: dict[BlockSpec, float] = {}
+    values = np.zeros(len(slot.specs))
+    for index, spec in enumerate(slot.specs):
+        if spec is not None:
+            if spec not in known:
+                known[spec] = cost_of(spec)
+            values[index] = known[spec]
+    strides = [1]
+    for length in slot.shape[:0:-1]:
+        strides.insert(0, strides[0] * length)
+    return _Lookup(slot, tuple(strides), values)
+
+
+def _best(lookup: _Lookup, fixed: Mapping[int, int]) -> tuple[float, dict[int, int]]:
+    """The least cost of a slot when some genes are fixed, and its own genes that reach it."""
+    slot = lookup.slot
+    if not slot.genes:
+        return float(lookup.values[0]), {}
+    table = lookup.values.reshape(slot.shape)
+    table = table[tuple(fixed.get(gene, slice(None)) for gene in slot.genes)]  # type: ignore[index]
+    free = [gene for gene in slot.genes if gene not in fixed]
+    at = np.unravel_index(int(np.argmin(table)), table.shape)
+    return float(np.min(table)), dict(zip(free, map(int, at), strict=True))
