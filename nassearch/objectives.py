@@ -1,7 +1,8 @@
-"""What a search can trade: named quantities of an architecture, cheap ones vectorised over genes."""
+"""What a search can trade: quantities of an architecture, cheap ones vectorised over genes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from nassearch import config
 from nassearch.errors import ConfigError
@@ -123,7 +124,7 @@ def _counted(name: str, context: Context, of_spec: Callable[[BlockSpec], float])
 
 
 def _custom(name: str, function: Callable[[Architecture], float]) -> Objective:
-    direction = getattr(function, "direction", "min")
+    direction: Any = getattr(function, "direction", "min")
     if direction not in ("min", "max"):
         raise ConfigError(f"direction is {direction!r}", where=name, fix="'min' or 'max'")
 

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import yaml
 from pydantic import Field
 
 from nassearch import config
 from nassearch.config import StrictModel
 from nassearch.errors import ConfigError
+from nassearch.files import write_text
 from nassearch.latency.setting import Setting
 
 HOST = "host"
@@ -61,6 +63,13 @@ class Device(StrictModel):
             threads or self.default.threads,
         )
 
+    def save(self, directory: Path) -> None:
+        """Write `<directory>/<name>/device.yaml`, unless it stands there already."""
+        path = directory / self.name / "device.yaml"
+        if not path.exists():
+            content = self.model_dump(mode="json", exclude_none=True)
+            write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
     @property
     def present(self) -> bool:
         """Whether this machine is such a device, so that networks can be measured on it."""
@@ -78,9 +87,9 @@ def host_cpu() -> str:
     names = ("vendor_id", "cpu family", "model")
     if all(name in fields for name in names):
         return "/".join(fields[name] for name in names)
-    names = ("CPU implementer", "CPU part")
-    if all(name in fields for name in names):
-        return "/".join(("arm", *(fields[name] for name in names)))
+    arm = ("CPU implementer", "CPU part")
+    if all(name in fields for name in arm):
+        return "/".join(("arm", *(fields[name] for name in arm)))
     return platform.processor() or platform.machine()
 
 
@@ -100,7 +109,7 @@ def host_device() -> Device:
 
 
 def load_device(name: str, places: Sequence[Path] = ()) -> Device:
-    """The device called `name` in `places` or where tables ship; ConfigError where there is none."""
+    """The device called `name` in `places` or where tables ship; else ConfigError."""
     if name == HOST:
         return host_device()
     for place in (*places, *table_directories()):
@@ -116,6 +125,13 @@ def load_device(name: str, places: Sequence[Path] = ()) -> Device:
         fix=f"known: {', '.join(known)}; measure a new one with"
         f" 'nassearch profile --device {name}'",
     )
+
+
+def known_or_new_device(name: str, places: Sequence[Path]) -> Device:
+    """The device called `name`; a name nobody knows is this machine under a new name."""
+    if name in list_devices(places):
+        return load_device(name, places)
+    return host_device().model_copy(update={"name": name})
 
 
 def list_devices(places: Sequence[Path] = ()) -> list[str]:

@@ -19,7 +19,7 @@ RELATIVE_ERROR = 1.0
 
 
 def roofline(device: Device, setting: Setting) -> Callable[[BlockSpec], float]:
-    """Estimated milliseconds of a block on `device`; TableError where the datasheet lacks a rate."""
+    """Estimated milliseconds of a block on `device`; TableError where a rate is missing."""
     rates = device.rates
     if rates is None or setting.precision not in rates.peak_tflops:
         has = "no rates" if rates is None else f"rates for {', '.join(rates.peak_tflops)}"

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from nassearch.space.search_space import Genes
 COVERAGE = 0.9
 MIN_PAIRS = 5
 _KINDS = ("dense", "pointwise", "depthwise", "grouped", "linear")
+Source = Literal["estimated", "interpolated", "measured"]
+"""Where block times come from, the least certain first."""
 _RIDGES = np.logspace(-6, 3, 28)
 
 Pair = tuple[SearchSpace, Architecture, float]
@@ -71,7 +74,7 @@ class LatencyPredictor:
 
     space: SearchSpace
     setting: Setting
-    source: str
+    source: Source
     block_ms: Mapping[BlockSpec, float]
     correction: Correction = Correction()
     pairs: tuple[Pair, ...] = ()
@@ -85,7 +88,7 @@ class LatencyPredictor:
         specs = block_specs(space)
         table.require_space(space, specs)
         sources = {table[spec.key].source for spec in specs}
-        source = next(s for s in ("estimated", "interpolated", "measured") if s in sources)
+        source = next(s for s in get_args(Source) if s in sources)
         known = {spec: table[spec.key].median_ms for spec in specs}
         pairs = []
         for owner, architecture, measured in table.pairs(space):

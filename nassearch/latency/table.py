@@ -92,7 +92,7 @@ class LatencyTable:
         self.require((spec.key for spec in specs), space=space.source)
 
     def pairs(self, space: SearchSpace) -> list[tuple[SearchSpace, Architecture, Measurement]]:
-        """The measured networks as architectures; those of spaces that are not at hand are left out.
+        """The measured networks as architectures; spaces that are not at hand are left out.
 
         `space` is tried first, then the spaces that ship, by the name in the row.
         """
@@ -114,7 +114,9 @@ class LatencyTable:
     def merged(self, newer: "LatencyTable") -> "LatencyTable":
         """This table with the rows of a newer one of the same setting put in."""
         if newer.setting != self.setting:
-            raise TableError(f"cannot be merged with a table of {newer.setting}", where=self.setting)
+            raise TableError(
+                f"cannot be merged with a table of {newer.setting}", where=self.setting
+            )
         networks = {(network.space, network.genes): network for network in self.networks}
         networks |= {(network.space, network.genes): network for network in newer.networks}
         return replace(
@@ -164,7 +166,7 @@ class LatencyTable:
 
     @classmethod
     def load(cls, path: Path, setting: Setting) -> "LatencyTable":
-        """The table at `path`; TableError where it is damaged or was measured in another setting."""
+        """The table at `path`; TableError where it is damaged or of another setting."""
         header, frame = _read(path, COLUMNS)
         _check_setting(path, header, setting)
         blocks: dict[str, Measurement] = {}
@@ -175,7 +177,9 @@ class LatencyTable:
             BlockSpec.from_key(str(row.key))
             if row.source not in SOURCES:
                 raise TableError(
-                    f"unknown source '{row.source}'", where=where, fix=f"one of {', '.join(SOURCES)}"
+                    f"unknown source '{row.source}'",
+                    where=where,
+                    fix=f"one of {', '.join(SOURCES)}",
                 )
             blocks[str(row.key)] = _measurement(row, where, source=str(row.source))
         networks: tuple[MeasuredNetwork, ...] = ()

@@ -17,14 +17,14 @@ from nassearch.space import BlockSpec
 
 BURST = 3
 MIN_ROUNDS = 5
-_NAMES = {"kernel_size": 3, "expand_ratio": 4, "activation": "relu"}
+_CHOICES = (("kernel_size", 3), ("expand_ratio", 4), ("activation", "relu"))
 
 # The reference workload: the same small network on every device and in every version.
 REFERENCE = (
     BlockSpec("conv", 3, 16, 32, 1, (("kernel_size", 3), ("activation", "relu"))),
-    BlockSpec("mbconv", 16, 24, 32, 2, tuple(_NAMES.items())),
-    BlockSpec("mbconv", 24, 24, 16, 1, tuple(_NAMES.items())),
-    BlockSpec("mbconv", 24, 48, 16, 2, tuple(_NAMES.items())),
+    BlockSpec("mbconv", 16, 24, 32, 2, _CHOICES),
+    BlockSpec("mbconv", 24, 24, 16, 1, _CHOICES),
+    BlockSpec("mbconv", 24, 48, 16, 2, _CHOICES),
     BlockSpec("head", 48, 10, 8, 1, ()),
 )
 
@@ -54,9 +54,14 @@ class Timing:
         second = np.median(self.samples_ms[:, half:], axis=(1, 2))
         return float(np.mean(np.abs(first / second - 1)))
 
-    def measurements(self) -> list[Measurement]:
-        """One for each subject."""
-        return [measurement(samples) for samples in self.samples_ms]
+    def measurements(self, *, reference_ms: float | None = None) -> list[Measurement]:
+        """One for each subject.
+
+        Given the reference network's time in another session (a table's header), the latencies are
+        those of that session: what the machine is slower or faster today is divided out.
+        """
+        scale = 1.0 if reference_ms is None else reference_ms / self.reference
+        return [measurement(samples * scale) for samples in self.samples_ms]
 
 
 def measurement(samples_ms: Floats) -> Measurement:

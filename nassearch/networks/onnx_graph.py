@@ -29,7 +29,7 @@ def to_onnx(
         torch.onnx.export(
             module.eval(),
             (images,),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # takes a file-like object as well
             dynamo=False,
             opset_version=OPSET,
             input_names=[INPUT],

@@ -53,6 +53,12 @@ _FREE = frozenset(
         "split_with_sizes",
         "chunk",
         "clone",
+        "pad",
+        "permute",
+        "slice",
+        "avg_pool2d",
+        "max_pool2d",
+        "layer_norm",
     ]
 )
 

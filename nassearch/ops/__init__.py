@@ -1,18 +1,32 @@
 """Operators: one file each. A file holds the static form; the elastic form is derived from it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from nassearch.config import resolve
 from nassearch.errors import ConfigError, SpaceError
 from nassearch.ops.elastic import Elastic as Elastic
 from nassearch.ops.layer import ACTIVATIONS
 from nassearch.ops.layer import StaticOp as StaticOp
-from nassearch.space import BlockSpec, SearchSpace, block_specs
+from nassearch.space import BlockSpec, SearchSpace, slots
 from nassearch.space.architecture import ATTENTIONS, NEUTRAL
+from nassearch.space.lowering import unique
 
 OPS = {
     "conv": "nassearch.ops.conv:Conv",
     "mbconv": "nassearch.ops.mbconv:MBConv",
+    "fused_mbconv": "nassearch.ops.fused_mbconv:FusedMBConv",
+    "separable": "nassearch.ops.separable:Separable",
+    "grouped_conv": "nassearch.ops.grouped_conv:GroupedConv",
+    "basic": "nassearch.ops.basic:Basic",
+    "bottleneck": "nassearch.ops.bottleneck:Bottleneck",
+    "convnext": "nassearch.ops.convnext:ConvNeXt",
+    "large_kernel": "nassearch.ops.large_kernel:LargeKernel",
+    "inception_mixer": "nassearch.ops.inception_mixer:InceptionMixer",
+    "lka": "nassearch.ops.lka:LKA",
+    "skip": "nassearch.ops.skip:Skip",
+    "pooled_conv": "nassearch.ops.pooled_conv:PooledConv",
+    "patches": "nassearch.ops.patches:PatchStem",
     "head": "nassearch.ops.head:Head",
 }
 
@@ -30,34 +44,39 @@ def build_op(spec: BlockSpec) -> StaticOp:
 
 def check_space(space: SearchSpace) -> SearchSpace:
     """`space` itself; SpaceError with the key path where an op cannot take what it is given."""
+    stem, head = space.definition.stem, space.definition.head
+    if stem is not None:
+        given = {"kernel_size": (stem.kernel_size,), "activation": (stem.activation,)}
+        _check_op(f"{space.source}: stem", stem.op, given)
     for index, stage in enumerate(space.definition.stages):
         for op, dimensions in stage.alternatives():
-            where = f"{space.source}: stages[{index}]"
+            _check_op(f"{space.source}: stages[{index}]", op, dimensions)
+    _check_names(f"{space.source}: head", "activation", (head.activation,), tuple(ACTIVATIONS))
+    for slot in slots(space):
+        for spec in unique(spec for spec in slot.specs if spec is not None):
             try:
-                takes = static_op(op).dimensions
-            except ConfigError as error:
-                raise SpaceError(error.what, where=f"{where}.op", fix=error.fix) from error
-            missing = [name for name, required in takes.items() if required]
-            for name in missing:
-                if name not in dimensions:
-                    raise SpaceError(f"op '{op}' needs {name}", where=where)
-            for name in dimensions:
-                if name not in takes:
-                    raise SpaceError(
-                        f"op '{op}' takes no {name}",
-                        where=where,
-                        fix=f"it takes {', '.join(takes)}",
-                    )
-            _check_names(where, "activation", dimensions.get("activation", ()), tuple(ACTIVATIONS))
-            _check_names(where, "attention", dimensions.get("attention", ()), ATTENTIONS)
-    activations = [("head", space.definition.head.activation)]
-    if space.definition.stem is not None:
-        activations.append(("stem", space.definition.stem.activation))
-    for place, activation in activations:
-        _check_names(f"{space.source}: {place}", "activation", (activation,), tuple(ACTIVATIONS))
-    for spec in block_specs(space):
-        static_op(spec.op).check(spec)
+                static_op(spec.op).check(spec)
+            except SpaceError as error:
+                where = f"{space.source}: {slot.name}"
+                raise SpaceError(error.what, where=where, fix=error.fix) from error
     return space
+
+
+def _check_op(where: str, op: str, dimensions: Mapping[str, tuple[Any, ...]]) -> None:
+    """The op exists and takes these dimensions, and each name among their choices exists."""
+    try:
+        takes = static_op(op).dimensions
+    except ConfigError as error:
+        raise SpaceError(error.what, where=f"{where}.op", fix=error.fix) from error
+    for name, required in takes.items():
+        if required and name not in dimensions:
+            raise SpaceError(f"op '{op}' needs {name}", where=where)
+    for name in dimensions:
+        if name not in takes:
+            fix = f"it takes {', '.join(takes) or 'no dimension'}"
+            raise SpaceError(f"op '{op}' takes no {name}", where=where, fix=fix)
+    _check_names(where, "activation", dimensions.get("activation", ()), tuple(ACTIVATIONS))
+    _check_names(where, "attention", dimensions.get("attention", ()), ATTENTIONS)
 
 
 def _check_names(

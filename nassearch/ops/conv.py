@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from nassearch.ops.layer import ConvNorm, StaticOp
+from nassearch.ops.layer import ConvNorm, StaticOp, odd_kernel
 from nassearch.space import BlockSpec
 
 
@@ -13,6 +13,10 @@ class Conv(StaticOp):
     """Convolution, batch norm, activation."""
 
     dimensions: ClassVar[Mapping[str, bool]] = {"kernel_size": True, "activation": False}
+
+    @staticmethod
+    def check(spec: BlockSpec) -> None:
+        odd_kernel(spec)
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__(spec)

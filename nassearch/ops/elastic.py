@@ -29,13 +29,13 @@ class Elastic(nn.Module):
 
     def __init__(self, op: type[StaticOp], specs: Sequence[BlockSpec]) -> None:
         super().__init__()
-        self._op = op
+        self._op = op.trained()
         self._bound: dict[BlockSpec, _Bound] = {}
         for spec in _largest(specs):
-            for name, tensor in _tensors(op(spec)):
+            for name, tensor in _tensors(self._op(spec)):
                 self._grow(name, tensor)
         kernels: dict[str, set[tuple[int, int]]] = {}
-        for spec in specs:
+        for spec in _of_different_shape(specs):
             for name, tensor in _tensors(self._twin(spec)):
                 if tensor.dim() == 4:
                     kernels.setdefault(name, set()).add((tensor.shape[2], tensor.shape[3]))
@@ -76,7 +76,7 @@ class Elastic(nn.Module):
         with torch.no_grad():
             for (_, own), shared in zip(_tensors(block), self.weights(spec).values(), strict=True):
                 own.copy_(shared)
-        return block.train(self.training)
+        return block.train(self.training).merged()
 
     def _bind(self, spec: BlockSpec) -> "_Bound":
         if spec not in self._bound:
@@ -158,25 +158,38 @@ class _Bound:
 
 def _largest(specs: Sequence[BlockSpec]) -> list[BlockSpec]:
     """For each combination of names (activation, attention), the spec with the largest numbers."""
-    found = {}
+    groups: dict[tuple[Any, ...], list[BlockSpec]] = {}
     for spec in specs:
-        named = {name: spec.get(name) for name in NAMES if spec.get(name) is not None}
-        group = [other for other in specs if {n: other.get(n) for n in named} == named]
-        numbers = {
-            name: max(other.get(name) for other in group if other.get(name) is not None)
-            for other in group
-            for name, value in other.choices
-            if not isinstance(value, str)
-        }
-        largest = replace(
-            spec,
-            in_channels=max(other.in_channels for other in group),
-            out_channels=max(other.out_channels for other in group),
-            resolution=max(other.resolution for other in group),
-            choices=canonical_choices({**numbers, **named}),
+        groups.setdefault(tuple(spec.get(name) for name in NAMES), []).append(spec)
+    found = []
+    for names, group in groups.items():
+        largest: dict[str, Any] = {}
+        for name, value in (choice for spec in group for choice in spec.choices):
+            if name not in NAMES:
+                largest[name] = max(value, largest.get(name, value))
+        named = {name: value for name, value in zip(NAMES, names, strict=True) if value is not None}
+        found.append(
+            replace(
+                group[0],
+                in_channels=max(spec.in_channels for spec in group),
+                out_channels=max(spec.out_channels for spec in group),
+                resolution=max(spec.resolution for spec in group),
+                choices=canonical_choices({**largest, **named}),
+            )
         )
-        found[largest.key] = largest
-    return list(found.values())
+    return found
+
+
+def _of_different_shape(specs: Sequence[BlockSpec]) -> Iterable[BlockSpec]:
+    """The specs without repetitions in what no kernel depends on: resolution and activation."""
+    return {
+        replace(
+            spec,
+            resolution=specs[0].resolution,
+            choices=tuple(choice for choice in spec.choices if choice[0] != "activation"),
+        ): None
+        for spec in specs
+    }
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -1,6 +1,6 @@
 """The classifier: 1x1 expansion, global pooling, features, classes."""
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nassearch.ops.layer import ConvNorm, StaticOp, activation

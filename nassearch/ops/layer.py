@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nassearch.errors import SpaceError
 from nassearch.space import BlockSpec
 from nassearch.space.architecture import make_divisible
 
@@ -37,12 +38,52 @@ class StaticOp(nn.Module):
     def check(spec: BlockSpec) -> None:
         """Raise SpaceError where the op cannot be built from `spec`."""
 
+    @classmethod
+    def trained(cls) -> "type[StaticOp]":
+        """The form whose weights a supernet holds, if not this one; its `merged` gives this one."""
+        return cls
+
+    def merged(self) -> "StaticOp":
+        """This block in the form that is extracted, counted, timed and exported."""
+        return self
+
     def residual_norm(self) -> nn.BatchNorm2d | None:
         """The last norm before a residual is added, for zero initialisation; None without one."""
         return None
 
     def forward(self, images: Tensor) -> Tensor:
         raise NotImplementedError
+
+
+def odd_kernel(spec: BlockSpec) -> None:
+    """SpaceError where the kernel has no centre pixel; stages cannot say so, a stem can."""
+    kernel_size = spec.get("kernel_size")
+    if kernel_size % 2 == 0:
+        raise SpaceError(f"kernel_size: kernel sizes are odd, {kernel_size} is not")
+
+
+def divides(spec: BlockSpec, channels: int) -> None:
+    """SpaceError where the group size does not divide the channels that are convolved in groups."""
+    group_size = spec.get("group_size", 1)
+    if channels % group_size:
+        raise SpaceError(
+            f"group_size: {group_size} does not divide {channels} channels",
+            fix=f"allowed here: {', '.join(map(str, _divisors(channels)))}",
+        )
+
+
+def _divisors(number: int) -> list[int]:
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+
+
+def ratio_of(channels: int, spec: BlockSpec) -> int:
+    """`channels` times the block's expand ratio, rounded as MobileNet does."""
+    return make_divisible(round(channels * spec.get("expand_ratio", 1)))
+
+
+def scale_parameter(channels: int) -> nn.Parameter:
+    """A learned scale per channel, small at first (CaiT, Touvron et al., ICCV 2021, eq. 4)."""
+    return nn.Parameter(torch.full((channels, 1, 1), 1e-6))
 
 
 def activation(name: str | None) -> nn.Module:
@@ -95,7 +136,9 @@ class SqueezeExcite(nn.Module):
         self.gate = nn.Hardsigmoid(inplace=True)
 
     def forward(self, images: Tensor) -> Tensor:
-        pooled = F.adaptive_avg_pool2d(images, 1)  # a mean would leave ONNX Runtime's blocked layout
+        pooled = F.adaptive_avg_pool2d(
+            images, 1
+        )  # a mean would leave ONNX Runtime's blocked layout
         return images * self.gate(self.expand(self.act(self.reduce(pooled))))
 
 
@@ -117,3 +160,52 @@ def attention(name: str | None, channels: int) -> nn.Module:
     if name is None:
         return nn.Identity()
     return SqueezeExcite(channels) if name == "se" else EfficientChannelAttention()
+
+
+class Shortcut(nn.Module):
+    """The input where the block keeps shape, else a strided 1x1 convolution with batch norm."""
+
+    def __init__(self, spec: BlockSpec) -> None:
+        super().__init__()
+        same = spec.stride == 1 and spec.in_channels == spec.out_channels
+        self.project = (
+            nn.Identity()
+            if same
+            else ConvNorm(spec.in_channels, spec.out_channels, stride=spec.stride)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.project(images)
+        return out
+
+
+class Patches(nn.Module):
+    """A convolution over patches of stride x stride pixels that do not overlap, with bias.
+
+    An incomplete patch at the edge is filled with zeros, so that the resolution rounds up.
+    """
+
+    def __init__(self, spec: BlockSpec) -> None:
+        super().__init__()
+        self.missing = -spec.resolution % spec.stride
+        self.conv = nn.Conv2d(spec.in_channels, spec.out_channels, spec.stride, stride=spec.stride)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.missing:
+            images = F.pad(images, (0, self.missing, 0, self.missing))
+        out: Tensor = self.conv(images)
+        return out
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each pixel, as in ConvNeXt."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, images: Tensor) -> Tensor:
+        last = images.permute(0, 2, 3, 1)
+        out = F.layer_norm(last, self.weight.shape, self.weight, self.bias, 1e-6)
+        return out.permute(0, 3, 1, 2)

@@ -144,7 +144,7 @@ def _best(lookup: _Lookup, fixed: Mapping[int, int]) -> tuple[float, dict[int, i
     if not slot.genes:
         return float(lookup.values[0]), {}
     table = lookup.values.reshape(slot.shape)
-    table = table[tuple(fixed.get(gene, slice(None)) for gene in slot.genes)]  # type: ignore[index]
+    table = table[tuple(fixed.get(gene, slice(None)) for gene in slot.genes)]
     free = [gene for gene in slot.genes if gene not in fixed]
     at = np.unravel_index(int(np.argmin(table)), table.shape)
     return float(np.min(table)), dict(zip(free, map(int, at), strict=True))

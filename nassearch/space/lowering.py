@@ -17,7 +17,8 @@ from nassearch.space.architecture import (
     Value,
     canonical_choices,
 )
-from nassearch.space.search_space import Position, SearchSpace
+from nassearch.space.layout import Position
+from nassearch.space.search_space import SearchSpace
 
 
 @dataclass(frozen=True, slots=True)

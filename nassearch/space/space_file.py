@@ -47,13 +47,9 @@ class DimensionsFile(StrictModel):
     attention: Words | None = None
 
     def dimensions(self) -> dict[str, tuple[Any, ...]]:
-        """Dimension -> choices, in vocabulary order, without what is fixed at 'none'."""
+        """Dimension -> choices, in vocabulary order."""
         found = {name: getattr(self, name, None) for name in DIMENSIONS}
-        return {
-            name: values
-            for name, values in found.items()
-            if values is not None and values != (NEUTRAL,)
-        }
+        return {name: values for name, values in found.items() if values is not None}
 
 
 class AlternativeFile(DimensionsFile):
@@ -81,9 +77,18 @@ class StageFile(DimensionsFile):
     stride: Positive = 1
 
     def alternatives(self) -> list[tuple[str, dict[str, tuple[Any, ...]]]]:
-        """(op, dimensions) for each op a block may choose; what it does not say, the stage says."""
-        shared = self.dimensions()
-        return [(item.op, {**shared, **item.dimensions()}) for item in self.op]
+        """(op, dimensions) for each op a block may choose; what it does not say, the stage says.
+
+        What is fixed at 'none' is no dimension.
+        """
+        found = []
+        for item in self.op:
+            said = {**self.dimensions(), **item.dimensions()}
+            ordered = {
+                name: said[name] for name in DIMENSIONS if said.get(name, (NEUTRAL,)) != (NEUTRAL,)
+            }
+            found.append((item.op, ordered))
+        return found
 
 
 class StemFile(StrictModel):

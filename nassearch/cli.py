@@ -1,0 +1,364 @@
+"""The command line: it parses, calls and prints, and is the only catcher of errors."""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nassearch.errors import ConfigError, NassearchError
+
+if TYPE_CHECKING:
+    from nassearch.export.verify import Verification
+    from nassearch.latency.device import Device
+    from nassearch.latency.setting import Setting
+    from nassearch.recipe import Recipe
+
+app = typer.Typer(
+    name="nassearch",
+    help="Train one supernet, measure a device once, read off the best network for any budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+BROKEN_PROMISE = 3
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Where to write.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all randomness.")]
+Space = Annotated[str | None, typer.Option("--space", help="A space's name or YAML file.")]
+RuntimeName = Annotated[str | None, typer.Option("--runtime", help="onnxruntime, fake, ...")]
+Precision = Annotated[str | None, typer.Option("--precision", help="fp32, fp16, int8, ...")]
+Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Images at once.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the runtime.")]
+
+
+@app.command()
+def quickstart(out: Out = None, as_json: Json = False) -> None:
+    """Train, profile this CPU, search three budgets, export and verify on handwritten digits."""
+    run("digits", out=out, resume=False, as_json=as_json)
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name or YAML file.")],
+    out: Out = None,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Everything a recipe says: train, profile, search, export, verify, report."""
+    from nassearch.pipeline.delivery import run_all
+    from nassearch.pipeline.run import choose_run, load_recipe
+    from nassearch.report.page import write_report
+    from nassearch.report.terminal import Bars, delivered_table
+
+    loaded = load_recipe(recipe)
+    directory = choose_run(loaded.name, out, resume=resume)
+    with Bars() as bars:
+        _, delivered = run_all(
+            loaded,
+            directory,
+            resume=resume,
+            training=bars.training(),
+            searching=bars.search(),
+            progress=bars.stage,
+        )
+    page = write_report(directory)
+    rows = [
+        {"budget": one.budget, "directory": str(one.directory), **one.verification.to_dict()}
+        for one in delivered
+    ]
+    _print(as_json, {"run": str(directory), "networks": rows}, lambda: delivered_table(delivered))
+    _note(f"report: {page}")
+    _exit_if_broken([one.verification for one in delivered])
+
+
+@app.command()
+def train_supernet(
+    recipe: Annotated[str | None, typer.Option("--recipe", help="A recipe's name or file.")] = None,
+    space: Space = None,
+    data: Annotated[str | None, typer.Option("--data", help="digits, cifar10:/path, ...")] = None,
+    strategy: Annotated[str | None, typer.Option("--strategy", help="How to train.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
+    seed: Seed = None,
+    out: Out = None,
+    resume: Resume = False,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Data-parallel workers.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any key of the recipe, as key=value.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train one supernet whose subnets share weights."""
+    from nassearch.pipeline.run import choose_run, load_recipe, train_supernet
+    from nassearch.report.terminal import Bars
+
+    if workers:
+        raise ConfigError("training with --workers is not built yet", fix="leave it out")
+    flags = {
+        "space": space,
+        "data": data,
+        "seed": seed,
+        "training.strategy": strategy,
+        "training.epochs": epochs,
+    }
+    changes = {key: value for key, value in flags.items() if value is not None}
+    changes |= dict(_assignment(text) for text in settings or ())
+    directory, base = choose_run(None, out, resume=resume), recipe
+    if base is None:
+        present = directory / "recipe.yaml"
+        base = str(present) if resume and present.is_file() else "digits"
+    loaded: Recipe = load_recipe(base, changes)
+    if out is None and not resume:
+        directory = choose_run(loaded.name, None, resume=False)
+    with Bars() as bars:
+        train_supernet(loaded, directory, resume=resume, progress=bars.training())
+    _print(as_json, {"run": str(directory)}, lambda: f"supernet trained: {directory}")
+
+
+@app.command()
+def profile(
+    device: Annotated[str, typer.Option("--device", help="The device's name; 'host' is this one.")],
+    space: Space = None,
+    runtime: RuntimeName = None,
+    precision: Precision = None,
+    batch: Batch = None,
+    threads: Threads = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Time for timing.")] = 60,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Measure every block of a space on a device: its lookup table."""
+    from nassearch.latency.device import known_or_new_device
+    from nassearch.latency.table import LatencyTable
+    from nassearch.pipeline.prediction import profile_device
+    from nassearch.pipeline.run import LATEST, load_space
+    from nassearch.report.terminal import Bars, profile_summary
+
+    directory = out or Path("latency_tables")
+    found = known_or_new_device(device, [directory])
+    setting = found.setting(runtime=runtime, precision=precision, batch=batch, threads=threads)
+    with Bars() as bars:
+        path = profile_device(
+            load_space(space, LATEST), setting, directory, seconds=seconds, progress=bars.stage
+        )
+    found.save(directory)
+    table = LatencyTable.load(path, setting)
+    document = {"table": str(path), "blocks": len(table.blocks), **table.facts}
+    _print(as_json, document, lambda: profile_summary(path, table))
+
+
+@app.command()
+def predict(
+    network: Annotated[Path, typer.Argument(help="An architecture's YAML or an export.")],
+    device: Annotated[str, typer.Option("--device", help="The device's name.")],
+    space: Space = None,
+    runtime: RuntimeName = None,
+    precision: Precision = None,
+    batch: Batch = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Latency with its interval, multiply-accumulates and parameters of one network."""
+    from nassearch.pipeline.prediction import describe_network, read_network
+    from nassearch.pipeline.run import LATEST
+    from nassearch.report.terminal import fact_table
+
+    found, setting = _setting(device, runtime, precision, batch, threads)
+    owner, architecture = read_network(network, space, LATEST)
+    facts = describe_network(owner, architecture, found, setting)
+    _print(as_json, facts, lambda: fact_table(facts))
+
+
+@app.command()
+def search(
+    device: Annotated[str, typer.Option("--device", help="One device's name, or several: a,b.")],
+    budget: Annotated[
+        list[str] | None, typer.Option("--budget", help="5ms, 800us, 40%, params=3M, ...")
+    ] = None,
+    supernet: Annotated[Path | None, typer.Option("--supernet", help="A training's run.")] = None,
+    objective: Annotated[
+        list[str] | None, typer.Option("--objective", help="accuracy, latency, macs, params, ...")
+    ] = None,
+    algorithm: Annotated[str | None, typer.Option("--algorithm", help="How to choose.")] = None,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Accuracies to measure.")] = 100,
+    seed: Seed = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Ray workers.")] = 0,
+    ray_address: Annotated[str | None, typer.Option("--ray-address")] = None,
+    out: Out = None,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Find the best networks of a trained supernet within hard budgets."""
+    from nassearch.pipeline.run import LATEST
+    from nassearch.pipeline.selection import search_supernet
+    from nassearch.recipe import SearchRecipe
+    from nassearch.report.terminal import Bars, outcome_table
+
+    if workers or ray_address:
+        raise ConfigError("searching with --workers is not built yet", fix="leave it out")
+    budgets = budget or []
+    with Bars() as bars:
+        outcome = search_supernet(
+            supernet or LATEST,
+            settings=[_setting(name, None, None, None, None) for name in device.split(",")],
+            budgets=[budgets],
+            names=objective or ("accuracy", "latency"),
+            algorithm=algorithm or SearchRecipe().algorithm,
+            trials=trials,
+            seed=seed or 0,
+            out=out,
+            resume=resume,
+            progress=bars.search(),
+        )
+    _print(as_json, outcome.to_dict(), lambda: outcome_table(outcome))
+    _note(f"export the choice with: nassearch export {outcome.directory}")
+
+
+@app.command()
+def export(
+    search_dir: Annotated[Path | None, typer.Argument(help="A searched run.")] = None,
+    pick: Annotated[str, typer.Option("--pick", help="best, knee, all or an id.")] = "best",
+    formats: Annotated[str, typer.Option("--format")] = "config,weights,onnx",
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Write chosen networks as config, weights and ONNX."""
+    from nassearch.pipeline.delivery import export_networks
+    from nassearch.pipeline.run import LATEST
+
+    written = export_networks(
+        search_dir or LATEST, pick=pick, formats=tuple(formats.split(",")), out=out
+    )
+    names = [str(path) for path in written]
+    _print(as_json, {"exports": names}, lambda: "\n".join(names))
+
+
+@app.command()
+def verify(
+    export_dir: Annotated[Path, typer.Argument(help="What 'nassearch export' wrote.")],
+    device: Annotated[str | None, typer.Option("--device", help="Only this device.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure an export again: test accuracy, latency, agreement of the formats."""
+    from nassearch.export import verify as room
+    from nassearch.report.terminal import verification_table
+
+    found = room.verify(export_dir, device=device)
+    _print(as_json, found.to_dict(), lambda: verification_table(found))
+    _exit_if_broken([found])
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="A run.")],
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """One self-contained HTML page about a run."""
+    from nassearch.report.page import write_report
+
+    page = write_report(run_dir, out=out)
+    _print(as_json, {"report": str(page)}, lambda: str(page))
+
+
+@app.command(name="list")
+def list_plugins(
+    what: Annotated[
+        str,
+        typer.Argument(help="spaces, devices, strategies, algorithms, runtimes, objectives or ops"),
+    ],
+    as_json: Json = False,
+) -> None:
+    """What there is to choose from."""
+    from nassearch.report.terminal import listing, listing_table
+
+    rows = listing(what)
+    _print(as_json, rows, lambda: listing_table(rows))
+
+
+@app.command()
+def describe(
+    name: Annotated[str, typer.Argument(help="A space, a device or an export.")],
+    as_json: Json = False,
+) -> None:
+    """A space, a device or an exported network."""
+    from nassearch.report.terminal import description, fact_table
+
+    facts = description(name)
+    _print(as_json, facts, lambda: fact_table(facts))
+
+
+def main() -> None:
+    """The console script: exit 0, 2 on a user's error, 3 on a broken promise, 130 on Ctrl-C."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except NassearchError as error:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"nassearch: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("nassearch: interrupted; what was done is saved, --resume goes on\n")
+        sys.exit(130)
+
+
+def _setting(
+    name: str,
+    runtime: str | None,
+    precision: str | None,
+    batch: int | None,
+    threads: int | None,
+) -> "tuple[Device, Setting]":
+    from nassearch.latency.device import load_device
+
+    device = load_device(name)
+    return device, device.setting(
+        runtime=runtime, precision=precision, batch=batch, threads=threads
+    )
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {text} is not key=value", fix="for instance training.lr=0.05")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text}: the value is not YAML") from error
+
+
+def _print(as_json: bool, document: Any, text: Callable[[], Any]) -> None:
+    """The JSON document, or what a person reads; nothing else goes to stdout."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        return
+    from rich.console import Console
+
+    Console().print(text(), highlight=False, soft_wrap=True)
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _exit_if_broken(found: "list[Verification]") -> None:
+    broken = [f"{one.export.id}: {line}" for one in found for line in one.broken]
+    for line in broken:
+        sys.stderr.write(f"nassearch: promise broken: {line}\n")
+    if broken:
+        raise typer.Exit(BROKEN_PROMISE)
+
+
+if __name__ == "__main__":
+    main()

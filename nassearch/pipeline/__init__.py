@@ -1,0 +1,1 @@
+"""The whole way: recipe -> train -> profile -> search -> export -> verify -> report."""

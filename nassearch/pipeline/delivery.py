@@ -1,0 +1,161 @@
+"""From a finished search to exported and verified networks, and the whole run in one call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nassearch.errors import ConfigError, SearchError
+from nassearch.export.export import check_formats, write_export
+from nassearch.export.export_file import AccuracyFile, DataFile, ExportFile, LatencyFile
+from nassearch.export.verify import Verification, verify
+from nassearch.files import read_json
+from nassearch.latency.device import load_device
+from nassearch.networks.subnet import total_cost
+from nassearch.pipeline.prediction import Progress, profile_device, silent
+from nassearch.pipeline.run import run_recipe, train_supernet
+from nassearch.pipeline.selection import Outcome, search_supernet
+from nassearch.recipe import Recipe
+from nassearch.search.candidate import Candidate
+from nassearch.search.journal import load_front
+from nassearch.space import Architecture, lower
+from nassearch.training import checkpoint
+from nassearch.training.data import load_data
+from nassearch.training.evaluation import Evaluator
+
+
+def export_networks(
+    search: Path,
+    *,
+    pick: str = "best",
+    formats: Sequence[str] = ("config", "weights", "onnx"),
+    out: Path | None = None,
+) -> list[Path]:
+    """Export networks of the search in `search` (a run, or the --out of a search).
+
+    `pick` is best (the choice for each budget), knee, all (the front), or an architecture's id.
+    """
+    check_formats(tuple(formats))
+    path = search / "search" / "picks.json"
+    if not path.is_file():
+        raise SearchError("holds no finished search", where=search, fix="run 'nassearch search'")
+    picks = read_json(path)
+    run = Path(picks["run"])
+    saved = checkpoint.load(run)
+    supernet = checkpoint.load_supernet(run)
+    recipe = run_recipe(run)
+    data = load_data(recipe.data, seed=recipe.seed)
+    evaluator = Evaluator(supernet, data)
+    latencies = {
+        Architecture.from_dict(item["architecture"]): tuple(
+            LatencyFile(**latency) for latency in item["latency"]
+        )
+        for item in picks["picks"]
+    }
+    front = load_front(search, space=supernet.space)
+    chosen = _chosen(pick, front.candidates, front.knee(), list(latencies))
+    directories = []
+    for architecture in chosen:
+        cost = total_cost(lower(supernet.space, architecture))
+        accuracy = evaluator.accuracy(architecture)
+        facts = ExportFile(
+            id=architecture.id,
+            architecture=architecture.to_dict(),
+            space=supernet.space.to_dict(),
+            fingerprint=supernet.space.fingerprint,
+            macs=cost.macs,
+            params=cost.params,
+            data=DataFile(
+                spec=recipe.data,
+                seed=recipe.seed,
+                class_names=data.class_names,
+                mean=data.mean,
+                std=data.std,
+            ),
+            accuracy=AccuracyFile(
+                value=accuracy.value,
+                low=accuracy.interval[0],
+                high=accuracy.interval[1],
+                split=accuracy.split,
+                num_images=accuracy.num_images,
+                supernet=f"{run.name} step {saved.step}",
+            ),
+            latency=latencies.get(architecture, ()),
+            files={},
+        )
+        directory = (out or search / "exports") / architecture.id
+        write_export(evaluator.subnet(architecture), directory, facts=facts, formats=tuple(formats))
+        directories.append(directory)
+    return directories
+
+
+def _chosen(
+    pick: str, front: Sequence[Candidate], knee: Candidate, best: Sequence[Architecture]
+) -> list[Architecture]:
+    if pick == "best":
+        return list(best)
+    if pick == "knee":
+        return [knee.architecture]
+    if pick == "all":
+        return [candidate.architecture for candidate in front]
+    found = [c.architecture for c in front if c.architecture.id == pick]
+    if not found:
+        known = ", ".join(candidate.architecture.id for candidate in front)
+        raise ConfigError(f"no network '{pick}' on the front", fix=f"best, knee, all, or {known}")
+    return found
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A network chosen for a budget, exported and verified."""
+
+    budget: str
+    directory: Path
+    verification: Verification
+
+
+def run_all(
+    recipe: Recipe,
+    run: Path,
+    *,
+    resume: bool = False,
+    training: Any = None,
+    searching: Any = None,
+    progress: Progress = silent,
+) -> tuple[Outcome, list[Delivered]]:
+    """Train, profile this machine, search, export, verify: everything the recipe says."""
+    supernet = train_supernet(recipe, run, resume=resume, progress=training)
+    device = load_device(recipe.device)
+    setting = device.setting()
+    if device.present:
+        profile_device(
+            supernet.space,
+            setting,
+            run / "latency_tables",
+            seconds=recipe.profile.seconds,
+            seed=recipe.seed,
+            progress=progress,
+        )
+    outcome = search_supernet(
+        run,
+        settings=[(device, setting)],
+        budgets=[[budget] for budget in recipe.search.budgets],
+        names=recipe.search.objectives,
+        algorithm=recipe.search.algorithm,
+        trials=recipe.search.trials,
+        batch=recipe.search.batch,
+        seed=recipe.seed,
+        resume=resume,
+        progress=searching,
+    )
+    exported = export_networks(run, formats=recipe.export.formats)
+    by_id = {directory.name: directory for directory in exported}
+    verified = {}
+    for number, (name, directory) in enumerate(by_id.items()):
+        progress("verifying", number / len(by_id))
+        verified[name] = verify(directory)
+    return outcome, [
+        Delivered(pick.budget, by_id[name], verified[name])
+        for pick in outcome.picks
+        for name in [pick.candidate.architecture.id]
+    ]

@@ -1,0 +1,126 @@
+"""Tables and predictors: from a device's name to latencies."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nassearch import config
+from nassearch.errors import MissingKeyError
+from nassearch.export.export_file import CONFIG, read_export
+from nassearch.files import make_directory
+from nassearch.latency import RUNTIMES
+from nassearch.latency.device import Device, table_directories
+from nassearch.latency.estimate import RELATIVE_ERROR, roofline
+from nassearch.latency.predictor import LatencyPredictor
+from nassearch.latency.profiler import profile
+from nassearch.latency.setting import Runtime, Setting
+from nassearch.latency.table import LatencyTable, find_table
+from nassearch.networks.subnet import total_cost
+from nassearch.pipeline.run import LATEST, load_space
+from nassearch.space import Architecture, SearchSpace, lower
+
+Progress = Callable[[str, float], None]
+
+
+def silent(stage: str, fraction: float) -> None:
+    """A watcher that says nothing."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: what the timed runtime should not share its core with."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def make_runtime(setting: Setting) -> Runtime:
+    """The runtime of a setting, or RuntimeUnavailableError."""
+    kind: type[Runtime] = config.resolve(RUNTIMES, setting.runtime, kind="runtime")
+    return kind(setting)
+
+
+def profile_device(
+    space: SearchSpace,
+    setting: Setting,
+    directory: Path,
+    *,
+    seconds: float,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Path:
+    """Measure the blocks of `space` in `setting` and merge them into the table in `directory`."""
+    make_directory(directory)
+    with one_thread():
+        table = profile(
+            space,
+            setting,
+            runtime=make_runtime(setting),
+            rng=np.random.default_rng(seed),
+            seconds=seconds,
+            progress=progress,
+        )
+    present = find_table(setting, [directory])
+    return (present.merged(table) if present is not None else table).save(directory)
+
+
+def table_places(run: Path | None) -> list[Path]:
+    """Where tables are looked for: the run's own, then those of `table_directories`."""
+    own = [] if run is None else [run / "latency_tables"]
+    return [*own, *table_directories()]
+
+
+def predictor(
+    space: SearchSpace, device: Device, setting: Setting, places: Sequence[Path]
+) -> tuple[LatencyPredictor, LatencyTable | None]:
+    """The predictor of a device: from its table, else estimated from its datasheet.
+
+    Raises MissingKeyError, naming the command that measures, where neither is there.
+    """
+    table = find_table(setting, places)
+    if table is not None:
+        return LatencyPredictor.from_table(table, space), table
+    if device.rates is None:
+        raise MissingKeyError(
+            "has no latency table",
+            where=setting,
+            fix=f"measure it: nassearch profile --device {device.name} --space {space.source}",
+        )
+    block_ms = roofline(device, setting)
+    estimated = LatencyPredictor.estimated(space, setting, block_ms, ratio=RELATIVE_ERROR)
+    return estimated, None
+
+
+def read_network(path: Path, space_name: str | None, run: Path) -> tuple[SearchSpace, Architecture]:
+    """The space and the architecture of an export, or of an architecture's YAML."""
+    if (path / CONFIG).is_file():
+        export = read_export(path)
+        return export.search_space(), export.to_architecture()
+    architecture = Architecture.from_dict(config.read_yaml(path), where=path)
+    space = load_space(space_name, run)
+    return space, space.check(architecture)
+
+
+def describe_network(
+    space: SearchSpace, architecture: Architecture, device: Device, setting: Setting
+) -> dict[str, Any]:
+    """Latency with its interval, and costs, each with where it comes from."""
+    one, _ = predictor(space, device, setting, table_places(LATEST))
+    counted = total_cost(lower(space, architecture))
+    facts: dict[str, Any] = {
+        "id": architecture.id,
+        "setting": str(setting),
+        "latency_ms": float(one.predict([architecture])[0]),
+        "provenance": one.provenance,
+    }
+    if one.correction.ratio is not None:
+        low, high = one.interval([architecture])
+        facts |= {"low_ms": float(low[0]), "high_ms": float(high[0])}
+    return facts | {"macs": counted.macs, "params": counted.params}

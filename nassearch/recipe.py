@@ -1,0 +1,51 @@
+"""A recipe: one file that describes a whole run."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from nassearch.config import StrictModel
+from nassearch.training.recipe import TrainingRecipe
+
+Count = Annotated[int, Field(gt=0)]
+Words = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+]
+
+
+class ProfileRecipe(StrictModel):
+    """How long the device is timed; loading the networks comes on top."""
+
+    seconds: Annotated[int | float, Field(gt=0)] = 60
+
+
+class SearchRecipe(StrictModel):
+    """What is searched for. Each of `budgets` gets its best network: '5ms', '800us', or '40%' of
+    the way from the fastest network of the space to the slowest.
+    """
+
+    budgets: Words = ("50%",)
+    objectives: Words = ("accuracy", "latency")
+    algorithm: str = "guided"
+    trials: Count = 100
+    batch: Count = 8
+
+
+class ExportRecipe(StrictModel):
+    """The formats the chosen networks are written in."""
+
+    formats: Words = ("config", "weights", "onnx")
+
+
+class Recipe(StrictModel):
+    """A whole run: train, profile, search, export, verify, report."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
+    space: str
+    data: str
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "host"
+    training: TrainingRecipe = TrainingRecipe()
+    profile: ProfileRecipe = ProfileRecipe()
+    search: SearchRecipe = SearchRecipe()
+    export: ExportRecipe = ExportRecipe()

@@ -1,0 +1,304 @@
+"""What people see in the terminal: bars on stderr, tables on stdout."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from nassearch.config import format_count, format_milliseconds
+
+if TYPE_CHECKING:
+    from nassearch.export.export_file import LatencyFile
+    from nassearch.export.verify import LatencyCheck, Verification
+    from nassearch.latency.table import LatencyTable
+    from nassearch.search.candidate import Candidate
+
+
+class Bars:
+    """Progress bars with time left, on stderr and only where that is a terminal."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description:<16}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not sys.stderr.isatty(),
+        )
+        self._stages: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def stage(self, name: str, fraction: float, note: str = "") -> None:
+        """`name` is done to `fraction`."""
+        if name not in self._stages:
+            self._stages[name] = self._progress.add_task(name, total=1.0, note="")
+        self._progress.update(self._stages[name], completed=fraction, note=note)
+
+    def training(self) -> "TrainingBar":
+        return TrainingBar(self)
+
+    def search(self) -> "SearchBar":
+        return SearchBar(self)
+
+
+class TrainingBar:
+    """A watcher of a training (`training.progress.Progress`)."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._total, self._done, self._accuracy = 1, 0, ""
+
+    def start(self, total: int, *, done: int) -> None:
+        self._total, self._done = max(1, total), done
+
+    def advance(self, *, loss: float) -> None:
+        self._done += 1
+        note = f"loss {loss:.3f}{self._accuracy}"
+        self._bars.stage("training", self._done / self._total, note)
+
+    def report(self, record: Mapping[str, object]) -> None:
+        names = ("max", "random", "min")
+        found = [(name, record.get(f"val_accuracy_{name}")) for name in names]
+        if all(isinstance(value, float) for _, value in found):
+            self._accuracy = "".join(f"  {name} {value:.1%}" for name, value in found)
+
+
+class SearchBar:
+    """A watcher of a search (`search.runner.Progress`)."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+
+    def __call__(
+        self,
+        *,
+        done: int,
+        total: int,
+        front_size: int,
+        hypervolume: float,
+        best: "Candidate | None",
+    ) -> None:
+        note = f"{done}/{total}  front {front_size}  hypervolume {hypervolume:.3g}"
+        if best is not None and "accuracy" in best.values:
+            note += f"  best {best.number('accuracy'):.1%}"
+        self._bars.stage("searching", done / total, note)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A plain table."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def fact_table(facts: Mapping[str, Any]) -> Table:
+    """Names and values, one pair a line."""
+    made = Table(box=None, pad_edge=False, show_header=False)
+    made.add_column(style="bold")
+    made.add_column(overflow="fold")
+    for name, value in facts.items():
+        made.add_row(name, str(value))
+    return made
+
+
+def prediction_text(item: "LatencyFile") -> str:
+    """'1.20 ms (1.10 to 1.31)', and the word 'estimated' where it is one."""
+    text = format_milliseconds(item.predicted_ms)
+    if item.low_ms is not None and item.high_ms is not None:
+        low, high = format_milliseconds(item.low_ms), format_milliseconds(item.high_ms)
+        text += f" ({low} to {high})"
+    return f"{text} estimated" if item.source == "estimated" else text
+
+
+def measurement_text(check: "LatencyCheck") -> str:
+    if check.measured is None:
+        return "not here"
+    return format_milliseconds(check.measured.median_ms)
+
+
+def budget_text(item: "LatencyFile", budget: str) -> str:
+    """The budget as given, and in milliseconds where it was a share."""
+    if item.budget_ms is None or not budget.endswith("%"):
+        return budget
+    return f"{format_milliseconds(item.budget_ms)} ({budget})"
+
+
+def delivered_table(delivered: Sequence[Any]) -> Table:
+    """The quickstart's last word: one line for each budget."""
+    rows = []
+    for one in delivered:
+        found: Verification = one.verification
+        accuracy = found.accuracy["pytorch"]
+        for check in found.latency:
+            rows.append(
+                (
+                    budget_text(check.promised, one.budget),
+                    prediction_text(check.promised),
+                    measurement_text(check),
+                    f"{accuracy.value:.2%}",
+                    format_count(found.export.params),
+                    str(one.directory),
+                )
+            )
+    names = ("budget", "predicted (90 %)", "measured", "test accuracy", "parameters", "files")
+    return table(names, rows)
+
+
+def outcome_table(outcome: Any) -> Table:
+    """The choice for each set of budgets."""
+    rows = []
+    for pick in outcome.picks:
+        accuracy = pick.candidate.values.get("accuracy")
+        for item in pick.latency:
+            measured = (
+                "not here" if item.measured_ms is None else format_milliseconds(item.measured_ms)
+            )
+            rows.append(
+                (
+                    pick.candidate.architecture.id,
+                    str(item.setting),
+                    budget_text(item, pick.budget),
+                    prediction_text(item),
+                    measured,
+                    "" if accuracy is None else f"{accuracy.number:.2%} ({accuracy.provenance})",
+                )
+            )
+    names = ("id", "setting", "budget", "predicted (90 %)", "measured", "accuracy")
+    return table(names, rows)
+
+
+def verification_table(found: "Verification") -> Table:
+    """Promised beside measured."""
+    recorded = found.export.accuracy
+    rows = [
+        (
+            f"accuracy, {name}",
+            f"{recorded.value:.2%} ({recorded.split})",
+            f"{accuracy.value:.2%} (test, {accuracy.num_images} images)",
+        )
+        for name, accuracy in found.accuracy.items()
+    ]
+    for check in found.latency:
+        promised = prediction_text(check.promised)
+        if check.promised.budget_ms is not None:
+            promised += f", budget {format_milliseconds(check.promised.budget_ms)}"
+        measured = measurement_text(check)
+        if check.drift is not None:
+            measured += f" (drift {check.drift:.2f} divided out)"
+        rows.append((f"latency, {check.promised.setting}", promised, measured))
+    if found.largest_difference is not None:
+        rows.append(("largest difference", "1e-04", f"{found.largest_difference:.1e}"))
+    return table(("", "promised", "measured"), rows)
+
+
+def profile_summary(path: Path, found: "LatencyTable") -> Table:
+    """What a profile reached."""
+    facts = {
+        "table": path,
+        "setting": found.setting,
+        "blocks": len(found.blocks),
+        "whole networks": len(found.networks),
+        "noise floor": f"{float(found.facts.get('noise_floor', 0)):.1%}",
+        "rounds": found.facts.get("rounds", ""),
+    }
+    return fact_table(facts)
+
+
+def listing(what: str) -> list[dict[str, str]]:
+    """The plugins, spaces or devices of a kind."""
+    from nassearch import config, objectives
+    from nassearch.errors import ConfigError
+    from nassearch.latency import RUNTIMES
+    from nassearch.latency.device import list_devices, load_device
+    from nassearch.ops import OPS
+    from nassearch.search import ALGORITHMS
+    from nassearch.space import SearchSpace
+    from nassearch.training import STRATEGIES
+
+    tables: dict[str, Mapping[str, str]] = {
+        "strategies": STRATEGIES,
+        "algorithms": ALGORITHMS,
+        "runtimes": RUNTIMES,
+        "objectives": objectives.OBJECTIVES,
+        "ops": OPS,
+    }
+    if what in tables:
+        return [{"name": name, "from": source} for name, source in tables[what].items()]
+    if what == "devices":
+        found = [load_device(name) for name in list_devices()]
+        return [{"name": device.name, "description": device.description} for device in found]
+    if what == "spaces":
+        spaces = [SearchSpace.load(name) for name in config.list_files("search_spaces")]
+        return [
+            {
+                "name": space.name,
+                "networks": f"{space.size():.3g}",
+                "description": space.definition.description,
+            }
+            for space in spaces
+        ]
+    known = ("spaces", "devices", *tables)
+    raise ConfigError(
+        f"cannot list '{what}'{config.nearest(what, list(known))}", fix=", ".join(known)
+    )
+
+
+def listing_table(rows: Sequence[Mapping[str, str]]) -> Table:
+    return table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def description(name: str) -> dict[str, Any]:
+    """The facts about a space, a device or an export, whichever `name` is."""
+    from nassearch import config
+    from nassearch.errors import ConfigError
+    from nassearch.export.export_file import read_export
+    from nassearch.latency.device import list_devices, load_device
+    from nassearch.networks.subnet import total_cost
+    from nassearch.ops import check_space
+    from nassearch.space import SearchSpace, block_specs, lower
+
+    if (Path(name) / "config.yaml").is_file():
+        export = read_export(Path(name))
+        return export.model_dump(mode="json", by_alias=True, exclude={"space"})
+    if name in list_devices():
+        return load_device(name).model_dump(mode="json", exclude_none=True)
+    if name not in config.list_files("search_spaces") and not Path(name).is_file():
+        known = [*config.list_files("search_spaces"), *list_devices()]
+        raise ConfigError(
+            f"'{name}' is no space, device or export{config.nearest(name, known)}",
+            fix=f"known: {', '.join(known)}",
+        )
+    space = check_space(SearchSpace.load(name))
+    facts: dict[str, Any] = {
+        "space": space.name,
+        "description": space.definition.description,
+        "networks": space.size(),
+        "genes": len(space.genes),
+        "latency keys": len(block_specs(space)),
+    }
+    for label, architecture in (("smallest", space.smallest), ("largest", space.largest)):
+        cost = total_cost(lower(space, architecture))
+        facts[label] = f"{format_count(cost.macs)} MACs, {format_count(cost.params)} parameters"
+    return facts

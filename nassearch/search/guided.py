@@ -1,0 +1,207 @@
+"""Guided: the default search; a predictor learns from every result and proposes the next ones.
+
+Cheap objectives are known exactly, so only the expensive ones are predicted. An inner evolution
+over tens of thousands of gene vectors finds the predicted front within the budgets; of it a batch
+is taken one by one for the largest expected hypervolume gain, each taken one counted as if it had
+come out as predicted (Ginsbourger et al. 2010, "kriging believer"), which keeps a batch diverse.
+"""
+
+import numpy as np
+
+from nassearch.search.candidate import Candidate, Floats, Problem
+from nassearch.search.pareto import hypervolume_gain
+from nassearch.search.predictor import Featuriser, GenePredictor
+from nassearch.search.region import Region, key
+from nassearch.space.architecture import Architecture
+from nassearch.space.search_space import Genes
+
+NUM_START = 20
+POPULATION = 500
+GENERATIONS = 15
+DIRECTIONS = 100
+PER_DIRECTION = 3
+POOL = 300
+DRAWS = 32
+
+
+class Guided:
+    """Ask/tell by prediction. Overhead is tens of milliseconds a candidate in batches of ten."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.region = Region(problem)
+        self._rng = np.random.default_rng([problem.seed, 2])
+        self._known: set[bytes] = set()
+        self._genes: list[Genes] = []
+        self._losses: list[Floats] = []
+        self._signs = np.array([axis.sign for axis in problem.axes])
+        self._featurise = Featuriser(
+            problem.space, [item for item in problem.quantities if item.is_cheap]
+        )
+        self._expensive = [
+            index for index, item in enumerate(problem.objectives) if not item.is_cheap
+        ]
+        self._predictors = {index: GenePredictor() for index in self._expensive}
+        self._start = list(self._start_set())
+        self._population = np.array(self._start, dtype=np.uint8)
+
+    def ask(self, count: int) -> list[Architecture]:
+        rows: list[Genes] = []
+        while self._start and len(rows) < count:
+            row = self._start.pop(0)
+            if key(row) not in self._known:
+                self._known.add(key(row))
+                rows.append(row)
+        if len(rows) < count and len(self._genes) >= 4:
+            rows += self._chosen(count - len(rows))
+        if len(rows) < count:
+            more = self.region.sample(count - len(rows), rng=self._rng, exclude=self._known)
+            rows += list(more)
+        self._known.update(key(row) for row in rows)
+        return [self.problem.space.decode(row.tolist()) for row in rows]
+
+    def tell(self, candidate: Candidate) -> None:
+        genes = np.array(self.problem.space.encode(candidate.architecture), dtype=np.uint8)
+        self._known.add(key(genes))
+        loss = self._signs * [candidate.number(axis.name) for axis in self.problem.axes]
+        if np.isfinite(loss).all():
+            self._genes.append(genes)
+            self._losses.append(loss)
+
+    def _start_set(self) -> Genes:
+        """Corners, then all genes scaled together, rounded at random, and a few random vectors.
+
+        Scaling all genes together spreads the sizes evenly, where independent choices would all
+        have about the mean size; rounding at random keeps the choices from being aliased.
+        """
+        space = self.problem.space
+        top = np.array([len(gene.choices) - 1 for gene in space.genes])
+        random = space.sample_genes(self._rng, NUM_START // 5)
+        scale = np.linspace(0.0, 1.0, NUM_START - len(random))[:, None]
+        scaled = np.floor(scale * top + self._rng.random((len(scale), len(top))) * (scale < 1.0))
+        scaled = np.minimum(scaled, top).astype(np.uint8)
+        scaled[0] = 0
+        order = [0, len(scaled) - 1, *self._rng.permutation(np.arange(1, len(scaled) - 1))]
+        wanted = space.canonical(np.vstack([scaled[order], random]))
+        wanted = self.region.repair(wanted, rng=self._rng)
+        _, first = np.unique(wanted, axis=0, return_index=True)
+        return wanted[np.sort(first)]
+
+    def _chosen(self, count: int) -> list[Genes]:
+        """Up to `count` new gene vectors of the largest expected hypervolume gain."""
+        told = np.array(self._genes)
+        observed = np.array(self._losses)
+        features = self._featurise(told)
+        # Observed losses are noisy; the front to improve on is the one believed in.
+        believed = observed.copy()
+        for index in self._expensive:
+            self._predictors[index].fit(features, observed[:, index])
+            believed[:, index] = self._predictors[index].mean(features)
+        worst = believed.max(axis=0)
+        reference = worst + 0.05 * np.maximum(worst - believed.min(axis=0), 1e-12)
+
+        pool = self._evolve(told[np.argsort(believed[:, 0])])
+        if not len(pool):
+            return []
+        draws = np.tile(self._predicted(pool), (DRAWS, 1, 1))
+        pool_features = self._featurise(pool)
+        for index in self._expensive:
+            draws[:, :, index] = self._predictors[index].draw(
+                pool_features, DRAWS, rng=self._rng
+            )
+        mean = self._predicted(pool)
+        left = np.ones(len(pool), dtype=bool)
+        chosen: list[Genes] = []
+        while len(chosen) < min(count, len(pool)):
+            if not chosen:
+                # What a user asks for first: the best network within the budget.
+                score = -mean[:, 0]
+            else:
+                points = draws[:, left].reshape(-1, draws.shape[2])
+                gain = hypervolume_gain(believed, points, reference=reference)
+                score = np.full(len(pool), -np.inf)
+                score[left] = gain.reshape(DRAWS, -1).mean(axis=0)
+            index = int(np.where(left, score, -np.inf).argmax())
+            left[index] = False
+            chosen.append(pool[index])
+            believed = np.vstack([believed, mean[index]])
+        return chosen
+
+    def _predicted(self, genes: Genes) -> Floats:
+        """Losses, (n, objectives): exact where cheap, expected where expensive."""
+        losses = np.zeros((len(genes), len(self.problem.objectives)))
+        features = self._featurise(genes) if self._expensive else None
+        for index, objective in enumerate(self.problem.objectives):
+            if features is not None and index in self._predictors:
+                losses[:, index] = self._predictors[index].mean(features)
+            else:
+                losses[:, index] = self._signs[index] * objective.numbers(genes)
+        return losses
+
+    def _evolve(self, told: Genes) -> Genes:
+        """The predicted front within the budgets and what lies near it, new ones only."""
+        population = np.vstack([self._population, told[:POPULATION]])
+        population = population[_first_of_equal(population)]
+        losses = self._predicted(population)
+        directions = _directions(losses.shape[1], rng=self._rng)
+        for _ in range(GENERATIONS):
+            children = self._children(population)
+            population = np.vstack([population, children])
+            losses = np.vstack([losses, self._predicted(children)])
+            first = _first_of_equal(population)
+            population, losses = population[first], losses[first]
+            kept = _select(losses, directions)
+            population, losses = population[kept], losses[kept]
+        self._population = population
+        near = self.region.repair(
+            self.region.mutate(np.repeat(population, 3, axis=0), rng=self._rng), rng=self._rng
+        )
+        pool = np.vstack([population, near])
+        pool = pool[_first_of_equal(pool)]
+        pool = pool[[key(row) not in self._known for row in pool]]
+        if len(pool) > POOL:
+            pool = pool[_select(self._predicted(pool), directions)[:POOL]]
+        return pool
+
+    def _children(self, parents: Genes) -> Genes:
+        """Uniform crossover of random parents, a gene or two redrawn, within the budgets."""
+        first, second = self._rng.integers(len(parents), size=(2, POPULATION))
+        swap = self._rng.random((POPULATION, parents.shape[1])) < 0.5
+        swap &= self._rng.random((POPULATION, 1)) < 0.7
+        children = np.where(swap, parents[second], parents[first])
+        children = self.region.mutate(children, rng=self._rng, changes=1.5)
+        return self.region.repair(children, rng=self._rng)
+
+
+def _first_of_equal(genes: Genes) -> np.ndarray:
+    """The rows of (n, genes) that equal none before them."""
+    rows = (key(row) for row in genes)
+    return np.fromiter({row: index for index, row in reversed(list(enumerate(rows)))}.values(), int)
+
+
+def _directions(num_objectives: int, *, rng: np.random.Generator) -> Floats:
+    """Weights, (directions, objectives), that spread a front over its whole length."""
+    if num_objectives == 1:
+        return np.ones((1, 1))
+    if num_objectives == 2:
+        first = np.linspace(0.005, 0.995, DIRECTIONS)
+        return np.stack([first, 1.0 - first], axis=1)
+    return np.maximum(rng.dirichlet(np.ones(num_objectives), 2 * DIRECTIONS), 0.005)
+
+
+def _select(losses: Floats, directions: Floats) -> np.ndarray:
+    """The rows best in each direction, the very best of every direction first.
+
+    By the augmented Chebyshev distance to the ideal point, as in MOEA/D (Zhang & Li 2007).
+    """
+    low, span = losses.min(axis=0), np.maximum(np.ptp(losses, axis=0), 1e-12)
+    scaled = (losses - low) / span
+    distance = np.zeros((len(directions), len(losses)))
+    for index in range(losses.shape[1]):
+        weighted = directions[:, [index]] * scaled[:, index]
+        distance = np.maximum(distance, weighted + 0.01 * scaled[:, index])
+    count = min(PER_DIRECTION if len(directions) > 1 else POOL, len(losses))
+    best = np.argpartition(distance, count - 1, axis=1)[:, :count]
+    order = np.argsort(np.take_along_axis(distance, best, axis=1), axis=1)
+    best = np.take_along_axis(best, order, axis=1)
+    return np.fromiter(dict.fromkeys(best.T.ravel().tolist()), dtype=int)

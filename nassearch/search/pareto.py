@@ -1,0 +1,177 @@
+"""ParetoFront: the candidates no other beats in every objective at once."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from optuna._hypervolume import compute_hypervolume, get_non_dominated_box_bounds
+
+from nassearch import files
+from nassearch.errors import BudgetError, SearchError
+from nassearch.search.candidate import Axis, Budget, Candidate, Floats
+from nassearch.space.search_space import SearchSpace
+
+
+def non_dominated(losses: Floats) -> np.ndarray:
+    """Which rows of (n, objectives) losses no other row dominates; equal rows all stay."""
+    order = np.lexsort(losses.T[::-1])
+    mask = np.zeros(len(losses), dtype=bool)
+    front = np.empty((0, losses.shape[1]))
+    for index in order:
+        row = losses[index]
+        # In lexicographic order a row is dominated only by one that came before it.
+        dominated = (front <= row).all(axis=1) & (front < row).any(axis=1)
+        if not dominated.any():
+            mask[index] = True
+            front = np.vstack([front, row])
+    return mask
+
+
+def hypervolume(losses: Floats, reference: Floats) -> float:
+    """The volume that (n, objectives) losses dominate below the reference point.
+
+    The one place that calls Optuna's implementation (WFG, While et al. 2012), which is not part of
+    its public interface and refuses points beyond the reference.
+    """
+    inside = losses[(losses < reference).all(axis=1)]
+    return float(compute_hypervolume(inside, reference)) if len(inside) else 0.0
+
+
+def hypervolume_gain(losses: Floats, points: Floats, *, reference: Floats) -> Floats:
+    """What each of (n, objectives) points would add to the hypervolume of `losses`, (n,).
+
+    The region not yet dominated is cut into boxes (Lacour et al. 2017, as Optuna does it), so all
+    points are answered at once.
+    """
+    inside = losses[(losses < reference).all(axis=1)]
+    if len(reference) == 1:
+        return np.clip(min(reference[0], *inside[:, 0], np.inf) - points[:, 0], 0.0, None)
+    if len(inside):
+        lower, upper = get_non_dominated_box_bounds(inside[non_dominated(inside)], reference)
+    else:
+        lower, upper = np.full((1, len(reference)), -np.inf), reference[None]
+    gain = np.zeros(len(points))
+    for low, high in zip(lower, upper, strict=True):
+        gain += np.clip(high - np.maximum(points, low), 0.0, None).prod(axis=1)
+    return gain
+
+
+class ParetoFront:
+    """The non-dominated candidates over any number of objectives."""
+
+    def __init__(self, axes: Sequence[Axis], candidates: Iterable[Candidate] = ()) -> None:
+        self.axes = tuple(axes)
+        self.candidates: list[Candidate] = []
+        self._signs = np.array([axis.sign for axis in self.axes])
+        self._losses = np.empty((0, len(self.axes)))
+        for candidate in candidates:
+            self.add(candidate)
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.candidates)
+
+    def __repr__(self) -> str:
+        return f"ParetoFront({', '.join(axis.name for axis in self.axes)}: {len(self)} candidates)"
+
+    def loss(self, candidate: Candidate) -> Floats:
+        """The candidate's objectives as losses, (objectives,): smaller is better."""
+        return self._signs * [candidate.number(axis.name) for axis in self.axes]
+
+    def add(self, candidate: Candidate) -> bool:
+        """Add a candidate; False where it is dominated, equal to one here, or not a number."""
+        loss = self.loss(candidate)
+        if not np.isfinite(loss).all() or (self._losses <= loss).all(axis=1).any():
+            return False
+        keep = ~(loss <= self._losses).all(axis=1)
+        self.candidates = [c for c, kept in zip(self.candidates, keep, strict=True) if kept]
+        self.candidates.append(candidate)
+        self._losses = np.vstack([self._losses[keep], loss])
+        return True
+
+    def sorted(self) -> list[Candidate]:
+        """The candidates from the best in the first objective to the worst."""
+        return sorted(self.candidates, key=lambda candidate: tuple(self.loss(candidate)))
+
+    def hypervolume(self, reference: Mapping[str, float]) -> float:
+        """The volume dominated within the reference, a number per objective, in their units."""
+        point = self._signs * [reference[axis.name] for axis in self.axes]
+        return hypervolume(self._losses, point)
+
+    def within(self, budgets: Iterable[Budget]) -> list[Candidate]:
+        """The candidates that keep every budget, the best in the first objective first."""
+        limits = list(budgets)
+        return [
+            candidate
+            for candidate in self.sorted()
+            if all(candidate.number(budget.objective) <= budget.limit for budget in limits)
+        ]
+
+    def best(self, budgets: Sequence[Budget] = ()) -> Candidate:
+        """The best candidate in the first objective that keeps the budgets.
+
+        Raises BudgetError where the front has none, naming the smallest values it has.
+        """
+        allowed = self.within(budgets)
+        if allowed:
+            return allowed[0]
+        if not self.candidates:
+            raise SearchError("the front is empty")
+        smallest = "; ".join(
+            f"the smallest {budget.objective} on the front is"
+            f" {min(c.number(budget.objective) for c in self.candidates):g} {budget.unit}".rstrip()
+            for budget in budgets
+        )
+        raise BudgetError(f"no candidate keeps {', '.join(map(str, budgets))}", fix=smallest)
+
+    def knee(self) -> Candidate:
+        """The candidate that lies deepest below the plane through the best of each objective.
+
+        With each objective scaled to 0..1 over the front that is the smallest sum of losses (Das,
+        "On characterizing the knee of the Pareto curve", 1999).
+        """
+        if not self.candidates:
+            raise SearchError("the front is empty")
+        span = np.ptp(self._losses, axis=0)
+        scaled = (self._losses - self._losses.min(axis=0)) / np.where(span > 0, span, 1.0)
+        return self.candidates[int(scaled.sum(axis=1).argmin())]
+
+    def write(self, path: Path, *, space: SearchSpace) -> None:
+        """Write the front as CSV, the best in the first objective first."""
+        write_candidates(path, self.sorted(), space=space)
+
+    @classmethod
+    def read(cls, path: Path, *, space: SearchSpace, axes: Sequence[Axis]) -> "ParetoFront":
+        """The front `write` wrote; SearchError where the file is missing or of another space."""
+        return cls(axes, read_candidates(path, space=space))
+
+
+def write_candidates(path: Path, candidates: Sequence[Candidate], *, space: SearchSpace) -> None:
+    """Write candidates as CSV, one row each, atomically."""
+    rows = [candidate.to_row(space) for candidate in candidates]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns or ["architecture", "genes"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(path, text.getvalue())
+
+
+def read_candidates(path: Path, *, space: SearchSpace) -> list[Candidate]:
+    """The candidates of a CSV `write_candidates` wrote; SearchError naming the line."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SearchError(f"cannot read ({error})", where=path) from error
+    candidates = []
+    for line, row in enumerate(rows, start=2):
+        try:
+            candidates.append(Candidate.from_row(row, space=space))
+        except SearchError as error:
+            raise SearchError(error.what, where=f"{path}:{line}") from error
+    return candidates

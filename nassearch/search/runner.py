@@ -1,0 +1,176 @@
+"""The search loop: ask, evaluate, tell, and write everything down as it happens."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from nassearch.errors import SearchError
+from nassearch.search.algorithm import Algorithm
+from nassearch.search.candidate import Candidate, Objective, Problem, Value
+from nassearch.search.journal import Journal
+from nassearch.search.pareto import ParetoFront
+from nassearch.space.architecture import Architecture
+
+BATCH = 10
+
+
+class Cache(Protocol):
+    """Values of expensive objectives known already; the owner knows of which supernet and split."""
+
+    def get(self, objective: str, architecture: Architecture) -> Value | None: ...
+
+    def put(self, objective: str, architecture: Architecture, value: Value) -> None: ...
+
+
+class Progress(Protocol):
+    """Called after each candidate; `best` is the best in the first objective within the budgets."""
+
+    def __call__(
+        self,
+        *,
+        done: int,
+        total: int,
+        front_size: int,
+        hypervolume: float,
+        best: Candidate | None,
+    ) -> None: ...
+
+
+class Evaluate(Protocol):
+    """Evaluates candidates in any order and yields each as it is done."""
+
+    def __call__(self, architectures: Sequence[Architecture]) -> Iterator[Candidate]: ...
+
+
+def search(
+    problem: Problem,
+    *,
+    algorithm: Callable[[Problem], Algorithm],
+    trials: int,
+    out: Path,
+    batch: int = BATCH,
+    resume: bool = False,
+    cache: Cache | None = None,
+    progress: Progress | None = None,
+    evaluate: Evaluate | None = None,
+) -> ParetoFront:
+    """Evaluate up to `trials` candidates and return the front over the problem's objectives.
+
+    `algorithm` is a class of ALGORITHMS. Candidates over budget are never evaluated. With `resume`
+    an interrupted search with the same settings goes on to the same total. A candidate with a NaN
+    is recorded, counts as a trial and is not on the front. `evaluate` replaces the serial
+    evaluation in this process (see `workers`). Fewer candidates come back where the space within
+    the budgets holds no more.
+
+    Raises BudgetError where a budget cannot be reached, SearchError where no candidate has finite
+    numbers. KeyboardInterrupt passes through after the front so far is written.
+    """
+    if trials < 1 or batch < 1:
+        raise SearchError("trials and batch must be at least 1")
+    chooser = algorithm(problem)  # first: an unreachable budget leaves no directory behind
+    reference = Reference(problem)
+    front = ParetoFront(problem.axes)
+    done = 0
+
+    def take(candidate: Candidate) -> None:
+        nonlocal done
+        done += 1
+        chooser.tell(candidate)
+        if candidate.is_finite:
+            front.add(candidate)
+            reference.see(candidate)
+
+    name = f"{getattr(algorithm, '__module__', '')}:{getattr(algorithm, '__qualname__', '')}"
+    with Journal.open(out, problem, algorithm=name, resume=resume) as journal:
+        for candidate in list(journal.candidates):
+            take(candidate)
+        evaluated = evaluate or serial(problem, cache=cache)
+        try:
+            while done < trials:
+                architectures = chooser.ask(min(batch, trials - done))
+                if not architectures:
+                    break
+                for candidate in evaluated(architectures):
+                    journal.append(candidate)
+                    take(candidate)
+                    if progress is not None:
+                        progress(
+                            done=done,
+                            total=trials,
+                            front_size=len(front),
+                            hypervolume=front.hypervolume(reference.numbers),
+                            best=front.sorted()[0] if len(front) else None,
+                        )
+        finally:
+            journal.finish(front)
+    if not len(front):
+        raise SearchError(
+            f"none of {done} candidates has finite numbers",
+            where=journal.directory / "candidates.csv",
+            fix="look there at which objective is NaN",
+        )
+    return front
+
+
+def serial(problem: Problem, *, cache: Cache | None = None) -> Evaluate:
+    """Evaluation in this process, one architecture after the other."""
+
+    def evaluate(architectures: Sequence[Architecture]) -> Iterator[Candidate]:
+        for architecture in architectures:
+            yield Candidate(architecture, measure(problem.quantities, architecture, cache=cache))
+
+    return evaluate
+
+
+def measure(
+    objectives: Sequence[Objective], architecture: Architecture, *, cache: Cache | None
+) -> dict[str, Value]:
+    """Every objective's value; expensive ones come from the cache where it has them."""
+    values = {}
+    for objective in objectives:
+        known = None
+        if cache is not None and not objective.is_cheap:
+            known = cache.get(objective.name, architecture)
+        value = known if known is not None else objective.evaluate(architecture)
+        if cache is not None and known is None and not objective.is_cheap and value.is_finite:
+            cache.put(objective.name, architecture, value)
+        values[objective.name] = value
+    return values
+
+
+class Reference:
+    """The point hypervolume is measured from: fixed early, so that progress only ever grows.
+
+    A budgeted objective has its limit; another cheap one its worst among the corners and random
+    architectures; an expensive one the worst of the first candidates.
+    """
+
+    FIRST = 5
+
+    def __init__(self, problem: Problem) -> None:
+        self._first: list[Candidate] = []
+        self._axes = problem.axes
+        self.numbers: dict[str, float] = {}
+        space = problem.space
+        corners = [space.encode(space.smallest), space.encode(space.largest)]
+        genes = np.vstack([corners, space.sample_genes(np.random.default_rng(0), 256)])
+        for objective in problem.objectives:
+            if objective.name in problem.limits and objective.direction == "min":
+                self.numbers[objective.name] = problem.limits[objective.name]
+            elif objective.is_cheap:
+                losses = objective.axis.sign * objective.numbers(genes.astype(np.uint8))
+                self.numbers[objective.name] = float(objective.axis.sign * losses.max())
+        self._open = [axis for axis in self._axes if axis.name not in self.numbers]
+
+    def see(self, candidate: Candidate) -> None:
+        """Take in a candidate, in the order told."""
+        if len(self._first) >= self.FIRST:
+            return
+        self._first.append(candidate)
+        for axis in self._open:
+            worst = max(axis.sign * item.number(axis.name) for item in self._first)
+            if math.isfinite(worst):
+                self.numbers[axis.name] = axis.sign * worst

@@ -1,0 +1,175 @@
+"""Where every choice of a space stands in its gene vector."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nassearch.space.architecture import Block, Stage, canonical_choices
+from nassearch.space.space_file import SpaceFile, StageFile
+
+Genes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Gene:
+    """One elastic dimension: its place in the space and its choices, at least two."""
+
+    name: str
+    choices: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """A dimension with its gene, or with no gene where it is fixed."""
+
+    gene: int | None
+    choices: tuple[Any, ...]
+
+    def value(self, genes: Sequence[int]) -> Any:
+        return self.choices[0 if self.gene is None else genes[self.gene]]
+
+    def values(self, genes: Genes) -> list[Any]:
+        """The value for each of the gene vectors, (n, genes)."""
+        if self.gene is None:
+            return [self.choices[0]] * len(genes)
+        return list(map(self.choices.__getitem__, genes[:, self.gene].tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """An op a block may choose, with the dials of that op's dimensions."""
+
+    op: str
+    dials: tuple[tuple[str, Dial], ...]
+
+    def block(self, genes: Sequence[int]) -> Block:
+        values = tuple((name, dial.value(genes)) for name, dial in self.dials)
+        return interned_block(self.op, values)
+
+
+@lru_cache(maxsize=65536)
+def interned_block(op: str, values: tuple[tuple[str, Any], ...]) -> Block:
+    """Equal blocks are one object: a space has few, its architectures are many."""
+    return Block(op, canonical_choices(dict(values)))
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """One place for a block within a stage: the op dial and the alternatives it chooses among."""
+
+    op: Dial
+    alternatives: tuple[Alternative, ...]
+
+    def block(self, genes: Sequence[int]) -> Block:
+        return self.alternatives[self.op.choices.index(self.op.value(genes))].block(genes)
+
+    def blocks(self, genes: Genes, counts: Sequence[int]) -> list[Block]:
+        """The block for each of the gene vectors, (n, genes); each different one decoded once."""
+        first, inverse = _different(genes, self.genes(), counts)
+        found = [self.block(row) for row in genes[first].tolist()]
+        return list(map(found.__getitem__, inverse.tolist()))
+
+    def genes(self) -> tuple[int, ...]:
+        """Every gene that says something about the block here."""
+        dials = [self.op, *(dial for item in self.alternatives for _, dial in item.dials)]
+        return tuple(dial.gene for dial in dials if dial.gene is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class StageLayout:
+    """Where a stage's choices stand in the gene vector."""
+
+    width: Dial
+    depth: Dial
+    positions: tuple[Position, ...]
+    genes: slice
+
+    def decode(self, genes: Sequence[int]) -> Stage:
+        positions = self.positions[: self.depth.value(genes)]
+        return Stage(self.width.value(genes), tuple(at.block(genes) for at in positions))
+
+    def decode_many(self, genes: Genes, counts: Sequence[int]) -> list[Stage]:
+        """The stage for each of the gene vectors, (n, genes); equal ones are one object."""
+        first, inverse = _different(genes, range(self.genes.start, self.genes.stop), counts)
+        genes = genes[first]
+        blocks = zip(*(at.blocks(genes, counts) for at in self.positions), strict=True)
+        dials = zip(self.width.values(genes), self.depth.values(genes), strict=True)
+        found = [
+            Stage(width, deepest[:depth])
+            for (width, depth), deepest in zip(dials, blocks, strict=True)
+        ]
+        return list(map(found.__getitem__, inverse.tolist()))
+
+
+def _different(
+    genes: Genes, which: Sequence[int], counts: Sequence[int]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows that differ in the genes `which`: the first of each kind, and each row's kind."""
+    code, limit = np.zeros(len(genes), dtype=np.int64), 1
+    for gene in which:
+        if limit * counts[gene] > 2**62:
+            code = np.unique(code, return_inverse=True)[1]
+            limit = len(genes)
+        code, limit = code * counts[gene] + genes[:, gene], limit * counts[gene]
+    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
+    return first, inverse
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where every choice of a space stands in the gene vector."""
+
+    genes: tuple[Gene, ...]
+    resolution: Dial
+    stages: tuple[StageLayout, ...]
+
+
+def layout_of(definition: SpaceFile) -> Layout:
+    """The layout of a space: resolution, then each stage's width, depth and blocks in order."""
+    genes: list[Gene] = []
+
+    def dial(name: str, choices: tuple[Any, ...]) -> Dial:
+        if len(choices) == 1:
+            return Dial(None, choices)
+        genes.append(Gene(name, choices))
+        return Dial(len(genes) - 1, choices)
+
+    resolution = dial("resolution", definition.resolution)
+    stages = []
+    for index, stage in enumerate(definition.stages):
+        start = len(genes)
+        width, depth, positions = _stage_dials(f"stages[{index}]", stage, dial)
+        stages.append(StageLayout(width, depth, positions, slice(start, len(genes))))
+    return Layout(tuple(genes), resolution, tuple(stages))
+
+
+def _stage_dials(
+    place: str, stage: StageFile, dial: Callable[[str, tuple[Any, ...]], Dial]
+) -> tuple[Dial, Dial, tuple[Position, ...]]:
+    width = dial(f"{place}.width", stage.width)
+    depth = dial(f"{place}.depth", stage.depth)
+    positions = []
+    for number in range(max(stage.depth)):
+        block = f"{place}.blocks[{number}]"
+        named = stage.alternatives()
+        op = dial(f"{block}.op", tuple(name for name, _ in named))
+        alternatives = tuple(
+            Alternative(
+                name,
+                tuple(
+                    (key, dial(_gene_name(block, name, key, len(named)), choices))
+                    for key, choices in dimensions.items()
+                ),
+            )
+            for name, dimensions in named
+        )
+        positions.append(Position(op, alternatives))
+    return width, depth, tuple(positions)
+
+
+def _gene_name(block: str, op: str, dimension: str, num_alternatives: int) -> str:
+    return f"{block}.{dimension}" if num_alternatives == 1 else f"{block}.{op}.{dimension}"

@@ -1,0 +1,7 @@
+"""Training: strategies that decide which subnets a step trains, and the one loop that runs them."""
+
+STRATEGIES = {
+    "delayed-shrinking": "nassearch.training.delayed_shrinking:DelayedShrinking",
+    "sandwich": "nassearch.training.sandwich:Sandwich",
+    "single-path": "nassearch.training.single_path:SinglePath",
+}

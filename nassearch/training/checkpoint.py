@@ -1,0 +1,135 @@
+"""Checkpoints: the whole state of a training in one file, written atomically, the last two kept."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from nassearch import files
+from nassearch.errors import CheckpointError, ConfigError
+from nassearch.networks import Supernet
+from nassearch.space import SearchSpace
+
+SCHEMA = 1
+_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training after `step` steps.
+
+    `data` describes the images (name, classes, channels, mean, std); `totals` are running sums:
+    seconds, macs, and of the epoch under way its losses. There is no generator state: every random
+    choice derives from the seed and the step.
+    """
+
+    space: SearchSpace
+    data: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    step: int
+    steps_per_epoch: int
+    totals: Mapping[str, float]
+    model: Mapping[str, torch.Tensor]
+    optimizer: Mapping[str, Any]
+
+
+def save(run_dir: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint into `run_dir`/checkpoints and delete all but the last two."""
+    epoch, step = divmod(checkpoint.step, checkpoint.steps_per_epoch)
+    name = f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "")
+    path = run_dir / "checkpoints" / f"{name}.pt"
+    content = {name: getattr(checkpoint, name) for name in _FIELDS}
+    content |= {
+        "schema": SCHEMA,
+        "space": checkpoint.space.to_dict(),
+        "fingerprint": checkpoint.space.fingerprint,
+    }
+    with files.replacing(path) as temporary:
+        torch.save(content, temporary)
+    for old in paths(run_dir)[:-_KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def paths(run_dir: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted((run_dir / "checkpoints").glob("epoch-*.pt"), key=lambda path: path.stem)
+
+
+def load(run_dir: Path) -> Checkpoint:
+    """The newest good checkpoint of a run; a damaged one is passed over with a warning.
+
+    Raises CheckpointError where none is good, or where the newest is not a supernet's.
+    """
+    found = paths(run_dir)
+    if not found:
+        raise CheckpointError(
+            "there is no checkpoint of a supernet here",
+            where=run_dir,
+            fix="train one with `nassearch train-supernet`",
+        )
+    for path in reversed(found):
+        content = _read(path)
+        if content is not None:
+            return _checked(content, path)
+        warnings.warn(f"{path} is damaged; trying the one before it", stacklevel=2)
+    raise CheckpointError(
+        "every checkpoint is damaged", where=run_dir / "checkpoints", fix="train again"
+    )
+
+
+def load_supernet(run_dir: Path) -> Supernet:
+    """The trained supernet of a run, in evaluation mode; its space comes from the checkpoint."""
+    checkpoint = load(run_dir)
+    supernet = Supernet(checkpoint.space)
+    restore_weights(supernet, checkpoint, where=run_dir)
+    return supernet.eval()
+
+
+def restore_weights(supernet: Supernet, checkpoint: Checkpoint, *, where: object) -> None:
+    """Put the checkpoint's weights into `supernet`; CheckpointError where they do not fit."""
+    if checkpoint.space.fingerprint != supernet.space.fingerprint:
+        raise CheckpointError(
+            f"was trained on the space {checkpoint.space.name} ({checkpoint.space.fingerprint}), "
+            f"not on {supernet.space.name} ({supernet.space.fingerprint})",
+            where=where,
+            fix="use the space of the run, or train into another directory",
+        )
+    try:
+        supernet.load_state_dict(dict(checkpoint.model))
+    except RuntimeError as error:
+        raise CheckpointError("holds weights of other shapes", where=where) from error
+
+
+_FIELDS = ("data", "recipe", "step", "steps_per_epoch", "totals", "model", "optimizer")
+
+
+def _read(path: Path) -> Any:
+    """What the file holds; None where it is damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError, KeyError):
+        return None  # torch's ways of saying that a file is cut short or scrambled
+
+
+def _checked(content: Any, path: Path) -> Checkpoint:
+    if not isinstance(content, dict) or "schema" not in content:
+        raise CheckpointError("is not a checkpoint of nassearch", where=path)
+    if content["schema"] != SCHEMA:
+        raise CheckpointError(
+            f"has schema {content['schema']}, this version reads {SCHEMA}", where=path
+        )
+    missing = sorted({*_FIELDS, "space", "fingerprint"} - set(content))
+    if missing:
+        raise CheckpointError(f"lacks '{missing[0]}'", where=path)
+    try:
+        space = SearchSpace.from_dict(content["space"], where=path)
+    except ConfigError as error:
+        raise CheckpointError(f"holds no valid space ({error.what})", where=path) from error
+    if space.fingerprint != content["fingerprint"]:
+        raise CheckpointError("its space does not match its fingerprint", where=path)
+    return Checkpoint(space=space, **{name: content[name] for name in _FIELDS})

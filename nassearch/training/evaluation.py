@@ -1,0 +1,141 @@
+"""Accuracy of subnets, never without recalibrated batch norm."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nassearch.networks import Subnet, Supernet
+from nassearch.networks.supernet import resize
+from nassearch.space import Architecture
+from nassearch.training.data import Data
+from nassearch.training.image_set import ImageSet
+from nassearch.training.randomness import Stream, torch_generator
+
+_Z_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
+_BATCH_SIZE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """The share of images classified rightly, 0..1, with Wilson's 95 % interval."""
+
+    value: float
+    split: str
+    num_images: int
+    interval: tuple[float, float]
+
+    @classmethod
+    def of(cls, num_right: int, num_images: int, *, split: str) -> "Accuracy":
+        """Wilson's interval (JASA 22, 1927) stays within 0..1 and holds near 1."""
+        share, z2 = num_right / num_images, _Z_95**2
+        centre = (share + z2 / (2 * num_images)) / (1 + z2 / num_images)
+        spread = share * (1 - share) / num_images + z2 / (4 * num_images**2)
+        half = _Z_95 * math.sqrt(spread) / (1 + z2 / num_images)
+        return cls(share, split, num_images, (max(0.0, centre - half), min(1.0, centre + half)))
+
+
+def recalibrate(subnet: nn.Module, images: Iterable[Tensor]) -> None:
+    """Set the running statistics of every batch norm to those of `images`, in place.
+
+    `images` are batches of normalised images, (n, c, r, r), shuffled over classes. Means and
+    (unbiased) variances are averaged over batches, every batch alike. The subnet ends in evaluation
+    mode. A supernet's own statistics fit none of its subnets (Yu et al., "BigNAS", ECCV 2020, 3.4).
+    """
+    norms = [module for module in subnet.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    subnet.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+        norm.train()
+    with torch.no_grad():
+        for batch in images:
+            subnet(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+class Evaluator:
+    """Recalibrates subnets of one supernet on training images and measures them on validation.
+
+    The supernet may be trained further in between. Batches are normalised and resized once for each
+    resolution and kept.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        data: Data,
+        *,
+        calibration_images: int = 2000,
+        batch_size: int = _BATCH_SIZE,
+    ) -> None:
+        self._supernet = supernet
+        self._data = data
+        self._batch_size = batch_size
+        order = torch.randperm(len(data.train), generator=torch_generator(0, Stream.CALIBRATION))
+        self._calibration = data.train.images[order[:calibration_images]]
+        self._prepared: dict[tuple[str, int], list[Tensor]] = {}
+
+    def subnet(self, architecture: Architecture) -> Subnet:
+        """The subnet as a plain network with recalibrated batch norm, in evaluation mode."""
+        subnet = self._supernet.extract(architecture).to(self._device)
+        recalibrate(subnet, self._batches("calibration", architecture.resolution))
+        return subnet
+
+    def accuracy(self, architecture: Architecture) -> Accuracy:
+        """The recalibrated subnet's accuracy on the validation split."""
+        subnet = self.subnet(architecture)
+        batches = self._batches("val", architecture.resolution)
+        return _accuracy(subnet, batches, self._data.val.labels, split="val")
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._supernet.parameters()).device
+
+    def _batches(self, split: str, resolution: int) -> list[Tensor]:
+        key = (split, resolution)
+        if key not in self._prepared:
+            images = self._calibration if split == "calibration" else self._data.val.images
+            self._prepared[key] = [
+                resize(self._data.normalise(batch.to(self._device)), resolution)
+                for batch in _even_batches(images, self._batch_size)
+            ]
+        return self._prepared[key]
+
+
+def measure_accuracy(
+    network: Callable[[Tensor], Tensor],
+    images: ImageSet,
+    data: Data,
+    *,
+    split: str,
+    resolution: int,
+) -> Accuracy:
+    """The accuracy of any network: normalised images (n, c, r, r) -> logits (n, classes).
+
+    A network that holds batch norm must be in evaluation mode. `data` normalises the images;
+    `split` names where they come from.
+    """
+    batches = (
+        resize(data.normalise(batch), resolution)
+        for batch in _even_batches(images.images, _BATCH_SIZE)
+    )
+    return _accuracy(network, batches, images.labels, split=split)
+
+
+def _accuracy(
+    network: Callable[[Tensor], Tensor], batches: Iterable[Tensor], labels: Tensor, *, split: str
+) -> Accuracy:
+    with torch.inference_mode():
+        predicted = torch.cat([network(batch).argmax(1).cpu() for batch in batches])
+    return Accuracy.of(int((predicted == labels).sum()), len(labels), split=split)
+
+
+def _even_batches(images: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """At most `batch_size` images each, sizes as equal as can be: all batches count alike."""
+    return images.tensor_split(max(1, -(-len(images) // batch_size)))

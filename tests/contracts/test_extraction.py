@@ -1,0 +1,102 @@
+"""An extracted network is the supernet's subnet: same outputs, same slices, nobody else's."""
+
+import copy
+from itertools import islice
+
+import torch
+
+from nassearch.networks import Supernet
+from nassearch.space import Architecture, SearchSpace
+
+TOLERANCE = 1e-5
+
+
+def _images(space: SearchSpace, architecture: Architecture, count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    pixels = architecture.resolution
+    return torch.randn(count, space.in_channels, pixels, pixels, generator=generator)
+
+
+def test_extracted_network_equals_supernet(
+    supernet: Supernet, architectures: list[Architecture]
+) -> None:
+    for architecture in architectures:
+        images = _images(supernet.space, architecture, 1)
+        with torch.no_grad():
+            expected = supernet(images, architecture)
+            actual = supernet.extract(architecture)(images)
+        assert expected.shape == (1, supernet.space.num_classes)
+        assert torch.isfinite(expected).all()
+        torch.testing.assert_close(actual, expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_training_mode_agrees_and_updates_the_same_statistics(
+    supernet: Supernet, architectures: list[Architecture]
+) -> None:
+    supernet = copy.deepcopy(supernet).train()
+    for architecture in architectures[:12]:
+        images = _images(supernet.space, architecture, 4)
+        extracted = supernet.extract(architecture)
+        with torch.no_grad():
+            actual, expected = extracted(images), supernet(images, architecture)
+        torch.testing.assert_close(actual, expected, atol=TOLERANCE, rtol=TOLERANCE)
+        again = supernet.extract(architecture).state_dict()
+        for name, tensor in extracted.state_dict().items():
+            torch.testing.assert_close(again[name], tensor, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_extracted_network_shares_nothing(
+    supernet: Supernet, architectures: list[Architecture]
+) -> None:
+    architecture = architectures[0]
+    images = _images(supernet.space, architecture, 1)
+    extracted = supernet.extract(architecture)
+    with torch.no_grad():
+        before = supernet(images, architecture)
+        for tensor in extracted.state_dict().values():
+            tensor.zero_()
+        assert torch.equal(supernet(images, architecture), before)
+
+
+def test_weights_are_views_unless_a_kernel_is_transformed(
+    supernet: Supernet, architectures: list[Architecture]
+) -> None:
+    for architecture in architectures[:12]:
+        for op, spec in supernet.walk(architecture):
+            shared = op.state_dict()
+            for name, tensor in op.weights(spec).items():
+                is_view = tensor.data_ptr() == shared[name].data_ptr()
+                whole_kernel = tensor.shape[2:] == shared[name].shape[2:]
+                assert is_view == whole_kernel, (spec.key, name)
+
+
+def test_gradients_stay_inside_the_slice(
+    supernet: Supernet, architectures: list[Architecture]
+) -> None:
+    """A subnet learns within the leading channels it uses; the rest stays another subnet's."""
+    supernet = copy.deepcopy(supernet)
+    for architecture in islice(architectures, 3):
+        supernet.zero_grad(set_to_none=False)
+        images = _images(supernet.space, architecture, 2)
+        supernet(images, architecture).square().sum().backward()
+        used = 0
+        for op, spec in supernet.walk(architecture):
+            parameters = dict(op.named_parameters())
+            for name, tensor in op.weights(spec).items():
+                full = parameters.get(name)
+                if full is not None and full.grad is not None:
+                    used += int(full.grad.count_nonzero())
+                    outside = torch.ones_like(full, dtype=torch.bool)
+                    outside[tuple(slice(size) for size in tensor.shape[:2])] = False
+                    assert not full.grad[outside].any(), (spec.key, name)
+        assert used > 0
+
+
+def test_two_calls_cannot_disturb_one_another(
+    supernet: Supernet, architectures: list[Architecture]
+) -> None:
+    images = _images(supernet.space, architectures[1], 1)
+    with torch.no_grad():
+        alone = supernet(images, architectures[1])
+        supernet(images, architectures[2])
+        assert torch.equal(supernet(images, architectures[1]), alone)

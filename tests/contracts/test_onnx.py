@@ -1,0 +1,38 @@
+"""The ONNX graph computes what the PyTorch network computes."""
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from torch import nn
+
+from nassearch.networks import Supernet
+from nassearch.networks.onnx_graph import to_onnx
+from nassearch.space import Architecture
+
+TOLERANCE = 1e-4
+
+
+def _run(graph: bytes, images: torch.Tensor) -> np.ndarray:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    return logits
+
+
+def _check(network: nn.Module, shape: tuple[int, int, int]) -> None:
+    images = torch.randn(1, *shape, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        expected = network(images).numpy()
+    actual = _run(to_onnx(network, shape), images)
+    np.testing.assert_allclose(actual, expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("count", [6, pytest.param(102, marks=pytest.mark.slow)])
+def test_onnx_runtime_equals_pytorch(
+    count: int, supernet: Supernet, architectures: list[Architecture]
+) -> None:
+    for architecture in architectures[:count]:
+        subnet = supernet.extract(architecture)
+        _check(subnet, subnet.input_shape)

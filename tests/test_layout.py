@@ -1,0 +1,175 @@
+"""The shape of the package: imports go one way, start-up is light, and what ships loads."""
+
+import ast
+import importlib
+import importlib.util
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nassearch
+from nassearch import config
+
+PACKAGE = Path(nassearch.__file__).parent
+BASE = {"errors", "config", "files"}
+# room -> what it may import, besides itself; a dotted name allows that module alone
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "config": {"errors"},
+    "files": {"errors"},
+    "space": BASE,
+    "ops": {*BASE, "space"},
+    "networks": {*BASE, "space", "ops"},
+    "training": {*BASE, "space", "ops", "networks"},
+    "latency": {*BASE, "space", "ops", "networks"},
+    "search": {"errors", "files", "space"},
+    "objectives": {
+        *BASE, "space", "networks", "training.evaluation", "latency", "search.candidate",
+    },
+    "export": {
+        *BASE, "space", "ops", "networks", "latency", "training.data", "training.evaluation",
+        "search.pareto", "search.candidate",
+    },
+    "recipe": {*BASE, "training.recipe"},
+}  # fmt: skip
+ALLOWED["report"] = ALLOWED["export"]
+# these may import every room; of all others, nobody may import them (recipe: one file of a run)
+TOP = {"pipeline", "cli"}
+
+
+def _modules() -> Iterator[tuple[str, Path]]:
+    """(dotted name below the package, file); the package's own lazy front door is no room."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        if name:
+            yield name, path
+
+
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted name below the package) for everything of nassearch a file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        found = []
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            module = node.module or ""
+            # `from nassearch.training import data` reads the module training.data
+            for alias in node.names:
+                inner = PACKAGE.joinpath(*module.split(".")[1:], alias.name)
+                is_module = inner.is_dir() or inner.with_suffix(".py").is_file()
+                found.append(f"{module}.{alias.name}" if is_module else module)
+        for name in found:
+            if name.startswith("nassearch."):
+                yield node.lineno, name.removeprefix("nassearch.")
+
+
+@pytest.mark.parametrize(("module", "path"), list(_modules()), ids=lambda value: str(value))
+def test_imports_go_one_way(module: str, path: Path) -> None:
+    room = module.partition(".")[0]
+    assert room in ALLOWED or room in TOP, f"{room} is a new room: give it its arrows in DESIGN"
+    for line, target in _imports(path):
+        other = target.partition(".")[0]
+        if other == room:
+            continue
+        assert other not in TOP or room in TOP, f"{path}:{line}: nobody imports {other}"
+        if room not in TOP:
+            allowed = ALLOWED[room]
+            assert other in allowed or target in allowed, f"{path}:{line}: {room} -> {target}"
+
+
+def test_the_arrows_have_no_cycle() -> None:
+    order: list[str] = []
+    while len(order) < len(ALLOWED):
+        ready = [
+            room
+            for room, allowed in ALLOWED.items()
+            if room not in order and all(name.partition(".")[0] in order for name in allowed)
+        ]
+        assert ready, f"a cycle among {set(ALLOWED) - set(order)}"
+        order += ready
+
+
+def test_no_module_hides_behind_a_vague_name() -> None:
+    vague = {"util", "utils", "helper", "helpers", "common", "misc", "base", "manager", "tools"}
+    assert not [name for name, _ in _modules() if vague & set(name.split("."))]
+
+
+@pytest.mark.parametrize("code", ["import nassearch", "import nassearch.space"])
+def test_light_imports_bring_no_torch(code: str) -> None:
+    check = f"{code}; import sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not (PACKAGE / "cli.py").is_file(), reason="there is no command line yet")
+def test_help_brings_no_torch() -> None:
+    check = (
+        "import sys, runpy; sys.argv = ['nassearch', '--help']\n"
+        "from nassearch.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "train-supernet" in done.stdout
+
+
+@pytest.mark.parametrize("name", config.list_files("search_spaces"))
+def test_every_shipped_space_loads(name: str) -> None:
+    from nassearch.ops import check_space
+    from nassearch.space import SearchSpace
+
+    space = check_space(SearchSpace.load(name))
+    assert space.name == name, "a space is called as its file"
+    assert space.definition.description
+    header = Path(space.source).read_text(encoding="utf-8").partition("name:")[0]
+    assert header.startswith("#"), "the header says where the numbers come from"
+
+
+def _shipped_devices() -> list[str]:
+    return sorted(path.parent.name for path in PACKAGE.parent.glob("latency_tables/*/device.yaml"))
+
+
+@pytest.mark.parametrize("name", _shipped_devices())
+def test_every_shipped_device_and_table_loads(name: str) -> None:
+    from nassearch.latency.device import load_device
+    from nassearch.latency.setting import Setting
+    from nassearch.latency.table import LatencyTable
+
+    device = load_device(name)
+    assert device.name == name
+    for path in (PACKAGE.parent / "latency_tables" / name).glob("*.csv"):
+        if path.stem.endswith("-networks"):
+            continue
+        runtime, precision, batch, *threads = path.stem.rsplit("-")
+        count = int(threads[0].removeprefix("t")) if threads else None
+        setting = Setting(name, runtime, precision, int(batch.removeprefix("b")), count)
+        assert LatencyTable.load(path, setting).blocks
+
+
+def _tables() -> Iterator[tuple[str, str]]:
+    """Every entry of every plugin table: an upper-case dict of 'module:Attr' in a package."""
+    for info in pkgutil.iter_modules([str(PACKAGE)]):
+        text = (PACKAGE / info.name / "__init__.py") if info.ispkg else PACKAGE / f"{info.name}.py"
+        for node in ast.parse(text.read_text(encoding="utf-8")).body:
+            if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Dict):
+                continue
+            for key, value in zip(node.value.keys, node.value.values, strict=True):
+                target = value.value if isinstance(value, ast.Constant) else None
+                if isinstance(target, str) and target.startswith("nassearch.") and ":" in target:
+                    assert isinstance(key, ast.Constant)
+                    yield str(key.value), target
+
+
+@pytest.mark.parametrize(("name", "target"), list(_tables()))
+def test_every_plugin_in_a_table_exists(name: str, target: str) -> None:
+    module, _, attribute = target.partition(":")
+    assert hasattr(importlib.import_module(module), attribute), name

@@ -1,0 +1,45 @@
+"""A space and images small enough to train in a second."""
+
+import pytest
+
+from nassearch.space import SearchSpace
+from nassearch.training.data import Data, load_data
+
+SPACE = {
+    "name": "two_stages",
+    "resolution": 8,
+    "in_channels": 1,
+    "num_classes": 10,
+    "stem": {"op": "conv", "width": 8, "kernel_size": 3, "stride": 1, "activation": "relu"},
+    "stages": [
+        {
+            "op": "mbconv",
+            "width": 8,
+            "depth": [1, 2],
+            "stride": 2,
+            "kernel_size": [3, 5],
+            "expand_ratio": [1, 2],
+            "activation": "relu",
+        },
+        {
+            "op": "mbconv",
+            "width": [8, 16],
+            "depth": 1,
+            "stride": 2,
+            "kernel_size": 3,
+            "expand_ratio": 2,
+            "activation": "relu",
+        },
+    ],
+    "head": {},
+}
+
+
+@pytest.fixture(scope="session")
+def space() -> SearchSpace:
+    return SearchSpace.from_dict(SPACE)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Data:
+    return load_data("digits")

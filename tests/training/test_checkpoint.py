@@ -1,0 +1,89 @@
+"""Damaged, foreign and missing checkpoints."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nassearch.errors import CheckpointError
+from nassearch.space import SearchSpace
+from nassearch.training import checkpoint
+from nassearch.training.data import Data
+from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.run import Run, save, start
+
+RECIPE = TrainingRecipe(batch_size=512)
+
+
+@pytest.fixture
+def run(space: SearchSpace, digits: Data, tmp_path: Path) -> Run:
+    """A run with two checkpoints, the weights of the older one all 1, of the newer all 2."""
+    run = start(space, digits, recipe=RECIPE, out=tmp_path, resume=False)
+    for value in (1.0, 2.0):
+        run.step += run.steps_per_epoch
+        with torch.no_grad():
+            for parameter in run.supernet.parameters():
+                parameter.fill_(value)
+        save(run)
+    return run
+
+
+def truncate(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(run: Run) -> None:
+    older, newer = checkpoint.paths(run.out)
+    truncate(newer)
+    with pytest.warns(UserWarning, match=f"{newer.name} is damaged"):
+        supernet = checkpoint.load_supernet(run.out)
+    assert all(bool((p == 1.0).all()) for p in supernet.parameters())
+    assert older.exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*is damaged")
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_run_without_a_good_checkpoint_is_refused(run: Run, content: bytes | None) -> None:
+    for path in checkpoint.paths(run.out):
+        if content is None:
+            truncate(path)
+        else:
+            path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="every checkpoint is damaged"):
+        checkpoint.load_supernet(run.out)
+
+
+def test_a_directory_without_checkpoints_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="train-supernet"):
+        checkpoint.load_supernet(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": 99}, "has schema 99, this version reads 1"),
+        ({"fingerprint": "0" * 16}, "its space does not match its fingerprint"),
+        ({"space": {"name": "x"}}, "holds no valid space"),
+        ({"model": {}}, "holds weights of other shapes"),
+    ],
+)
+def test_a_foreign_checkpoint_is_refused(run: Run, change: dict[str, object], message: str) -> None:
+    newest = checkpoint.paths(run.out)[-1]
+    content = torch.load(newest, weights_only=True)
+    torch.save(content | change, newest)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load_supernet(run.out)
+
+
+def test_a_file_of_another_program_is_refused(run: Run) -> None:
+    torch.save({"state_dict": {}}, checkpoint.paths(run.out)[-1])
+    with pytest.raises(CheckpointError, match="is not a checkpoint of nassearch"):
+        checkpoint.load_supernet(run.out)
+
+
+def test_a_checkpoint_says_what_images_it_was_trained_on(run: Run, digits: Data) -> None:
+    described = checkpoint.load(run.out).data
+    assert described["name"] == "digits"
+    assert (described["in_channels"], described["num_classes"]) == (1, 10)
+    assert described["mean"] == list(digits.mean)

@@ -1,0 +1,80 @@
+"""Recalibration is exact, and an accuracy says what it was measured on."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nassearch.networks import Supernet
+from nassearch.space import SearchSpace
+from nassearch.training.data import Data
+from nassearch.training.evaluation import Accuracy, Evaluator, measure_accuracy, recalibrate
+from nassearch.training.image_set import ImageSet
+
+
+def test_statistics_are_the_averages_over_batches() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.9))
+    batches = [3 + 2 * torch.randn(16, 1, 8, 8) for _ in range(3)]
+    recalibrate(network, batches)
+    with torch.no_grad():
+        outputs = [network[0](batch) for batch in batches]
+    mean = torch.stack([out.mean((0, 2, 3)) for out in outputs]).mean(0)
+    var = torch.stack([out.var((0, 2, 3)) for out in outputs]).mean(0)
+    torch.testing.assert_close(network[1].running_mean, mean)
+    torch.testing.assert_close(network[1].running_var, var)
+    assert network[1].momentum == 0.1
+    assert not any(module.training for module in network.modules())
+
+
+def test_each_layer_is_calibrated_on_normalised_inputs() -> None:
+    """As in training: a later norm sees what batch statistics, not stale ones, make of a batch."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU(), nn.BatchNorm2d(1))
+    batch = 50 + 7 * torch.randn(64, 1, 4, 4)
+    recalibrate(network, [batch])
+    whitened = (batch - batch.mean()) / (batch.var(correction=0) + 1e-5).sqrt()
+    torch.testing.assert_close(network[2].running_mean[0], whitened.relu().mean())
+
+
+@pytest.fixture
+def evaluator(space: SearchSpace, digits: Data) -> Evaluator:
+    torch.manual_seed(0)
+    return Evaluator(Supernet(space), digits, calibration_images=300)
+
+
+def test_evaluating_leaves_the_supernet_as_it_was(space: SearchSpace, digits: Data) -> None:
+    supernet = Supernet(space)
+    before = {name: value.clone() for name, value in supernet.state_dict().items()}
+    Evaluator(supernet, digits, calibration_images=300).accuracy(space.largest)
+    assert all(torch.equal(value, before[name]) for name, value in supernet.state_dict().items())
+
+
+def test_validation_accuracy_is_that_of_the_recalibrated_subnet(
+    evaluator: Evaluator, space: SearchSpace, digits: Data
+) -> None:
+    accuracy = evaluator.accuracy(space.smallest)
+    subnet = evaluator.subnet(space.smallest)
+    assert not subnet.training
+    again = measure_accuracy(subnet, digits.val, digits, split="val", resolution=8)
+    assert accuracy == again
+    assert (accuracy.split, accuracy.num_images) == ("val", len(digits.val))
+
+
+def test_images_reach_a_network_at_its_resolution(digits: Data) -> None:
+    seen = set()
+
+    def network(images: Tensor) -> Tensor:
+        seen.add(tuple(images.shape[1:]))
+        return torch.eye(10)[torch.zeros(len(images), dtype=torch.int64)]
+
+    zeros = ImageSet(digits.val.images[:250], torch.zeros(250, dtype=torch.int64))
+    accuracy = measure_accuracy(network, zeros, digits, split="val", resolution=12)
+    assert seen == {(1, 12, 12)}
+    assert accuracy.value == 1.0
+
+
+def test_wilsons_interval() -> None:
+    """81 of 263: the worked example of Newcombe, Statistics in Medicine 17 (1998), table I."""
+    accuracy = Accuracy.of(81, 263, split="test")
+    assert accuracy.interval == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert Accuracy.of(20, 20, split="test").interval[1] == 1.0

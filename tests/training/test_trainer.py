@@ -1,0 +1,241 @@
+"""A run can be killed, resumed, interrupted and refused."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from nassearch.errors import CheckpointError, ConfigError, OutputError
+from nassearch.networks import Supernet
+from nassearch.space import SearchSpace
+from nassearch.training import checkpoint, trainer
+from nassearch.training.augmentation import crop_and_flip
+from nassearch.training.data import Data
+from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.run import make_optimizer, start
+from nassearch.training.schedule import learning_rate
+from nassearch.training.strategy import Pass
+
+RECIPE = TrainingRecipe(epochs=4, batch_size=128, lr=0.05, ramp_epochs=1.0, eval_every=2, seed=5)
+STEPS_PER_EPOCH = 8
+
+KILLED = """
+import os, signal, sys, torch
+from pathlib import Path
+from nassearch.space import SearchSpace
+from nassearch.training.data import load_data
+from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.trainer import train
+import json
+
+torch.set_num_threads(1)
+space, recipe, out, after = json.loads(sys.argv[1])
+
+class Watch:
+    def start(self, total, *, done): self.left = after
+    def report(self, record): pass
+    def advance(self, *, loss):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+train(SearchSpace.from_dict(space), load_data("digits"),
+      recipe=TrainingRecipe(**recipe), out=Path(out), progress=Watch())
+"""
+
+
+class At:
+    """A watcher that does something after some steps."""
+
+    def __init__(self, step: int, action: Callable[[], None]) -> None:
+        self.left, self.action = step, action
+        self.records: list[Mapping[str, object]] = []
+
+    def start(self, total: int, *, done: int) -> None: ...
+
+    def advance(self, *, loss: float) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.action()
+
+    def report(self, record: Mapping[str, object]) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    space: SearchSpace, digits: Data, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Supernet, Path]:
+    out = tmp_path_factory.mktemp("undisturbed")
+    return trainer.train(space, digits, recipe=RECIPE, out=out), out
+
+
+def assert_same_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    expected, found = one.state_dict(), other.state_dict()
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+
+
+def metrics(out: Path) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def test_a_killed_run_resumes_to_the_same_weights(
+    space: SearchSpace, digits: Data, undisturbed: tuple[Supernet, Path], tmp_path: Path
+) -> None:
+    arguments = [space.to_dict(), RECIPE.model_dump(), str(tmp_path), 2 * STEPS_PER_EPOCH + 3]
+    killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(arguments)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(checkpoint.paths(tmp_path)) == 2
+    resumed = trainer.train(space, digits, recipe=RECIPE, out=tmp_path, resume=True)
+    assert_same_weights(undisturbed[0], resumed)
+    assert metrics(tmp_path) == metrics(undisturbed[1])
+
+
+@pytest.mark.parametrize("step", [STEPS_PER_EPOCH + 3, 2 * STEPS_PER_EPOCH])
+def test_ctrl_c_saves_the_step_and_resumes_to_the_same_weights(
+    step: int, space: SearchSpace, digits: Data, undisturbed: tuple[Supernet, Path], tmp_path: Path
+) -> None:
+    watch = At(step, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(space, digits, recipe=RECIPE, out=tmp_path, progress=watch)
+    assert checkpoint.load(tmp_path).step == step
+    resumed = trainer.train(space, digits, recipe=RECIPE, out=tmp_path, resume=True)
+    assert_same_weights(undisturbed[0], resumed)
+    assert metrics(tmp_path) == metrics(undisturbed[1])
+
+
+def test_a_run_keeps_its_last_two_checkpoints_and_a_line_for_each_epoch(
+    undisturbed: tuple[Supernet, Path],
+) -> None:
+    supernet, out = undisturbed
+    assert [path.stem for path in checkpoint.paths(out)] == ["epoch-0003", "epoch-0004"]
+    lines = metrics(out)
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert ["val_accuracy_min" in line for line in lines] == [False, True, False, True]
+    assert_same_weights(supernet, checkpoint.load_supernet(out))
+
+
+def test_training_leaves_the_global_generator_alone(
+    space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    recipe = RECIPE.model_copy(update={"epochs": 1})
+    trainer.train(space, digits, recipe=recipe, out=tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_directory_that_holds_a_training_is_not_overwritten(
+    space: SearchSpace, digits: Data, undisturbed: tuple[Supernet, Path]
+) -> None:
+    with pytest.raises(OutputError, match=r"already holds a training.*--resume"):
+        trainer.train(space, digits, recipe=RECIPE, out=undisturbed[1])
+
+
+def test_resuming_with_another_recipe_names_what_differs(
+    space: SearchSpace, digits: Data, undisturbed: tuple[Supernet, Path]
+) -> None:
+    recipe = RECIPE.model_copy(update={"lr": 0.2})
+    with pytest.raises(CheckpointError, match=r"lr 0\.05, not 0\.2"):
+        trainer.train(space, digits, recipe=recipe, out=undisturbed[1], resume=True)
+
+
+def test_resuming_with_another_space_is_refused(
+    digits: Data, undisturbed: tuple[Supernet, Path]
+) -> None:
+    with pytest.raises(CheckpointError, match="was trained on the space two_stages"):
+        trainer.train(
+            SearchSpace.load("digits_tiny"),
+            digits,
+            recipe=RECIPE,
+            out=undisturbed[1],
+            resume=True,
+        )
+
+
+def test_a_loss_that_stays_non_finite_stops_the_run_and_names_the_fix(
+    space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"not finite for 10 steps in a row.*smaller lr"):
+        recipe = RECIPE.model_copy(update={"lr": 1e30})
+        trainer.train(space, digits, recipe=recipe, out=tmp_path)
+
+
+def test_a_non_finite_step_changes_no_weight(
+    space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    run = start(space, digits, recipe=RECIPE, out=tmp_path, resume=False)
+    before = {name: value.clone() for name, value in run.supernet.named_parameters()}
+    passes = (Pass(run.space.largest), Pass(run.space.smallest, 1.0, "teacher"))
+    images = torch.full((4, 1, 8, 8), float("inf"))
+    loss = trainer.train_step(run, passes, images, torch.zeros(4, dtype=torch.int64))
+    assert not torch.isfinite(torch.tensor(loss))
+    for name, value in run.supernet.named_parameters():
+        assert torch.equal(value, before[name])
+
+
+def test_a_crop_as_large_as_the_images_is_refused(
+    space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    recipe = RECIPE.model_copy(update={"crop_padding": 8})
+    with pytest.raises(ConfigError, match="crop_padding 8 is as large as the images"):
+        trainer.train(space, digits, recipe=recipe, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_norms_and_biases_do_not_decay(space: SearchSpace) -> None:
+    supernet = Supernet(space)
+    decays, exempt = make_optimizer(supernet, RECIPE).param_groups
+    assert decays["weight_decay"] == RECIPE.weight_decay
+    assert exempt["weight_decay"] == 0.0
+    names = {id(value): name for name, value in supernet.named_parameters()}
+    assert all(names[id(p)].endswith(("norm.weight", "bias")) for p in exempt["params"])
+    assert not any("norm" in names[id(p)] for p in decays["params"])
+
+
+def test_the_learning_rate_is_a_cosine_with_warmup_and_floor() -> None:
+    recipe = TrainingRecipe(epochs=10, lr=1.0, min_lr=0.1, lr_warmup_epochs=2.0)
+    assert learning_rate(recipe, 0.0) == 0.1
+    assert learning_rate(recipe, 1.0) == pytest.approx(0.5 * 0.975528, rel=1e-5)
+    assert learning_rate(recipe, 5.0) == pytest.approx(0.5)
+    assert learning_rate(recipe, 10.0) == 0.1
+
+
+def test_a_crop_is_a_window_of_the_image_padded_by_reflection() -> None:
+    images = torch.arange(2 * 3 * 6 * 6).reshape(2, 3, 6, 6)
+    padded = torch.nn.functional.pad(images.float(), (2, 2, 2, 2), mode="reflect").long()
+    windows = padded.unfold(2, 6, 1).unfold(3, 6, 1)  # (n, c, dy, dx, h, w)
+    found = set()
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        cropped = crop_and_flip(images, padding=2, flip=True, generator=generator)
+        for number, image in enumerate(cropped):
+            matches = [
+                (dy, dx, mirrored)
+                for dy in range(5)
+                for dx in range(5)
+                for mirrored in (False, True)
+                if torch.equal(
+                    image,
+                    windows[number, :, dy, dx].flip(-1) if mirrored else windows[number, :, dy, dx],
+                )
+            ]
+            assert matches
+            found.add(matches[0])
+    assert {dy for dy, _, _ in found} == set(range(5))
+    assert {mirrored for _, _, mirrored in found} == {False, True}
+
+
+def test_without_padding_and_flip_images_stay_as_they_are() -> None:
+    images = torch.randint(0, 256, (3, 3, 5, 7), dtype=torch.uint8)
+    out = crop_and_flip(images, padding=0, flip=False, generator=torch.Generator())
+    assert torch.equal(out, images)
