@@ -1,4 +1,4 @@
-"""Search: which architectures to evaluate next, within hard budgets. Knows the space, no networks."""
+"""Search: which architectures to evaluate next, within hard budgets; knows no networks."""
 
 ALGORITHMS = {
     "guided": "nassearch.search.guided:Guided",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nassearch.errors import BudgetError, SearchError
+from nassearch.errors import ArchitectureError, BudgetError, SearchError
 from nassearch.space.architecture import Architecture
 from nassearch.space.search_space import Genes, SearchSpace
 
@@ -142,9 +142,7 @@ class Problem:
         """The tightest limit of each budgeted quantity."""
         limits: dict[str, float] = {}
         for budget in self.budgets:
-            limits[budget.objective] = min(
-                budget.limit, limits.get(budget.objective, math.inf)
-            )
+            limits[budget.objective] = min(budget.limit, limits.get(budget.objective, math.inf))
         return limits
 
     def settings(self) -> dict[str, Any]:
@@ -214,6 +212,8 @@ class Candidate:
             architecture = space.decode([int(gene) for gene in record["genes"]])
             if architecture.id != record["architecture"]:
                 raise SearchError(f"{record['architecture']} is not an architecture of the space")
+        except ArchitectureError as error:
+            raise SearchError(error.what) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SearchError(f"is not a candidate ({type(error).__name__}: {error})") from error
         return cls(architecture, values)

@@ -106,9 +106,7 @@ class Guided:
         draws = np.tile(self._predicted(pool), (DRAWS, 1, 1))
         pool_features = self._featurise(pool)
         for index in self._expensive:
-            draws[:, :, index] = self._predictors[index].draw(
-                pool_features, DRAWS, rng=self._rng
-            )
+            draws[:, :, index] = self._predictors[index].draw(pool_features, DRAWS, rng=self._rng)
         mean = self._predicted(pool)
         left = np.ones(len(pool), dtype=bool)
         chosen: list[Genes] = []

@@ -128,9 +128,7 @@ def load_front(out: Path, *, space: SearchSpace) -> ParetoFront:
         raise SearchError("no finished search", where=root, fix="run nassearch search") from error
     if settings["space"] != space.fingerprint:
         raise SearchError(f"the search is not one of the space {space.name}", where=root)
-    axes = [
-        Axis(item["name"], item["direction"], item["unit"]) for item in settings["objectives"]
-    ]
+    axes = [Axis(item["name"], item["direction"], item["unit"]) for item in settings["objectives"]]
     return ParetoFront.read(root / search_id / "front.csv", space=space, axes=axes)
 
 
@@ -182,6 +180,6 @@ def _read(path: Path, space: SearchSpace) -> tuple[list[Candidate], int]:
         try:
             candidate = Candidate.from_record(json.loads(line), space=space)
             candidates[candidate.architecture.id] = candidate
-        except (ValueError, SearchError, ConfigError):
+        except (ValueError, SearchError):
             skipped += 1
     return list(candidates.values()), skipped

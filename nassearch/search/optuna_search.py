@@ -30,8 +30,9 @@ from nassearch.search.region import Region, key
 from nassearch.space.architecture import Architecture
 from nassearch.space.search_space import Genes
 
-# Proposals a sampler may make for each architecture before its last one is repaired.
-ATTEMPTS = 8
+# Proposals a sampler may make for each architecture before its last one is repaired. More of them
+# cost more than they teach: every sampler walks over all trials, refused ones too, at each ask.
+ATTEMPTS = 3
 
 
 class OptunaSearch:

@@ -87,8 +87,10 @@ class ParetoFront:
         loss = self.loss(candidate)
         if not np.isfinite(loss).all() or (self._losses <= loss).all(axis=1).any():
             return False
-        keep = ~(loss <= self._losses).all(axis=1)
-        self.candidates = [c for c, kept in zip(self.candidates, keep, strict=True) if kept]
+        keep = np.logical_not((loss <= self._losses).all(axis=1))
+        self.candidates = [
+            c for c, kept in zip(self.candidates, keep.tolist(), strict=True) if kept
+        ]
         self.candidates.append(candidate)
         self._losses = np.vstack([self._losses[keep], loss])
         return True

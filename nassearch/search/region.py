@@ -32,9 +32,7 @@ class Region:
 
     def __init__(self, problem: Problem) -> None:
         self.space = problem.space
-        self._budgets = [
-            (problem.quantity(name), limit) for name, limit in problem.limits.items()
-        ]
+        self._budgets = [(problem.quantity(name), limit) for name, limit in problem.limits.items()]
         self._counts = np.array([len(gene.choices) for gene in self.space.genes])
         self._pool: Genes | None = None
         rng = np.random.default_rng(0)  # the region is the problem's, whatever the seed
@@ -141,17 +139,15 @@ class Region:
         population = np.vstack([starts, self.space.sample_genes(rng, 256)])
         genes, excess = _descend(self.violation, population, self.space)
         if excess > 0:
-            names = " and ".join(
-                str(Budget(objective.name, limit, objective.unit))
-                for objective, limit in self._budgets
-            )
-            nearest = ", ".join(
-                f"{objective.name} {objective.numbers(genes[None])[0]:.6g} {objective.unit}".rstrip()
-                for objective, _ in self._budgets
-            )
+            budgets = [str(Budget(item.name, limit, item.unit)) for item, limit in self._budgets]
+            nearest = [
+                f"{item.name} {item.numbers(genes[None])[0]:.6g} {item.unit}".rstrip()
+                for item, _ in self._budgets
+            ]
             raise BudgetError(
-                f"no architecture of the space {self.space.name} keeps {names} together",
-                fix=f"the nearest found has {nearest}",
+                f"no architecture of the space {self.space.name} keeps"
+                f" {' and '.join(budgets)} together",
+                fix=f"the nearest found has {', '.join(nearest)}",
             )
         return genes
 

@@ -21,12 +21,9 @@ class Synthetic:
         rng = np.random.default_rng(42)
         counts = [len(gene.choices) for gene in self.space.genes]
         weight = [3.0 if gene.name.endswith("depth") else 1.0 for gene in self.space.genes]
-        self._gain = [
-            w * np.r_[0, rng.uniform(0.2, 1, c - 1).cumsum()] for c, w in zip(counts, weight)
-        ]
-        self._cost = [
-            w * np.r_[0, rng.uniform(0.3, 1, c - 1).cumsum()] for c, w in zip(counts, weight)
-        ]
+        pairs = list(zip(counts, weight, strict=True))
+        self._gain = [w * np.r_[0, rng.uniform(0.2, 1, c - 1).cumsum()] for c, w in pairs]
+        self._cost = [w * np.r_[0, rng.uniform(0.3, 1, c - 1).cumsum()] for c, w in pairs]
 
     def accuracy(self, genes: Genes) -> Floats:
         total = sum(table[genes[:, index]] for index, table in enumerate(self._gain))

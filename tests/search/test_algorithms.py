@@ -35,7 +35,7 @@ def drive(algorithm: Algorithm, problem: Problem, *, count: int, batch: int) -> 
 
 
 def count_for(name: str) -> int:
-    return 14 if name == "gp" else 40  # Optuna's GP takes a second a proposal
+    return {"gp": 12, "tpe": 24}.get(name, 40)  # those two fit a model for every proposal
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -86,7 +86,7 @@ def test_a_used_up_region_ends_the_asking(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_unreachable_budget_is_refused_at_once(name: str) -> None:
-    with pytest.raises(BudgetError, match="the smallest cost .* is 100 M"):
+    with pytest.raises(BudgetError, match=r"the smallest cost .* is 100 M"):
         load(name)(Synthetic("digits_tiny").problem(cost=50.0))
 
 
@@ -101,8 +101,8 @@ def test_results_of_an_earlier_search_and_nan_are_taken_in_and_not_asked_again(n
         if index % 3 == 0:
             values["accuracy"] = Value(float("nan"), "broken")
         algorithm.tell(Candidate(architecture, values))
-    asked = drive(algorithm, problem, count=10, batch=5)
-    assert len(asked) == 10
+    asked = drive(algorithm, problem, count=4, batch=2)
+    assert len(asked) == 4
     assert not {a.id for a in asked} & {a.id for a in told}
 
 
@@ -121,5 +121,5 @@ def test_guided_needs_fewer_evaluations_than_random_and_nsga2(limit: float | Non
         return hypervolume(losses, reference)
 
     guided = volume("guided", 50)
-    assert guided > volume("random", 200)
-    assert guided > volume("nsga2", 200)
+    assert guided > volume("random", 150)
+    assert guided > volume("nsga2", 150)

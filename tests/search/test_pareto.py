@@ -46,7 +46,9 @@ def test_front_keeps_one_candidate_per_non_dominated_point(rows: list[tuple[int,
     assert sorted(kept) == sorted(expected)
 
 
-@given(st.integers(1, 3).flatmap(lambda w: st.lists(st.tuples(*[small] * w), min_size=1, max_size=8)))
+@given(
+    st.integers(1, 3).flatmap(lambda w: st.lists(st.tuples(*[small] * w), min_size=1, max_size=8))
+)
 @settings(max_examples=60)
 def test_hypervolume_counts_the_dominated_cells(rows: list[tuple[int, ...]]) -> None:
     losses = np.array(rows, dtype=float)

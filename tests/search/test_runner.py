@@ -167,9 +167,7 @@ def test_an_interrupt_saves_the_front_so_far(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search(
-            synthetic.problem(), algorithm=Random, trials=20, out=tmp_path, progress=progress
-        )
+        search(synthetic.problem(), algorithm=Random, trials=20, out=tmp_path, progress=progress)
     assert len(load_front(tmp_path, space=synthetic.space)) >= 1
     assert len(lines(tmp_path / "search" / "candidates.csv")) == 1 + 7
 
