@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 
 BROKEN_PROMISE = 3
+INTERRUPTED = 130
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Where to write.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")]
@@ -70,7 +71,7 @@ def run(
         )
     page = write_report(directory)
     rows = [
-        {"budget": one.budget, "directory": str(one.directory), **one.verification.to_dict()}
+        {"budget": one.pick.budget, "directory": str(one.directory), **one.verification.to_dict()}
         for one in delivered
     ]
     _print(as_json, {"run": str(directory), "networks": rows}, lambda: delivered_table(delivered))
@@ -147,7 +148,7 @@ def profile(
         path = profile_device(
             load_space(space, LATEST), setting, directory, seconds=seconds, progress=bars.stage
         )
-    found.save(directory)
+    found.with_default(setting).save(directory)
     table = LatencyTable.load(path, setting)
     document = {"table": str(path), "blocks": len(table.blocks), **table.facts}
     _print(as_json, document, lambda: profile_summary(path, table))
@@ -276,7 +277,8 @@ def list_plugins(
     as_json: Json = False,
 ) -> None:
     """What there is to choose from."""
-    from nassearch.report.terminal import listing, listing_table
+    from nassearch.pipeline.inventory import listing
+    from nassearch.report.terminal import listing_table
 
     rows = listing(what)
     _print(as_json, rows, lambda: listing_table(rows))
@@ -288,7 +290,8 @@ def describe(
     as_json: Json = False,
 ) -> None:
     """A space, a device or an exported network."""
-    from nassearch.report.terminal import description, fact_table
+    from nassearch.pipeline.inventory import description
+    from nassearch.report.terminal import fact_table
 
     facts = description(name)
     _print(as_json, facts, lambda: fact_table(facts))
@@ -306,9 +309,10 @@ def main() -> None:
             traceback.print_exc()
         sys.stderr.write(f"nassearch: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("nassearch: interrupted; what was done is saved, --resume goes on\n")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            _note("nassearch: interrupted; what was done is saved, --resume goes on")
+        raise
 
 
 def _setting(
@@ -345,7 +349,9 @@ def _print(as_json: bool, document: Any, text: Callable[[], Any]) -> None:
         return
     from rich.console import Console
 
-    Console().print(text(), highlight=False, soft_wrap=True)
+    # Where nobody sets a width (a pipe), cells must not wrap at a guessed one.
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(text(), highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
 def _note(text: str) -> None:

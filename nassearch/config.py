@@ -60,7 +60,8 @@ def parse(model: type[Model], value: object, *, where: object) -> Model:
         message = first["msg"].removeprefix("Value error, ")
         shown = repr(first["input"])
         got = f" (got {shown})" if len(shown) <= 60 else ""
-        raise ConfigError(f"{location}: {message}{got}", where=where) from error
+        place = f"{location}: " if location else ""
+        raise ConfigError(f"{place}{message}{got}", where=where) from error
 
 
 def load(model: type[Model], path: Path) -> Model:

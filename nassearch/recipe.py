@@ -45,6 +45,8 @@ class Recipe(StrictModel):
     data: str
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "host"
+    threads: Count | None = None
+    """PyTorch's threads; unset: as many as it likes. Small networks are fastest on one."""
     training: TrainingRecipe = TrainingRecipe()
     profile: ProfileRecipe = ProfileRecipe()
     search: SearchRecipe = SearchRecipe()

@@ -36,7 +36,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "recipe": {*BASE, "training.recipe"},
 }  # fmt: skip
-ALLOWED["report"] = ALLOWED["export"]
+# a report shows what a run holds: its checkpoint's space, its journal, its exports
+ALLOWED["report"] = {*ALLOWED["export"], "export", "search.journal", "training.checkpoint"}
 # these may import every room; of all others, nobody may import them (recipe: one file of a run)
 TOP = {"pipeline", "cli"}
 
@@ -132,6 +133,14 @@ def test_every_shipped_space_loads(name: str) -> None:
     assert space.definition.description
     header = Path(space.source).read_text(encoding="utf-8").partition("name:")[0]
     assert header.startswith("#"), "the header says where the numbers come from"
+
+
+def test_the_page_on_spaces_lists_every_op_and_space() -> None:
+    from nassearch.ops import OPS
+
+    page = (PACKAGE.parent / "docs" / "search_spaces.md").read_text(encoding="utf-8")
+    listed = {*OPS, *config.list_files("search_spaces")} - {"head"}
+    assert not [name for name in listed if f"| `{name}` |" not in page]
 
 
 def _shipped_devices() -> list[str]:

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nassearch.config import resolve
 from nassearch.export.export import ONNX, load
 from nassearch.export.export_file import ExportFile, LatencyFile, read_export
 from nassearch.files import write_json
-from nassearch.latency.device import host_device, load_device
+from nassearch.latency import RUNTIMES
+from nassearch.latency.device import list_devices, load_device
 from nassearch.latency.onnx_runtime import OnnxRuntime
-from nassearch.latency.setting import Setting
+from nassearch.latency.setting import Runtime, Setting
 from nassearch.latency.table import Measurement
 from nassearch.latency.timing import interleave
 from nassearch.networks.supernet import resize
@@ -138,14 +140,24 @@ def verify(directory: Path, *, device: str | None = None, seconds: float = 3.0) 
 
 
 def _check(promised: LatencyFile, directory: Path, *, seconds: float) -> LatencyCheck:
-    device = host_device() if promised.device == "host" else load_device(promised.device)
-    if promised.source == "estimated" or not device.present or promised.runtime != "onnxruntime":
+    if promised.source == "estimated" or not _is_here(promised.device):
         return LatencyCheck(promised, None, None)
-    runtime = OnnxRuntime(promised.setting)
-    timing = interleave([runtime.load(load(directory)).run_ms], runtime, seconds=seconds)
-    drift = None if promised.reference_ms is None else timing.reference / promised.reference_ms
-    measured = timing.measurements(reference_ms=promised.reference_ms)[0]
-    return LatencyCheck(promised, measured, drift)
+    kind: type[Runtime] = resolve(RUNTIMES, promised.runtime, kind="runtime")
+    runtime = kind(promised.setting)
+    session = runtime.load(load(directory))
+    for length in (seconds, 3 * seconds):  # a miss is measured again, longer, before it is one
+        timing = interleave([session.run_ms], runtime, seconds=length, max_rounds=2000)
+        drift = None if promised.reference_ms is None else timing.reference / promised.reference_ms
+        measured = timing.measurements(reference_ms=promised.reference_ms)[0]
+        check = LatencyCheck(promised, measured, drift)
+        if check.kept:
+            break
+    return check
+
+
+def _is_here(name: str) -> bool:
+    """Whether this machine is the device; a device that is not known here is not."""
+    return name in list_devices() and load_device(name).present
 
 
 def _probe(data: Data, images: Tensor, pixels: int) -> Tensor:

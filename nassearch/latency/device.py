@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field
@@ -28,12 +28,18 @@ class SettingFile(StrictModel):
 
 
 class RatesFile(StrictModel):
-    """Datasheet rates, from which latencies of a device nobody here owns are estimated."""
+    """Datasheet rates, from which latencies of a device nobody here owns are estimated.
+
+    `processors` counts what works independently (streaming multiprocessors, cores); `kind` says
+    whether the efficiency curves of a GPU apply.
+    """
 
     peak_tflops: dict[str, Rate]
     bandwidth_gb_s: Rate
     on_chip_mb: Rate
     launch_overhead_us: Rate
+    processors: Annotated[int, Field(gt=0)] = 1
+    kind: Literal["gpu", "cpu"] = "cpu"
     source: str
 
 
@@ -62,6 +68,16 @@ class Device(StrictModel):
             batch or self.default.batch,
             threads or self.default.threads,
         )
+
+    def with_default(self, setting: Setting) -> "Device":
+        """This device, asked about in `setting` when the user names none."""
+        default = SettingFile(
+            runtime=setting.runtime,
+            precision=setting.precision,
+            batch=setting.batch,
+            threads=setting.threads,
+        )
+        return self.model_copy(update={"default": default})
 
     def save(self, directory: Path) -> None:
         """Write `<directory>/<name>/device.yaml`, unless it stands there already."""

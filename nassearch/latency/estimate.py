@@ -1,25 +1,67 @@
-"""Devices nobody here owns: a roofline over datasheet rates, and never called anything else.
+"""Devices nobody here owns: datasheet rates and efficiency curves, and never called anything else.
 
-A layer takes the longer of its arithmetic at peak and its traffic at full bandwidth (Williams et
-al., "Roofline", CACM 2009), plus a launch.
+A layer is bounded by its arithmetic at peak and its traffic at full bandwidth (Williams et al.,
+"Roofline", CACM 2009), plus a launch; on a GPU a curve fitted on measured convolutions says how
+far from that bound such a layer is (see `efficiency`). A framework that runs operator by operator
+also pays for the host's dispatch and for the passes over memory that an engine fuses away.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
 
 from nassearch.errors import TableError
-from nassearch.latency.device import Device
-from nassearch.latency.setting import Setting
+from nassearch.latency.device import Device, RatesFile
+from nassearch.latency.efficiency import (
+    BYTES,
+    Layers,
+    bound_us,
+    kind_of,
+    load_efficiency,
+    quantities,
+)
+from nassearch.latency.setting import Floats, Setting
 from nassearch.networks import cost
 from nassearch.networks.subnet import Layer
 from nassearch.space import BlockSpec
 
-BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1}
-# A roofline at peak rates is optimistic and nothing was measured: the interval is a factor of two.
-RELATIVE_ERROR = 1.0
+# Nothing was checked on CPUs: the interval is a factor of two and a half.
+RELATIVE_ERROR = 1.5
+# Largest relative error, low side or high, on nine in ten of the published networks that
+# `experiments/latency-accuracy/bench.py estimate` checks (A100, V100, T4; none of the A100's fitted).
+GPU_RELATIVE_ERROR = 0.5
+# Of frameworks that run operator by operator, from published V100 networks (the same bench): what
+# the host takes to dispatch a convolution with the norm and the activation after it.
+DISPATCH_US = {"torch": 190.0, "tensorflow": 95.0}
+PASSES = 2.5  # reads and writes of a layer's output by what is not fused into it
+CASTING = 1.3  # casts and layout changes around tensor cores
+
+
+def relative_error(device: Device, setting: Setting) -> float:
+    """The validated relative error of this device's estimates in a setting."""
+    gpu = device.rates is not None and device.rates.kind == "gpu"
+    return GPU_RELATIVE_ERROR if gpu else RELATIVE_ERROR
 
 
 def roofline(device: Device, setting: Setting) -> Callable[[BlockSpec], float]:
     """Estimated milliseconds of a block on `device`; TableError where a rate is missing."""
+    rates = checked_rates(device, setting)
+
+    @lru_cache(maxsize=65536)
+    def block_ms(spec: BlockSpec) -> float:
+        counted = cost(spec).layers
+        if not counted:
+            return 0.0
+        layers = [layer for layer, _ in counted]
+        times = np.array([number for _, number in counted])
+        return float(times @ layers_ms(layers, rates, setting))
+
+    return block_ms
+
+
+def checked_rates(device: Device, setting: Setting) -> RatesFile:
+    """The device's rates; TableError where they do not tell the setting's precision."""
     rates = device.rates
     if rates is None or setting.precision not in rates.peak_tflops:
         has = "no rates" if rates is None else f"rates for {', '.join(rates.peak_tflops)}"
@@ -28,16 +70,38 @@ def roofline(device: Device, setting: Setting) -> Callable[[BlockSpec], float]:
             where=setting,
             fix=f"measure it: nassearch profile --device {device.name}",
         )
-    per_ms = rates.peak_tflops[setting.precision] * 1e9 / 2
-    bytes_per_ms = rates.bandwidth_gb_s * 1e6
-    overhead_ms = rates.launch_overhead_us / 1e3
-    size = BYTES[setting.precision]
+    return rates
 
-    def layer_ms(layer: Layer) -> float:
-        moved = size * (layer.weights + setting.batch * (layer.inputs + layer.outputs))
-        return overhead_ms + max(setting.batch * layer.macs / per_ms, moved / bytes_per_ms)
 
-    def block_ms(spec: BlockSpec) -> float:
-        return sum(times * layer_ms(layer) for layer, times in cost(spec).layers)
+def layers_ms(layers: Sequence[Layer], rates: RatesFile, setting: Setting) -> Floats:
+    """Estimated milliseconds of each layer, (n,)."""
+    table = Layers.of(layers, batch=setting.batch)
+    arithmetic, traffic = bound_us(table, rates, setting.precision)
+    if rates.kind == "cpu":
+        return (rates.launch_overhead_us + np.maximum(arithmetic, traffic)) / 1e3
+    # how far from its bound a layer is on the device that was measured is taken to be so here too
+    slowdown = np.ones(len(layers))
+    efficiency = load_efficiency()
+    curves, followed = efficiency.curves, curve_precision(rates, setting.precision)
+    values = quantities(table, efficiency.rates, followed)
+    kinds = np.array([kind_of(layer) for layer in layers])
+    for kind in set(kinds):
+        slowdown[kinds == kind] = curves[followed, kind].slowdown(values[kinds == kind])
+    device_us = slowdown * (arithmetic + traffic + rates.launch_overhead_us)
+    if setting.runtime in DISPATCH_US:
+        moved = BYTES[setting.precision] * setting.batch * table.outputs
+        device_us += PASSES * (
+            rates.launch_overhead_us + 2 * moved / (rates.bandwidth_gb_s * 1e3)
+        )
+        if followed != "fp32":
+            device_us *= CASTING
+        device_us = np.maximum(device_us, DISPATCH_US[setting.runtime])
+    return device_us / 1e3
 
-    return block_ms
+
+def curve_precision(rates: RatesFile, precision: str) -> str:
+    """The curve a precision follows: fp16's wherever the arithmetic runs on tensor cores."""
+    if precision == "int8":
+        tensor = rates.peak_tflops["int8"] > rates.peak_tflops.get("fp16", 0.0)
+        return "fp16" if tensor else "int8"
+    return "fp32" if precision == "fp32" else "fp16"

@@ -3,66 +3,24 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
 
 from nassearch.errors import TableError
+from nassearch.latency.calibration import Correction, fit
 from nassearch.latency.setting import Floats, Setting
 from nassearch.latency.table import LatencyTable
-from nassearch.networks import cost
 from nassearch.space import Architecture, BlockSpec, SearchSpace, block_specs, lower
 from nassearch.space.additive import AdditiveCost
 from nassearch.space.search_space import Genes
 
-COVERAGE = 0.9
 MIN_PAIRS = 5
-_KINDS = ("dense", "pointwise", "depthwise", "grouped", "linear")
 Source = Literal["estimated", "interpolated", "measured"]
 """Where block times come from, the least certain first."""
-_RIDGES = np.logspace(-6, 3, 28)
-
 Pair = tuple[SearchSpace, Architecture, float]
 """A network and its measured milliseconds."""
-
-
-@lru_cache(maxsize=65536)
-def features(spec: BlockSpec) -> tuple[float, ...]:
-    """The physical quantities of one block that add up over a network.
-
-    A block (an overhead each), multiply-accumulates by kind, elements written, weight bytes.
-    """
-    counted = cost(spec)
-    macs = counted.macs_by_kind
-    return (
-        1.0,
-        *(float(macs.get(kind, 0)) for kind in _KINDS),
-        float(counted.activations),
-        float(counted.weight_bytes),
-    )
-
-
-@dataclass(frozen=True)
-class Correction:
-    """milliseconds = constant + scale x table sum + weights . sums of `features`.
-
-    Fitted in relative error by ridge regression towards the plain table sum; the strength is
-    chosen by leave-one-out. `ratio` is the half-width of the interval as a share of the prediction:
-    the conformal quantile of the leave-one-out residuals.
-    """
-
-    constant: float = 0.0
-    scale: float = 1.0
-    weights: tuple[float, ...] = ()
-    ratio: float | None = None
-
-    def block_ms(self, spec: BlockSpec, table_ms: float) -> float:
-        """What a block of `table_ms` contributes."""
-        extra = 0.0
-        if self.weights:
-            extra = float(np.dot(self.weights, features(spec)))
-        return self.scale * table_ms + extra
 
 
 @dataclass(frozen=True)
@@ -97,6 +55,32 @@ class LatencyPredictor:
                 known |= {spec: table[spec.key].median_ms for spec in lowered}
                 pairs.append((owner, architecture, measured.median_ms))
         return cls(space, table.setting, source, known).calibrate(pairs)
+
+    @classmethod
+    def from_networks(
+        cls, space: SearchSpace, setting: Setting, pairs: Sequence[Pair]
+    ) -> "LatencyPredictor":
+        """The predictor of a device that was measured in whole networks only.
+
+        The networks may be of other spaces, as long as their blocks are of the same kinds.
+        Raises TableError where there are fewer than five.
+        """
+        _enough(pairs, setting)
+        known = dict.fromkeys(block_specs(space), 0.0) | dict.fromkeys(_blocks(pairs), 0.0)
+        return cls(space, setting, "measured", known).calibrate(pairs)
+
+    def transfer(self, setting: Setting, pairs: Sequence[Pair]) -> "LatencyPredictor":
+        """The predictor of another setting or device: this one's blocks, calibrated anew on `pairs`.
+
+        Raises TableError where there are fewer than five, or where this predictor does not know
+        their blocks.
+        """
+        _enough(pairs, setting)
+        unknown = next((spec for spec in _blocks(pairs) if spec not in self.block_ms), None)
+        if unknown is not None:
+            raise TableError(f"the predictor does not know {unknown.key}", where=self.setting)
+        known = {spec: self.correction.block_ms(spec, ms) for spec, ms in self.block_ms.items()}
+        return LatencyPredictor(self.space, setting, self.source, known).calibrate(pairs)
 
     @classmethod
     def estimated(
@@ -144,7 +128,9 @@ class LatencyPredictor:
         known = tuple((space, arch, ms) for (space, arch), ms in merged.items())
         if len(known) < MIN_PAIRS:
             return self._with(self.correction, known)
-        return self._with(fit(known, self.block_ms), known)
+        networks = [lower(space, architecture) for space, architecture, _ in known]
+        measured = np.array([ms for _, _, ms in known])
+        return self._with(fit(networks, measured, self.block_ms), known)
 
     def _with(self, correction: Correction, pairs: tuple[Pair, ...]) -> "LatencyPredictor":
         return LatencyPredictor(
@@ -177,46 +163,14 @@ class LatencyPredictor:
         )
 
 
-def fit(pairs: Sequence[Pair], block_ms: Mapping[BlockSpec, float]) -> Correction:
-    """The correction that brings sums of `block_ms` closest to measured networks.
-
-    Ridge regression on relative errors: with s_i the table sum, F_i the summed features and y_i the
-    measurement, minimise sum_i (1 - (c + (1 + a) s_i + w . F_i) / y_i)^2 + ridge |(c, a, w)|^2,
-    each column scaled so that its coefficient is a share of the mean latency.
-    """
-    measured = np.array([ms for _, _, ms in pairs])
-    lowered = [lower(space, architecture) for space, architecture, _ in pairs]
-    sums = np.array([sum(block_ms[spec] for spec in specs) for specs in lowered])
-    quantities = np.array([np.sum([features(s) for s in specs], axis=0) for specs in lowered])
-    columns = np.column_stack([np.ones(len(pairs)), sums, quantities])
-    means = columns.mean(axis=0)
-    used = means > 0
-    scales = np.where(used, measured.mean() / np.where(used, means, 1.0), 0.0)
-    design = columns * scales / measured[:, None]
-    target = 1 - sums / measured
-    shares, residuals = _ridge(design, target)
-    coefficients = shares * scales
-    rank = min(len(residuals), int(np.ceil((len(residuals) + 1) * COVERAGE))) - 1
-    return Correction(
-        constant=float(coefficients[0]),
-        scale=float(1 + coefficients[1]),
-        weights=tuple(map(float, coefficients[2:])),
-        ratio=float(np.sort(np.abs(residuals))[rank]),
-    )
+def _blocks(pairs: Sequence[Pair]) -> set[BlockSpec]:
+    return {spec for space, architecture, _ in pairs for spec in lower(space, architecture)}
 
 
-def _ridge(design: Floats, target: Floats) -> tuple[Floats, Floats]:
-    """Coefficients and leave-one-out residuals at the ridge whose leave-one-out error is least."""
-    left, singular, right = np.linalg.svd(design, full_matrices=False)
-    best: tuple[float, Floats, Floats] | None = None
-    for ridge in _RIDGES:
-        shrink = singular**2 / (singular**2 + ridge)
-        fitted = left @ (shrink * (left.T @ target))
-        leverage = np.sum(left**2 * shrink, axis=1)
-        residuals = (target - fitted) / (1 - np.minimum(leverage, 0.999))
-        error = float(np.mean(residuals**2))
-        if best is None or error < best[0]:
-            solution = right.T @ (singular / (singular**2 + ridge) * (left.T @ target))
-            best = (error, solution, residuals)
-    assert best is not None
-    return best[1], best[2]
+def _enough(pairs: Sequence[Pair], setting: Setting) -> None:
+    if len(pairs) < MIN_PAIRS:
+        raise TableError(
+            f"{len(pairs)} measured networks say too little",
+            where=setting,
+            fix=f"measure at least {MIN_PAIRS}, small and large ones",
+        )

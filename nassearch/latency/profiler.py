@@ -15,6 +15,7 @@ from nassearch.networks import Subnet
 from nassearch.space import Architecture, BlockSpec, SearchSpace, Slot, lower, slots
 
 COVERAGE = 3
+MAX_MISSES = 50  # architectures drawn in a row that were there already: the space has no more
 MIN_SHARE = 0.1  # of a block's traced time that is its own, at the least
 PROTOCOL = (
     "each block inside whole networks, per-node times of the runtime's own profiler;"
@@ -25,7 +26,8 @@ PROTOCOL = (
 def covering(
     space: SearchSpace, rng: np.random.Generator, *, repeats: int = COVERAGE
 ) -> list[Architecture]:
-    """Random architectures that together hold every block of the space at least `repeats` times.
+    """Random architectures that together hold every block of the space at least `repeats` times,
+    or as often as a space of few architectures allows.
 
     The smallest and the largest are among them; depths vary, so that they also calibrate sums.
     """
@@ -34,15 +36,18 @@ def covering(
     wanted = {spec for slot in places for spec in slot.specs if spec is not None}
     chosen: list[Architecture] = []
 
-    def take(architecture: Architecture) -> None:
-        if architecture not in chosen:
-            chosen.append(architecture)
+    def take(architecture: Architecture) -> bool:
+        if architecture in chosen:
+            return False
+        chosen.append(architecture)
         counts.update(lower(space, architecture))
+        return True
 
     take(space.smallest)
     take(space.largest)
-    while any(counts[spec] < repeats for spec in wanted):
-        take(_least_covered(space, places, counts, rng))
+    misses = 0
+    while misses < MAX_MISSES and any(counts[spec] < repeats for spec in wanted):
+        misses = 0 if take(_least_covered(space, places, counts, rng)) else misses + 1
     return chosen
 
 

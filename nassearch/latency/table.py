@@ -24,6 +24,8 @@ COLUMNS = ("key", "median_ms", "p10_ms", "p90_ms", "runs", "source")
 NETWORK_COLUMNS = ("space", "genes", "resolution", "median_ms", "p10_ms", "runs")
 # No block of an image classifier takes this long; seconds or microseconds were probably meant.
 IMPLAUSIBLE_MS = 60_000.0
+# Nor does half of a table's blocks run faster than a processor can start a loop.
+IMPLAUSIBLY_FAST_MS = 2e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,12 @@ class LatencyTable:
                     fix=f"one of {', '.join(SOURCES)}",
                 )
             blocks[str(row.key)] = _measurement(row, where, source=str(row.source))
+        if len(frame) and frame["median_ms"].median() < IMPLAUSIBLY_FAST_MS:
+            raise TableError(
+                f"{frame['median_ms'].iloc[0]:g} ms is not plausible",
+                where=f"{path}: {frame['key'].iloc[0]} and the rows after it",
+                fix="latencies are in milliseconds; were these seconds?",
+            )
         networks: tuple[MeasuredNetwork, ...] = ()
         beside = networks_path(path)
         if beside.is_file():
@@ -255,10 +263,12 @@ def _check_setting(path: Path, header: Mapping[str, Any], setting: Setting) -> N
 def _measurement(row: Any, where: str, *, source: str) -> Measurement:
     median, low = float(row.median_ms), float(row.p10_ms)
     high = float(getattr(row, "p90_ms", median))
-    if not 0 < median < IMPLAUSIBLE_MS or low < 0:
+    if not 0 < median < IMPLAUSIBLE_MS:
         raise TableError(
             f"{median:g} ms is not plausible", where=where, fix="latencies are in milliseconds"
         )
+    if not 0 <= low <= median <= high:
+        raise TableError("percentile 10, median and percentile 90 are out of order", where=where)
     return Measurement(median, low, high, int(row.runs), source)
 
 

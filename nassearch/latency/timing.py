@@ -94,7 +94,7 @@ def interleave(
         elapsed = time.monotonic() - start
         if len(rounds) >= MIN_ROUNDS and elapsed >= seconds:
             break
-        progress(min(1.0, max(elapsed / seconds, len(rounds) / max_rounds)))
+        progress(min(1.0, max(elapsed / max(seconds, 1e-9), len(rounds) / max_rounds)))
         row, marks = [], []
         for subject in subjects:
             marks.append(reference.run_ms())

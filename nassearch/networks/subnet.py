@@ -1,6 +1,7 @@
 """Plain networks built from BlockSpecs, and what their blocks cost, counted and never derived."""
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +9,15 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from fvcore.nn.jit_analysis import JitModelAnalysis
 from torch import Tensor, nn
 
 from nassearch.errors import SpaceError
 from nassearch.ops import StaticOp, build_op
 from nassearch.space import BlockSpec
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts a loss we do not use
+    from fvcore.nn.jit_analysis import JitModelAnalysis
 
 FLOAT_BYTES = 4
 

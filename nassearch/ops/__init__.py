@@ -70,11 +70,11 @@ def _check_op(where: str, op: str, dimensions: Mapping[str, tuple[Any, ...]]) ->
         raise SpaceError(error.what, where=f"{where}.op", fix=error.fix) from error
     for name, required in takes.items():
         if required and name not in dimensions:
-            raise SpaceError(f"op '{op}' needs {name}", where=where)
+            raise SpaceError(f"op '{op}' needs {name}", where=f"{where}.{name}")
     for name in dimensions:
         if name not in takes:
             fix = f"it takes {', '.join(takes) or 'no dimension'}"
-            raise SpaceError(f"op '{op}' takes no {name}", where=where, fix=fix)
+            raise SpaceError(f"op '{op}' takes no {name}", where=f"{where}.{name}", fix=fix)
     _check_names(where, "activation", dimensions.get("activation", ()), tuple(ACTIVATIONS))
     _check_names(where, "attention", dimensions.get("attention", ()), ATTENTIONS)
 

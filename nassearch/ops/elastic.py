@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from nassearch.ops.layer import StaticOp
 from nassearch.space import BlockSpec
-from nassearch.space.architecture import NAMES, canonical_choices
 
 
 class Elastic(nn.Module):
@@ -31,14 +30,19 @@ class Elastic(nn.Module):
         super().__init__()
         self._op = op.trained()
         self._bound: dict[BlockSpec, _Bound] = {}
-        for spec in _largest(specs):
-            for name, tensor in _tensors(self._op(spec)):
-                self._grow(name, tensor)
+        full: dict[str, torch.Size] = {}
+        examples: dict[str, tuple[int, BlockSpec]] = {}  # the largest tensor of a name, whose it is
         kernels: dict[str, set[tuple[int, int]]] = {}
         for spec in _of_different_shape(specs):
             for name, tensor in _tensors(self._twin(spec)):
+                full[name] = torch.Size(map(max, full.get(name, tensor.shape), tensor.shape))
+                if name not in examples or tensor.numel() > examples[name][0]:
+                    examples[name] = (tensor.numel(), spec)
                 if tensor.dim() == 4:
                     kernels.setdefault(name, set()).add((tensor.shape[2], tensor.shape[3]))
+        built = {spec: dict(_tensors(self._op(spec))) for _, spec in examples.values()}
+        for name, (_, spec) in examples.items():
+            _place(self, name, _grown(built[spec][name], full[name]))
         # name -> kernel shapes from the largest to the smallest
         self._kernels = {
             name: sorted(shapes, reverse=True)
@@ -72,9 +76,12 @@ class Elastic(nn.Module):
 
     def extract(self, spec: BlockSpec) -> StaticOp:
         """The block `spec` as a plain module with its own copy of the weights."""
-        block = self._op(spec)
+        block = self._twin(spec)  # without storage: initial values would only be overwritten
+        slices = self.weights(spec)
+        for device in {tensor.device for tensor in slices.values()}:
+            block.to_empty(device=device)
         with torch.no_grad():
-            for (_, own), shared in zip(_tensors(block), self.weights(spec).values(), strict=True):
+            for (_, own), shared in zip(_tensors(block), slices.values(), strict=True):
                 own.copy_(shared)
         return block.train(self.training).merged()
 
@@ -87,11 +94,6 @@ class Elastic(nn.Module):
         """The static form of `spec` without storage; each use sets its tensors to views."""
         with torch.device("meta"):
             return self._op(spec)
-
-    def _grow(self, name: str, tensor: Tensor) -> None:
-        present = _find(self, name)
-        if present is None or present.numel() < tensor.numel():
-            _place(self, name, tensor)
 
     def __getstate__(self) -> dict[str, Any]:
         # The twins hold views into this module's tensors: a copy must make its own.
@@ -156,30 +158,6 @@ class _Bound:
             yield cut.table, cut.leaf, cut.apply(elastic)
 
 
-def _largest(specs: Sequence[BlockSpec]) -> list[BlockSpec]:
-    """For each combination of names (activation, attention), the spec with the largest numbers."""
-    groups: dict[tuple[Any, ...], list[BlockSpec]] = {}
-    for spec in specs:
-        groups.setdefault(tuple(spec.get(name) for name in NAMES), []).append(spec)
-    found = []
-    for names, group in groups.items():
-        largest: dict[str, Any] = {}
-        for name, value in (choice for spec in group for choice in spec.choices):
-            if name not in NAMES:
-                largest[name] = max(value, largest.get(name, value))
-        named = {name: value for name, value in zip(NAMES, names, strict=True) if value is not None}
-        found.append(
-            replace(
-                group[0],
-                in_channels=max(spec.in_channels for spec in group),
-                out_channels=max(spec.out_channels for spec in group),
-                resolution=max(spec.resolution for spec in group),
-                choices=canonical_choices({**largest, **named}),
-            )
-        )
-    return found
-
-
 def _of_different_shape(specs: Sequence[BlockSpec]) -> Iterable[BlockSpec]:
     """The specs without repetitions in what no kernel depends on: resolution and activation."""
     return {
@@ -190,6 +168,16 @@ def _of_different_shape(specs: Sequence[BlockSpec]) -> Iterable[BlockSpec]:
         ): None
         for spec in specs
     }
+
+
+def _grown(tensor: Tensor, shape: torch.Size) -> Tensor:
+    """`tensor` repeated up to `shape`: no block alone need be the largest in every dimension."""
+    if tensor.shape == shape:
+        return tensor
+    grown = tensor.detach()
+    for dim, size in enumerate(shape):
+        grown = grown.index_select(dim, torch.arange(size) % tensor.shape[dim])
+    return nn.Parameter(grown) if isinstance(tensor, nn.Parameter) else grown
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

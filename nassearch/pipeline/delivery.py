@@ -1,5 +1,6 @@
 """From a finished search to exported and verified networks, and the whole run in one call."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from nassearch.export.verify import Verification, verify
 from nassearch.files import read_json
 from nassearch.latency.device import load_device
 from nassearch.networks.subnet import total_cost
+from nassearch.pipeline.choice import PICKS, Pick
 from nassearch.pipeline.prediction import Progress, profile_device, silent
 from nassearch.pipeline.run import run_recipe, train_supernet
 from nassearch.pipeline.selection import Outcome, search_supernet
@@ -36,7 +38,7 @@ def export_networks(
     `pick` is best (the choice for each budget), knee, all (the front), or an architecture's id.
     """
     check_formats(tuple(formats))
-    path = search / "search" / "picks.json"
+    path = search / "search" / PICKS
     if not path.is_file():
         raise SearchError("holds no finished search", where=search, fix="run 'nassearch search'")
     picks = read_json(path)
@@ -46,12 +48,7 @@ def export_networks(
     recipe = run_recipe(run)
     data = load_data(recipe.data, seed=recipe.seed)
     evaluator = Evaluator(supernet, data)
-    latencies = {
-        Architecture.from_dict(item["architecture"]): tuple(
-            LatencyFile(**latency) for latency in item["latency"]
-        )
-        for item in picks["picks"]
-    }
+    latencies = _promises(picks["picks"])
     front = load_front(search, space=supernet.space)
     chosen = _chosen(pick, front.candidates, front.knee(), list(latencies))
     directories = []
@@ -89,6 +86,22 @@ def export_networks(
     return directories
 
 
+def _promises(picks: Sequence[Any]) -> dict[Architecture, tuple[LatencyFile, ...]]:
+    """What each chosen network promises: chosen for several budgets, it keeps the tightest."""
+    found: dict[Architecture, tuple[LatencyFile, ...]] = {}
+    for item in picks:
+        architecture = Architecture.from_dict(item["architecture"])
+        promised = tuple(LatencyFile(**latency) for latency in item["latency"])
+        known = found.get(architecture)
+        if known is None or _budgets(promised) < _budgets(known):
+            found[architecture] = promised
+    return found
+
+
+def _budgets(promised: Sequence[LatencyFile]) -> list[float]:
+    return [item.budget_ms if item.budget_ms is not None else math.inf for item in promised]
+
+
 def _chosen(
     pick: str, front: Sequence[Candidate], knee: Candidate, best: Sequence[Architecture]
 ) -> list[Architecture]:
@@ -109,7 +122,7 @@ def _chosen(
 class Delivered:
     """A network chosen for a budget, exported and verified."""
 
-    budget: str
+    pick: Pick
     directory: Path
     verification: Verification
 
@@ -155,7 +168,7 @@ def run_all(
         progress("verifying", number / len(by_id))
         verified[name] = verify(directory)
     return outcome, [
-        Delivered(pick.budget, by_id[name], verified[name])
+        Delivered(pick, by_id[name], verified[name])
         for pick in outcome.picks
         for name in [pick.candidate.architecture.id]
     ]

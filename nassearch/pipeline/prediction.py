@@ -1,26 +1,24 @@
 """Tables and predictors: from a device's name to latencies."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from nassearch import config
-from nassearch.errors import MissingKeyError
+from nassearch.errors import MissingKeyError, TableError
 from nassearch.export.export_file import CONFIG, read_export
 from nassearch.files import make_directory
 from nassearch.latency import RUNTIMES
-from nassearch.latency.device import Device, table_directories
+from nassearch.latency.device import HOST, Device, host_cpu_name, table_directories
 from nassearch.latency.estimate import RELATIVE_ERROR, roofline
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.profiler import profile
 from nassearch.latency.setting import Runtime, Setting
 from nassearch.latency.table import LatencyTable, find_table
 from nassearch.networks.subnet import total_cost
-from nassearch.pipeline.run import LATEST, load_space
+from nassearch.pipeline.run import LATEST, load_space, torch_threads
 from nassearch.space import Architecture, SearchSpace, lower
 
 Progress = Callable[[str, float], None]
@@ -28,17 +26,6 @@ Progress = Callable[[str, float], None]
 
 def silent(stage: str, fraction: float) -> None:
     """A watcher that says nothing."""
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """PyTorch on one thread: what the timed runtime should not share its core with."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def make_runtime(setting: Setting) -> Runtime:
@@ -58,7 +45,7 @@ def profile_device(
 ) -> Path:
     """Measure the blocks of `space` in `setting` and merge them into the table in `directory`."""
     make_directory(directory)
-    with one_thread():
+    with torch_threads(1):
         table = profile(
             space,
             setting,
@@ -86,6 +73,7 @@ def predictor(
     """
     table = find_table(setting, places)
     if table is not None:
+        _check_host(device, table)
         return LatencyPredictor.from_table(table, space), table
     if device.rates is None:
         raise MissingKeyError(
@@ -96,6 +84,17 @@ def predictor(
     block_ms = roofline(device, setting)
     estimated = LatencyPredictor.estimated(space, setting, block_ms, ratio=RELATIVE_ERROR)
     return estimated, None
+
+
+def _check_host(device: Device, table: LatencyTable) -> None:
+    """Refuse a table of 'host' that was measured on another machine's CPU."""
+    measured_on = str(table.facts.get("host", ""))
+    if device.name == HOST and not measured_on.startswith(host_cpu_name()):
+        raise TableError(
+            f"was measured on another machine ({measured_on})",
+            where=table.setting,
+            fix="measure this one: nassearch profile --device host",
+        )
 
 
 def read_network(path: Path, space_name: str | None, run: Path) -> tuple[SearchSpace, Architecture]:

@@ -4,6 +4,8 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from nassearch.networks import Supernet
 from nassearch.ops import check_space
 from nassearch.recipe import Recipe
 from nassearch.space import SearchSpace
-from nassearch.training import checkpoint
+from nassearch.training import STRATEGIES, checkpoint
 from nassearch.training.data import load_data
 from nassearch.training.trainer import train
 
@@ -126,12 +128,25 @@ def environment() -> dict[str, Any]:
     }
 
 
+@contextmanager
+def torch_threads(number: int | None) -> Iterator[None]:
+    """PyTorch on so many threads within the block; None leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def train_supernet(
     recipe: Recipe, run: Path, *, resume: bool = False, progress: Any = None
 ) -> Supernet:
     """Train the recipe's supernet into the run directory."""
+    config.resolve(STRATEGIES, recipe.training.strategy, kind="strategy")
+    space = check_space(SearchSpace.load(recipe.space))
     data = load_data(recipe.data, seed=recipe.seed)
-    space = SearchSpace.load(recipe.space)
     training = recipe.training.model_copy(update={"seed": recipe.seed})
     start_run(recipe, run)
-    return train(space, data, recipe=training, out=run, resume=resume, progress=progress)
+    with torch_threads(recipe.threads):
+        return train(space, data, recipe=training, out=run, resume=resume, progress=progress)

@@ -7,37 +7,33 @@ from typing import Any
 
 from nassearch import config, objectives
 from nassearch.errors import BudgetError, SearchError
-from nassearch.export.export_file import LatencyFile
-from nassearch.files import append_json_line, read_json_lines, write_json
-from nassearch.latency import RUNTIMES
+from nassearch.files import append_json_line, read_json_lines
 from nassearch.latency.device import Device
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.setting import Setting
-from nassearch.latency.table import LatencyTable
-from nassearch.latency.timing import interleave
 from nassearch.networks import Supernet
-from nassearch.pipeline.prediction import make_runtime, one_thread, predictor, table_places
-from nassearch.pipeline.run import run_recipe
+from nassearch.pipeline.choice import (
+    Measured,
+    Pick,
+    choose,
+    measure_front,
+    recalibrated,
+    write_picks,
+)
+from nassearch.pipeline.prediction import predictor, table_places
+from nassearch.pipeline.run import run_recipe, torch_threads
+from nassearch.recipe import Recipe
 from nassearch.search import ALGORITHMS
-from nassearch.search.candidate import Budget, Candidate, Problem, Value
+from nassearch.search.candidate import Budget, Problem, Value
 from nassearch.search.pareto import ParetoFront
 from nassearch.search.region import Region
 from nassearch.search.runner import search
-from nassearch.space import Architecture
+from nassearch.space import Architecture, SearchSpace
 from nassearch.training import checkpoint
 from nassearch.training.data import Data, load_data
 from nassearch.training.evaluation import Evaluator
 
-MEASURE_SECONDS = 6.0
-
-
-@dataclass(frozen=True)
-class Pick:
-    """The network chosen for a budget; `measured_ms` where the device is this machine."""
-
-    budget: str
-    candidate: Candidate
-    latency: tuple[LatencyFile, ...]
+MAX_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -122,43 +118,104 @@ def search_supernet(
     is this machine, the front is measured and only networks measured within budget are chosen.
     """
     out = run if out is None else out
-    saved = checkpoint.load(run)
-    supernet = checkpoint.load_supernet(run)
-    space = supernet.space
-    recipe = run_recipe(run)
-    data = load_data(recipe.data, seed=recipe.seed)
-    found = [predictor(space, device, one, table_places(run)) for device, one in settings]
-    context = objectives.Context(
-        space,
-        tuple(one for one, _ in found),
-        Evaluator(supernet, data),
-        supernet=f"{run.name} step {saved.step}",
+    trained = Trained.load(run)
+    found = [predictor(trained.space, device, one, table_places(run)) for device, one in settings]
+    limits = [_in_milliseconds(texts, [one for one, _ in found]) for texts in budgets]
+    measured: Measured = {}
+    for _ in range(MAX_ROUNDS):
+        context = trained.context([one for one, _ in found])
+        sets = [parse_budgets(texts, context) for texts in limits]
+        problem = _problem(context, names, sets, seed=seed)
+        with torch_threads(trained.recipe.threads):
+            front = search(
+                problem,
+                algorithm=config.resolve(ALGORITHMS, algorithm, kind="algorithm"),
+                trials=trials,
+                out=out,
+                batch=batch,
+                resume=resume,
+                cache=trained.cache,
+                progress=progress,
+                first=_anchors(problem, sets),
+            )
+        measured |= measure_front(front, trained.supernet, found, settings)
+        picks = [
+            choose(text, one, front, found, measured)
+            for text, one in zip(map(" and ".join, budgets), sets, strict=True)
+        ]
+        kept = [pick for pick in picks if pick is not None]
+        if len(kept) == len(picks):
+            write_picks(out, run, kept, measured)
+            return Outcome(front, tuple(kept), out)
+        # The predictions were too hopeful for this budget: learn from the measurements, go on.
+        found = [(recalibrated(one, front, measured), table) for one, table in found]
+    missed = [one for one, pick in zip(budgets, picks, strict=True) if pick is None]
+    raise SearchError(
+        f"no network was measured within {' and '.join(missed[0])} in {MAX_ROUNDS} rounds",
+        where=out,
+        fix="profile the device again for longer, or give a larger budget",
     )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained supernet with what is needed to evaluate its subnets."""
+
+    supernet: Supernet
+    recipe: Recipe
+    evaluator: Evaluator
+    cache: "EvaluationCache"
+    name: str
+
+    @classmethod
+    def load(cls, run: Path) -> "Trained":
+        """The supernet of a run."""
+        recipe = run_recipe(run)
+        saved = checkpoint.load(run)
+        supernet = checkpoint.load_supernet(run)
+        data = load_data(recipe.data, seed=recipe.seed)
+        cache = EvaluationCache(run, f"{supernet.space.fingerprint}-{saved.step}", data)
+        name = f"{run.resolve().name} step {saved.step}"
+        return cls(supernet, recipe, Evaluator(supernet, data), cache, name)
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.supernet.space
+
+    def context(self, predictors: Sequence[LatencyPredictor]) -> objectives.Context:
+        return objectives.Context(self.space, tuple(predictors), self.evaluator, self.name)
+
+
+def _problem(
+    context: objectives.Context,
+    names: Sequence[str],
+    sets: Sequence[Sequence[Budget]],
+    *,
+    seed: int,
+) -> Problem:
+    """What is searched for: the named objectives, under the loosest of the sets of budgets."""
     chosen = [one for name in names for one in objectives.build(name, context)]
-    sets = [parse_budgets(texts, context) for texts in budgets]
     budgeted = {budget.objective.partition(":")[0] for one in sets for budget in one}
     wanted = {objective.name.partition(":")[0] for objective in chosen}
     measures = [one for name in budgeted - wanted for one in objectives.build(name, context)]
-    problem = Problem(space, tuple(chosen), _loosest(sets), seed=seed, measures=tuple(measures))
-    for one in sets:  # a single unreachable budget is refused before anything is evaluated
-        Region(replace(problem, budgets=tuple(one)))
-    front = search(
-        problem,
-        algorithm=config.resolve(ALGORITHMS, algorithm, kind="algorithm"),
-        trials=trials,
-        out=out,
-        batch=batch,
-        resume=resume,
-        cache=EvaluationCache(run, f"{space.fingerprint}-{saved.step}", data),
-        progress=progress,
+    return Problem(
+        context.space, tuple(chosen), _loosest(sets), seed=seed, measures=tuple(measures)
     )
-    measured = measure_front(front, supernet, found, settings)
-    picks = tuple(
-        _pick(" and ".join(texts), one, front, found, measured)
-        for texts, one in zip(budgets, sets, strict=True)
-    )
-    _write_picks(out, run, picks, measured)
-    return Outcome(front, picks, out)
+
+
+def _anchors(problem: Problem, sets: Sequence[Sequence[Budget]]) -> list[Architecture]:
+    """For each set of budgets an architecture that keeps it.
+
+    Raises BudgetError where a set cannot be reached, before anything is evaluated.
+    """
+    regions = [Region(replace(problem, budgets=(*problem.budgets, *one))) for one in sets]
+    found = [problem.space.decode(region.anchor.tolist()) for region in regions]
+    return list(dict.fromkeys(found))
+
+
+def _in_milliseconds(texts: Sequence[str], predictors: Sequence[LatencyPredictor]) -> list[str]:
+    """Budgets with shares ('40%') fixed to what they mean before anything is recalibrated."""
+    return [f"{budget_ms(text, predictors)}ms" if text.endswith("%") else text for text in texts]
 
 
 class EvaluationCache:
@@ -187,92 +244,6 @@ class EvaluationCache:
         append_json_line(self._path, record)
 
 
-Measured = dict[tuple[str, str], tuple[float, float, float]]
-"""(device, architecture id) -> (measured ms, reference ms of the table, noise floor)."""
-
-
-def measure_front(
-    front: ParetoFront,
-    supernet: Supernet,
-    found: Sequence[tuple[LatencyPredictor, LatencyTable | None]],
-    settings: Sequence[tuple[Device, Setting]],
-) -> Measured:
-    """Measure every network of the front on the devices that are this machine."""
-    measured: Measured = {}
-    for (_, table), (device, setting) in zip(found, settings, strict=True):
-        if table is None or not device.present or setting.runtime not in RUNTIMES:
-            continue
-        runtime = make_runtime(setting)
-        with one_thread():
-            sessions = [
-                runtime.load(supernet.extract(candidate.architecture)) for candidate in front
-            ]
-            timing = interleave(
-                [session.run_ms for session in sessions], runtime, seconds=MEASURE_SECONDS
-            )
-        reference = float(table.facts.get("reference_ms", timing.reference))
-        rows = timing.measurements(reference_ms=reference)
-        for candidate, row in zip(front, rows, strict=True):
-            key = (device.name, candidate.architecture.id)
-            measured[key] = (row.median_ms, reference, timing.noise_floor)
-    return measured
-
-
-def _pick(
-    text: str,
-    budgets: Sequence[Budget],
-    front: ParetoFront,
-    found: Sequence[tuple[LatencyPredictor, LatencyTable | None]],
-    measured: Measured,
-) -> Pick:
-    """The most accurate candidate that keeps the budgets, measured where it can be.
-
-    A measurement must stay within the budget by the noise floor it was made with.
-    """
-    limits = {budget.objective: budget.limit for budget in budgets}
-    single = len(found) == 1
-    for candidate in front.within(budgets):
-        files, kept = [], True
-        for one, _ in found:
-            device = one.setting.device
-            name = "latency" if single else f"latency:{device}"
-            key = (device, candidate.architecture.id)
-            limit = limits.get(name)
-            if key in measured and limit is not None:
-                median, _, noise = measured[key]
-                kept &= median * (1 + noise) <= limit
-            files.append(_latency_file(candidate, one, limit, measured.get(key)))
-        if kept:
-            return Pick(text, candidate, tuple(files))
-    raise SearchError(
-        f"no network of the front was measured within {', '.join(map(str, budgets))}",
-        fix="profile the device again for longer, or give a larger budget",
-    )
-
-
-def _latency_file(
-    candidate: Candidate,
-    one: LatencyPredictor,
-    limit: float | None,
-    measured: tuple[float, float, float] | None,
-) -> LatencyFile:
-    predicted = float(one.predict([candidate.architecture])[0])
-    low = high = None
-    if one.correction.ratio is not None:
-        lows, highs = one.interval([candidate.architecture])
-        low, high = float(lows[0]), float(highs[0])
-    return LatencyFile(
-        **asdict(one.setting),
-        source=one.source,
-        predicted_ms=predicted,
-        low_ms=low,
-        high_ms=high,
-        measured_ms=None if measured is None else measured[0],
-        reference_ms=None if measured is None else measured[1],
-        budget_ms=limit,
-    )
-
-
 def _loosest(sets: Sequence[Sequence[Budget]]) -> tuple[Budget, ...]:
     """For each objective that every set limits, its largest limit."""
     if not sets:
@@ -285,24 +256,3 @@ def _loosest(sets: Sequence[Sequence[Budget]]) -> tuple[Budget, ...]:
             if budget.objective in shared and (known is None or budget.limit > known.limit):
                 loosest[budget.objective] = budget
     return tuple(loosest.values())
-
-
-def _write_picks(out: Path, run: Path, picks: Sequence[Pick], measured: Measured) -> None:
-    write_json(
-        out / "search" / "picks.json",
-        {
-            "run": str(run.resolve()),
-            "picks": [
-                {
-                    "budget": pick.budget,
-                    "architecture": pick.candidate.architecture.to_dict(),
-                    "latency": [item.model_dump(exclude_none=True) for item in pick.latency],
-                }
-                for pick in picks
-            ],
-            "measured": [
-                {"device": device, "id": name, "ms": row[0], "noise_floor": row[2]}
-                for (device, name), row in measured.items()
-            ],
-        },
-    )

@@ -1,12 +1,13 @@
 """Guided: the default search; a predictor learns from every result and proposes the next ones.
 
 Cheap objectives are known exactly, so only the expensive ones are predicted. An inner evolution
-over tens of thousands of gene vectors finds the predicted front within the budgets; of it a batch
+over thousands of gene vectors finds the predicted front within the budgets; of it a batch
 is taken one by one for the largest expected hypervolume gain, each taken one counted as if it had
 come out as predicted (Ginsbourger et al. 2010, "kriging believer"), which keeps a batch diverse.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from nassearch.search.candidate import Candidate, Floats, Problem
 from nassearch.search.pareto import hypervolume_gain
@@ -16,10 +17,9 @@ from nassearch.space.architecture import Architecture
 from nassearch.space.search_space import Genes
 
 NUM_START = 20
-POPULATION = 500
-GENERATIONS = 15
-DIRECTIONS = 100
-PER_DIRECTION = 3
+POPULATION = 400
+GENERATIONS = 10
+FRONT = 250
 POOL = 300
 DRAWS = 32
 
@@ -72,12 +72,16 @@ class Guided:
         """Corners, then all genes scaled together, rounded at random, and a few random vectors.
 
         Scaling all genes together spreads the sizes evenly, where independent choices would all
-        have about the mean size; rounding at random keeps the choices from being aliased.
+        have about the mean size; rounding at random keeps the choices from being aliased. Under a
+        budget the scale ends a little beyond it, and what is over budget is repaired.
         """
         space = self.problem.space
         top = np.array([len(gene.choices) - 1 for gene in space.genes])
         random = space.sample_genes(self._rng, NUM_START // 5)
-        scale = np.linspace(0.0, 1.0, NUM_START - len(random))[:, None]
+        steps = np.linspace(0.0, 1.0, 65)[:, None]
+        within = self.region.admits(space.canonical(np.rint(steps * top).astype(np.uint8)))
+        furthest = min(1.0, 1.15 * float(np.max(steps[within], initial=0.1)))
+        scale = np.linspace(0.0, furthest, NUM_START - len(random))[:, None]
         scaled = np.floor(scale * top + self._rng.random((len(scale), len(top))) * (scale < 1.0))
         scaled = np.minimum(scaled, top).astype(np.uint8)
         scaled[0] = 0
@@ -141,65 +145,58 @@ class Guided:
         population = np.vstack([self._population, told[:POPULATION]])
         population = population[_first_of_equal(population)]
         losses = self._predicted(population)
-        directions = _directions(losses.shape[1], rng=self._rng)
         for _ in range(GENERATIONS):
             children = self._children(population)
             population = np.vstack([population, children])
             losses = np.vstack([losses, self._predicted(children)])
             first = _first_of_equal(population)
             population, losses = population[first], losses[first]
-            kept = _select(losses, directions)
+            kept = _select(losses, FRONT, rng=self._rng)
             population, losses = population[kept], losses[kept]
         self._population = population
         near = self.region.repair(
-            self.region.mutate(np.repeat(population, 3, axis=0), rng=self._rng), rng=self._rng
+            self.region.mutate(np.repeat(population, 2, axis=0), rng=self._rng), rng=self._rng
         )
         pool = np.vstack([population, near])
         pool = pool[_first_of_equal(pool)]
         pool = pool[[key(row) not in self._known for row in pool]]
         if len(pool) > POOL:
-            pool = pool[_select(self._predicted(pool), directions)[:POOL]]
+            pool = pool[_select(self._predicted(pool), POOL, rng=self._rng)]
         return pool
 
     def _children(self, parents: Genes) -> Genes:
-        """Uniform crossover of random parents, a gene or two redrawn, within the budgets."""
+        """Copies, some crossed, with a gene or two redrawn, repaired into the budgets."""
         first, second = self._rng.integers(len(parents), size=(2, POPULATION))
         swap = self._rng.random((POPULATION, parents.shape[1])) < 0.5
-        swap &= self._rng.random((POPULATION, 1)) < 0.7
+        swap &= self._rng.random((POPULATION, 1)) < 0.3
         children = np.where(swap, parents[second], parents[first])
         children = self.region.mutate(children, rng=self._rng, changes=1.5)
         return self.region.repair(children, rng=self._rng)
 
 
-def _first_of_equal(genes: Genes) -> np.ndarray:
+def _first_of_equal(genes: Genes) -> npt.NDArray[np.intp]:
     """The rows of (n, genes) that equal none before them."""
     rows = (key(row) for row in genes)
     return np.fromiter({row: index for index, row in reversed(list(enumerate(rows)))}.values(), int)
 
 
-def _directions(num_objectives: int, *, rng: np.random.Generator) -> Floats:
-    """Weights, (directions, objectives), that spread a front over its whole length."""
-    if num_objectives == 1:
-        return np.ones((1, 1))
-    if num_objectives == 2:
-        first = np.linspace(0.005, 0.995, DIRECTIONS)
-        return np.stack([first, 1.0 - first], axis=1)
-    return np.maximum(rng.dirichlet(np.ones(num_objectives), 2 * DIRECTIONS), 0.005)
+def _select(losses: Floats, count: int, *, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Up to `count` rows, those dominated by the fewest first; a longer front is thinned evenly.
 
-
-def _select(losses: Floats, directions: Floats) -> np.ndarray:
-    """The rows best in each direction, the very best of every direction first.
-
-    By the augmented Chebyshev distance to the ideal point, as in MOEA/D (Zhang & Li 2007).
+    Rows are compared pair by pair: aiming at points of the front from an ideal point instead, as
+    decomposition does, leaves its steep end sparse.
     """
-    low, span = losses.min(axis=0), np.maximum(np.ptp(losses, axis=0), 1e-12)
-    scaled = (losses - low) / span
-    distance = np.zeros((len(directions), len(losses)))
-    for index in range(losses.shape[1]):
-        weighted = directions[:, [index]] * scaled[:, index]
-        distance = np.maximum(distance, weighted + 0.01 * scaled[:, index])
-    count = min(PER_DIRECTION if len(directions) > 1 else POOL, len(losses))
-    best = np.argpartition(distance, count - 1, axis=1)[:, :count]
-    order = np.argsort(np.take_along_axis(distance, best, axis=1), axis=1)
-    best = np.take_along_axis(best, order, axis=1)
-    return np.fromiter(dict.fromkeys(best.T.ravel().tolist()), dtype=int)
+    no_worse = np.ones((len(losses), len(losses)), dtype=bool)
+    better = np.zeros_like(no_worse)
+    for column in losses.T:
+        no_worse &= column[:, None] <= column
+        better |= column[:, None] < column
+    dominated_by = (no_worse & better).sum(axis=0)
+    front = np.flatnonzero(dominated_by == 0)
+    if len(front) <= count:
+        return np.lexsort((losses[:, 0], dominated_by))[:count]
+    if losses.shape[1] == 2:
+        front = front[np.argsort(losses[front, 0])]
+        return front[np.linspace(0, len(front) - 1, count).astype(int)]
+    ends = front[losses[front].argmin(axis=0)]
+    return np.array(list(dict.fromkeys([*ends, *rng.permutation(front)]))[:count])

@@ -21,6 +21,7 @@ START = np.array([0.0, 0.0, -0.5, 0.0, 0.0, -1.5])
 LOWEST = np.array([-3.0, -3.0, -4.0, -0.7, -0.7, -5.0])
 HIGHEST = np.array([1.5, 1.5, 1.0, 1.0, 1.0, 0.3])
 FITTED_POINTS = 240
+CHUNK = 1024  # rows predicted at once: their kernel stays in cache
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,12 @@ class GenePredictor:
 
     def mean(self, features: Features) -> Floats:
         """The expected numbers, (n,)."""
-        kernel = self._kernel(features, self._train, self._log)
-        return self._mean + self._spread * (kernel @ self._weights)
+        expected = np.empty(len(features.choices))
+        for start in range(0, len(expected), CHUNK):
+            rows = slice(start, start + CHUNK)
+            part = Features(features.choices[rows], features.sizes[rows])
+            expected[rows] = self._kernel(part, self._train, self._log) @ self._weights
+        return self._mean + self._spread * expected
 
     def draw(self, features: Features, count: int, *, rng: np.random.Generator) -> Floats:
         """Draws of the noiseless numbers of n architectures jointly, (count, n)."""
@@ -112,17 +117,19 @@ class GenePredictor:
 
     @staticmethod
     def _kernel(first: Features, second: Features, log: Floats) -> Floats:
+        """Prior covariances, (n, m); written in place, for memory is what it costs."""
         choice, size, deviation, choice_scale, size_scale, _ = 10.0**log
         overlap = first.choices @ second.choices.T
-        kernel = choice * overlap
-        square = np.zeros_like(kernel)
-        _add_distance(square, first.choices, second.choices, product=overlap, scale=choice_scale)
+        distance = _distance(first.choices, second.choices, product=overlap, scale=choice_scale)
+        kernel = np.multiply(overlap, choice, out=overlap)
         if first.sizes.shape[1]:
-            # A polynomial of second order in the sizes.
             product = first.sizes @ second.sizes.T
-            kernel += size * ((1.0 + product) ** 2 - 1.0) / (2.0 * first.sizes.shape[1])
-            _add_distance(square, first.sizes, second.sizes, product=product, scale=size_scale)
-        kernel += deviation * np.exp(-0.5 * np.maximum(square, 0.0))
+            distance += _distance(first.sizes, second.sizes, product=product, scale=size_scale)
+            # A polynomial of second order in the sizes: (1 + xy)² - 1.
+            product *= (2.0 + product) * (0.5 * size / first.sizes.shape[1])
+            kernel += product
+        distance *= -0.5
+        kernel += deviation * np.exp(distance, out=distance)
         return kernel
 
     def _best_hyperparameters(self, features: Features, target: Floats) -> Floats:
@@ -154,9 +161,9 @@ class GenePredictor:
         return float(-0.5 * solved @ solved - np.log(np.diag(root)).sum()) - prior
 
 
-def _add_distance(
-    square: Floats, first: Floats, second: Floats, *, product: Floats, scale: float
-) -> None:
-    """Add squared distances over scale², (n, m), given the inner products."""
-    norms = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)[None]
-    square += (norms - 2.0 * product) / scale**2
+def _distance(first: Floats, second: Floats, *, product: Floats, scale: float) -> Floats:
+    """Squared distances over scale², (n, m), given the inner products."""
+    square = product * (-2.0 / scale**2)
+    square += ((first / scale) ** 2).sum(axis=1)[:, None]
+    square += ((second / scale) ** 2).sum(axis=1)
+    return np.maximum(square, 0.0, out=square)

@@ -56,14 +56,16 @@ def search(
     cache: Cache | None = None,
     progress: Progress | None = None,
     evaluate: Evaluate | None = None,
+    first: Sequence[Architecture] = (),
 ) -> ParetoFront:
     """Evaluate up to `trials` candidates and return the front over the problem's objectives.
 
     `algorithm` is a class of ALGORITHMS. Candidates over budget are never evaluated. With `resume`
     an interrupted search with the same settings goes on to the same total. A candidate with a NaN
     is recorded, counts as a trial and is not on the front. `evaluate` replaces the serial
-    evaluation in this process (see `workers`). Fewer candidates come back where the space within
-    the budgets holds no more.
+    evaluation in this process (see `workers`). Those in `first` are evaluated before any that the
+    algorithm asks for, so that budgets tighter than the problem's are sure of a candidate. Fewer
+    candidates come back where the space within the budgets holds no more.
 
     Raises BudgetError where a budget cannot be reached, SearchError where no candidate has finite
     numbers. KeyboardInterrupt passes through after the front so far is written.
@@ -87,10 +89,14 @@ def search(
     with Journal.open(out, problem, algorithm=name, resume=resume) as journal:
         for candidate in list(journal.candidates):
             take(candidate)
+        told = {candidate.architecture for candidate in journal.candidates}
+        waiting = [architecture for architecture in first if architecture not in told]
         evaluated = evaluate or serial(problem, cache=cache)
         try:
             while done < trials:
-                architectures = chooser.ask(min(batch, trials - done))
+                count = min(batch, trials - done)
+                architectures = waiting[:count] or chooser.ask(count)
+                waiting = waiting[count:]
                 if not architectures:
                     break
                 for candidate in evaluated(architectures):

@@ -30,7 +30,7 @@ def _odd(values: tuple[int, ...]) -> tuple[int, ...]:
 
 
 Positive = Annotated[int, Field(gt=0)]
-Ratio = Annotated[int | float, Field(gt=0)]
+Ratio = Annotated[int | float, Field(gt=0, allow_inf_nan=False)]
 Integers = Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
 Kernels = Annotated[Integers, AfterValidator(_odd)]
 Ratios = Annotated[tuple[Ratio, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]

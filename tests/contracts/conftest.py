@@ -116,5 +116,5 @@ def supernet(space: SearchSpace) -> Supernet:
 @pytest.fixture(scope="package")
 def architectures(space: SearchSpace) -> list[Architecture]:
     """Smallest, largest and 100 random architectures of a shipped space; fewer of an op's."""
-    count = 20 if space.name.startswith("op_") else 100
+    count = 12 if space.name.startswith("op_") else 100
     return [space.smallest, space.largest, *space.sample_many(np.random.default_rng(11), count)]

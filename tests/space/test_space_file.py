@@ -46,6 +46,7 @@ CASES: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("stages", 1, "depth"), [1, 1], "stages[1].depth", "a choice twice"),
     (("stages", 1, "depth"), 0, "stages[1].depth[0]", "greater than 0"),
     (("stages", 1, "expand_ratio"), [0.0], "stages[1].expand_ratio[0]", "greater than 0"),
+    (("stages", 1, "expand_ratio"), [float("inf")], "stages[1].expand_ratio[0]", "finite number"),
     (("stages", 1, "kernel_size"), [3, 4], "stages[1].kernel_size", "4 is not"),
     (("stages", 1, "stride"), "two", "stages[1].stride", "valid integer"),
     (("stages", 1, "stride"), 64, "stages[1].stride", "below one"),
@@ -55,8 +56,8 @@ CASES: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("stages", 1, "op"), "mbcon", "stages[1].op", "did you mean mbconv"),
     (("stages", 1, "activation"), "relo", "stages[1].activation", "allowed: none, relu"),
     (("stages", 1, "attention"), ["none", "cbam"], "stages[1].attention", "allowed: none, se, eca"),
-    (("stages", 0, "expand_ratio"), 2, "stages[0]", "op 'conv' takes no expand_ratio"),
-    (("stages", 1, "kernel_size"), None, "stages[1]", "op 'mbconv' needs kernel_size"),
+    (("stages", 0, "expand_ratio"), 2, "stages[0].expand_ratio", "op 'conv' takes no expand_ratio"),
+    (("stages", 1, "kernel_size"), None, "stages[1].kernel_size", "op 'mbconv' needs kernel_size"),
     (("stem", "activation"), "relo", "stem.activation", "unknown activation 'relo'"),
     (("stem", "op"), "cnv", "stem.op", "did you mean conv"),
     (("stem", "kernel_size"), 4, "stem: kernel_size", "kernel sizes are odd, 4 is not"),
@@ -80,9 +81,21 @@ def test_refused_in_one_line(
         check_space(SearchSpace.load(str(path)))
     line = str(caught.value)
     assert line.startswith(f"{path}: ")
+    assert ": :" not in line
     assert key in line
     assert message in line
     assert "\n" not in line
+
+
+def test_a_group_size_that_does_not_divide_names_those_that_do() -> None:
+    value = definition()
+    value["stages"][1] = {"op": "grouped_conv", "width": 16, "kernel_size": 3, "group_size": [4, 6]}
+    with pytest.raises(SpaceError) as caught:
+        check_space(SearchSpace.from_dict(value, where="mine.yaml"))
+    assert str(caught.value) == (
+        "mine.yaml: stages[1].blocks[0]: group_size: 6 does not divide 16 channels;"
+        " allowed here: 1, 2, 4, 8, 16"
+    )
 
 
 def test_the_definition_the_cases_spoil_is_sound() -> None:

@@ -1,0 +1,128 @@
+"""Fit the efficiency curves on public V100 TensorRT convolutions: `python fit_efficiency.py DATA`.
+
+DATA is the folder with `v100_tensorrt_convs/{fp32,fp16,int8}.txt`
+(alibaba/lightweight-neural-architecture-search, Apache-2.0). One convolution shape in five, with
+all its batch sizes, is left out of the fit; the error is that of those. The curves that are
+written come from that same fit.
+"""
+
+import re
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nassearch.files import write_text
+from nassearch.latency.device import RatesFile, load_device
+from nassearch.latency.efficiency import (
+    FILE,
+    REACH,
+    Curve,
+    Efficiency,
+    Layers,
+    bound_us,
+    dump_efficiency,
+    monomials,
+    quantities,
+)
+
+SOURCE = (
+    "about 91,000-101,000 single convolutions for each precision on an NVIDIA V100 under TensorRT,"
+    " alibaba/lightweight-neural-architecture-search, Apache-2.0; one shape in five held out"
+)
+COLUMNS = ["type", "batch", "in_channels", "h", "w", "out_channels", "kernel", "stride", "added", "ms"]
+REWEIGHTINGS, SOFT, RIDGE = 5, 0.02, 1e-3
+
+
+def read_convolutions(path: Path) -> pd.DataFrame:
+    """One row for each convolution that was measured (-1 means it could not be run)."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = re.fullmatch(r"\{(\w+),([\d,]+)\} ([-\d.e]+)", line.strip())
+        if match is not None:
+            rows.append([match[1], *map(int, match[2].split(",")), float(match[3])])
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    return frame[frame.ms > 0].reset_index(drop=True)
+
+
+def layers_of(frame: pd.DataFrame) -> Layers:
+    out_pixels = np.ceil(frame.h / frame.stride) * np.ceil(frame.w / frame.stride)
+    group = np.where(frame.type == "Depthwise", 1, frame.in_channels).astype(float)
+    columns = [
+        frame.batch,
+        group,
+        frame.out_channels,
+        frame.kernel,
+        out_pixels,
+        frame.in_channels * frame.h * frame.w,
+        frame.out_channels * out_pixels,
+        group * frame.out_channels * frame.kernel**2,
+        frame.stride > 1,
+        frame.added,
+    ]
+    return Layers(*(np.asarray(column, dtype=np.float64) for column in columns))
+
+
+def kinds_of(frame: pd.DataFrame) -> np.ndarray:
+    regular = np.select([frame.kernel == 1, frame.kernel == 3], ["pointwise", "dense3"], "dense5")
+    return np.where(frame.type == "Depthwise", "depthwise", regular)
+
+
+def held_out(frame: pd.DataFrame) -> np.ndarray:
+    """True for one shape in five, whatever its batch."""
+    shapes = frame[["type", "in_channels", "h", "out_channels", "kernel", "stride"]]
+    texts = shapes.astype(str).agg("-".join, axis=1)
+    return np.array([zlib.crc32(text.encode()) % 5 == 0 for text in texts])
+
+
+def fit_curve(values: np.ndarray, target: np.ndarray) -> Curve:
+    """Least absolute errors by reweighting, with a small ridge."""
+    mean, spread = values.mean(axis=0), values.std(axis=0)
+    spread = np.where(spread < 1e-6, 1.0, spread)
+    terms = monomials(np.clip((values - mean) / spread, -REACH, REACH))
+    weights = np.ones(len(target))
+    for _ in range(REWEIGHTINGS):
+        weighted = (terms * weights[:, None]).T
+        normal = weighted @ terms + RIDGE * np.eye(terms.shape[1])
+        coefficients = np.linalg.solve(normal, weighted @ target)
+        weights = 1 / np.maximum(np.abs(target - terms @ coefficients), SOFT)
+        weights /= weights.mean()
+    low, high = np.quantile(target, (0.001, 0.999))
+    return Curve(mean, spread, float(low), float(high), coefficients)
+
+
+def fit(data: Path, rates: RatesFile) -> Efficiency:
+    curves, errors = {}, {}
+    for precision in ("fp32", "fp16", "int8"):
+        frame = read_convolutions(data / "v100_tensorrt_convs" / f"{precision}.txt")
+        kinds, out = kinds_of(frame), held_out(frame)
+        found = []
+        for kind in np.unique(kinds):
+            part = frame[kinds == kind]
+            layers, test = layers_of(part), out[kinds == kind]
+            values = quantities(layers, rates, precision)
+            bound = sum(bound_us(layers, rates, precision)) + rates.launch_overhead_us
+            target = np.log(part.ms.to_numpy() * 1e3 / bound)
+            curve = fit_curve(values[~test], target[~test])
+            curves[precision, str(kind)] = curve
+            error = np.abs(curve.slowdown(values[test]) / np.exp(target[test]) - 1)
+            errors[f"{precision}/{kind}"] = float(np.median(error))
+            found.append(error)
+        errors[precision] = float(np.median(np.concatenate(found)))
+    rounded = {name: round(error, 4) for name, error in errors.items()}
+    return Efficiency(curves, rates, rounded, SOURCE)
+
+
+def main() -> None:
+    rates = load_device("v100").rates
+    assert rates is not None
+    efficiency = fit(Path(sys.argv[1]), rates)
+    write_text(Path("latency_tables") / FILE, dump_efficiency(efficiency))
+    for name, error in efficiency.median_error.items():
+        sys.stdout.write(f"{name}: median error {error:.1%} on held-out convolutions\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What there is: lists of plugins, spaces and devices, and the facts about one of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nassearch import config, objectives
+from nassearch.config import format_count
+from nassearch.errors import ConfigError
+from nassearch.export.export_file import read_export
+from nassearch.latency import RUNTIMES
+from nassearch.latency.device import list_devices, load_device
+from nassearch.networks.subnet import total_cost
+from nassearch.ops import OPS, check_space
+from nassearch.search import ALGORITHMS
+from nassearch.space import SearchSpace, block_specs, lower
+from nassearch.training import STRATEGIES
+
+
+def listing(what: str) -> list[dict[str, str]]:
+    """The plugins, spaces or devices of a kind."""
+    tables: dict[str, Mapping[str, str]] = {
+        "strategies": STRATEGIES,
+        "algorithms": ALGORITHMS,
+        "runtimes": RUNTIMES,
+        "objectives": objectives.OBJECTIVES,
+        "ops": OPS,
+    }
+    if what in tables:
+        return [{"name": name, "from": source} for name, source in tables[what].items()]
+    if what == "devices":
+        found = [load_device(name) for name in list_devices()]
+        return [{"name": device.name, "description": device.description} for device in found]
+    if what == "spaces":
+        spaces = [SearchSpace.load(name) for name in config.list_files("search_spaces")]
+        return [
+            {
+                "name": space.name,
+                "networks": f"{space.size():.3g}",
+                "description": space.definition.description,
+            }
+            for space in spaces
+        ]
+    known = ("spaces", "devices", *tables)
+    raise ConfigError(
+        f"cannot list '{what}'{config.nearest(what, list(known))}", fix=", ".join(known)
+    )
+
+
+def description(name: str) -> dict[str, Any]:
+    """The facts about a space, a device or an export, whichever `name` is."""
+    if (Path(name) / "config.yaml").is_file():
+        export = read_export(Path(name))
+        return export.model_dump(mode="json", by_alias=True, exclude={"space"})
+    if name in list_devices():
+        return load_device(name).model_dump(mode="json", exclude_none=True)
+    if name not in config.list_files("search_spaces") and not Path(name).is_file():
+        known = [*config.list_files("search_spaces"), *list_devices()]
+        raise ConfigError(
+            f"'{name}' is no space, device or export{config.nearest(name, known)}",
+            fix=f"known: {', '.join(known)}",
+        )
+    space = check_space(SearchSpace.load(name))
+    facts: dict[str, Any] = {
+        "space": space.name,
+        "description": space.definition.description,
+        "networks": space.size(),
+        "genes": len(space.genes),
+        "latency keys": len(block_specs(space)),
+    }
+    for label, architecture in (("smallest", space.smallest), ("largest", space.largest)):
+        cost = total_cost(lower(space, architecture))
+        facts[label] = f"{format_count(cost.macs)} MACs, {format_count(cost.params)} parameters"
+    return facts

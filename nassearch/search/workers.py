@@ -1,0 +1,122 @@
+"""Evaluation on Ray actors, each holding what evaluation needs (a supernet, the batches) once.
+
+Ray is imported by `Workers` alone, so a search without workers does not pay for it.
+"""
+
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from nassearch.errors import SearchError
+from nassearch.search.candidate import Candidate, Value
+from nassearch.space.architecture import Architecture
+
+Measure = Callable[[Architecture], Mapping[str, Value]]
+
+ATTEMPTS = 3
+ANSWER_S = 10.0
+
+
+class Workers:
+    """A pool of actors that follows the runner's Evaluate protocol.
+
+    `factory` runs once in each actor and returns what measures one architecture; it must be
+    picklable. An architecture whose worker died is evaluated by a new one, at most three times.
+    Each worker has an equal share of the cluster's GPUs. A context manager: leaving it ends the
+    actors, and Ray where it was started here.
+
+    Raises SearchError where the address does not answer within 10 s.
+    """
+
+    def __init__(
+        self, factory: Callable[[], Measure], *, workers: int, address: str | None = None
+    ) -> None:
+        if workers < 1:
+            raise SearchError("workers must be at least 1")
+        if address is not None and address != "auto":
+            _knock(address)
+        import ray
+
+        self._ray = ray
+        self._factory = factory
+        self._started = not ray.is_initialized()
+        if self._started:
+            try:
+                ray.init(
+                    address=address,
+                    num_cpus=workers if address is None else None,
+                    log_to_driver=False,
+                    logging_level="error",
+                    include_dashboard=False if address is None else None,
+                )
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise SearchError(f"Ray cannot start ({error})", where=address or "") from error
+        gpus = ray.cluster_resources().get("GPU", 0.0) / workers
+        self._actor_class = ray.remote(num_cpus=1, num_gpus=gpus)(_Actor)
+        self.actors: list[Any] = [self._actor_class.remote(factory) for _ in range(workers)]
+
+    def __call__(self, architectures: Sequence[Architecture]) -> Iterator[Candidate]:
+        """Evaluate all and yield each as it is done, in the order they end."""
+        waiting = [(architecture, 1) for architecture in reversed(architectures)]
+        idle = list(range(len(self.actors)))
+        running: dict[Any, tuple[int, Architecture, int]] = {}
+        while waiting or running:
+            while waiting and idle:
+                architecture, attempt = waiting.pop()
+                place = idle.pop(0)
+                reference = self.actors[place].measure.remote(architecture)
+                running[reference] = (place, architecture, attempt)
+            (reference, *_), _ = self._ray.wait(list(running), num_returns=1)
+            place, architecture, attempt = running.pop(reference)
+            idle.append(place)
+            try:
+                values = self._ray.get(reference)
+            except self._ray.exceptions.RayActorError as error:
+                if attempt == ATTEMPTS:
+                    raise SearchError(
+                        f"{ATTEMPTS} workers died evaluating {architecture.id} ({error})"
+                    ) from error
+                self.actors[place] = self._actor_class.remote(self._factory)
+                waiting.append((architecture, attempt + 1))
+            else:
+                yield Candidate(architecture, values)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for actor in self.actors:
+            self._ray.kill(actor)
+        if self._started:
+            self._ray.shutdown()
+
+
+class _Actor:
+    """What lives in a worker's process."""
+
+    def __init__(self, factory: Callable[[], Measure]) -> None:
+        self._measure = factory()
+
+    def measure(self, architecture: Architecture) -> dict[str, Value]:
+        return dict(self._measure(architecture))
+
+
+def _knock(address: str) -> None:
+    """SearchError unless something listens at [ray://]host:port; Ray itself would retry long."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise SearchError("is not a Ray address", where=address, fix="write HOST:PORT or auto")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+    except OSError as error:
+        raise SearchError(
+            f"no Ray cluster answers ({error.strerror or error})",
+            where=address,
+            fix="start one with `ray start --head`, or leave the address out",
+        ) from error

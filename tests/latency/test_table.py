@@ -1,0 +1,189 @@
+"""Latency tables: what is written is read back, and what is wrong is refused with its place."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from nassearch.errors import MissingKeyError, TableError
+from nassearch.latency.setting import Setting
+from nassearch.latency.table import LatencyTable, find_table, networks_path
+from nassearch.space import SearchSpace, block_specs
+
+
+@pytest.fixture
+def path(table: LatencyTable, tmp_path: Path) -> Path:
+    return table.save(tmp_path)
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def _row(path: Path) -> list[str]:
+    """The cells of the first block's row."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line[0] != "#"]
+    return lines[1].split(",")
+
+
+def test_a_saved_table_is_the_table(table: LatencyTable, path: Path) -> None:
+    loaded = LatencyTable.load(path, table.setting)
+    assert loaded.facts == table.facts
+    assert set(loaded.blocks) == set(table.blocks)
+    for key, measured in table.blocks.items():
+        assert loaded[key].median_ms == pytest.approx(measured.median_ms, rel=1e-5)
+        assert loaded[key].runs == measured.runs
+    assert [n.genes for n in loaded.networks] == [n.genes for n in table.networks]
+    assert [n.space for n in loaded.networks] == [n.space for n in table.networks]
+
+
+def test_pandas_reads_a_table(table: LatencyTable, path: Path) -> None:
+    frame = pd.read_csv(path, comment="#")
+    assert len(frame) == len(table.blocks)
+    assert frame["median_ms"].dtype == float
+
+
+def test_a_table_is_found_by_its_setting(table: LatencyTable, path: Path, setting: Setting) -> None:
+    found = find_table(setting, [path.parent, path.parents[1]])
+    assert found is not None
+    assert set(found.blocks) == set(table.blocks)
+    assert find_table(replace(setting, batch=64), [path.parents[1]]) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ({"precision": "int8"}, "precision"),
+        ({"batch": 64}, "batch"),
+        ({"threads": 4}, "threads"),
+        ({"runtime": "onnxruntime"}, "runtime"),
+        ({"device": "pi4"}, "device"),
+    ],
+)
+def test_a_table_of_another_setting_is_refused(
+    path: Path, setting: Setting, asked: dict[str, object], name: str
+) -> None:
+    with pytest.raises(TableError, match=f"was measured with {name}"):
+        LatencyTable.load(path, replace(setting, **asked))
+
+
+def test_networks_of_another_setting_are_refused(path: Path, setting: Setting) -> None:
+    _edit(networks_path(path), "batch: 1", "batch: 2")
+    with pytest.raises(TableError, match="batch 2, not 1"):
+        LatencyTable.load(path, setting)
+
+
+def test_a_table_of_another_schema_is_refused(path: Path, setting: Setting) -> None:
+    _edit(path, "schema: 1", "schema: 99")
+    with pytest.raises(TableError, match="schema 99"):
+        LatencyTable.load(path, setting)
+
+
+def test_a_table_without_header_is_refused(path: Path, setting: Setting) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(line for line in lines if line[0] != "#"), encoding="utf-8")
+    with pytest.raises(TableError, match="no header"):
+        LatencyTable.load(path, setting)
+
+
+def test_a_row_that_stands_twice_is_refused(path: Path, setting: Setting) -> None:
+    row = ",".join(_row(path))
+    _edit(path, row, f"{row}\n{row}")
+    with pytest.raises(TableError, match="twice"):
+        LatencyTable.load(path, setting)
+
+
+@pytest.mark.parametrize("milliseconds", ["-1", "0", "nan", "90000000", "inf"])
+def test_an_impossible_time_is_refused_with_its_row(
+    path: Path, setting: Setting, milliseconds: str
+) -> None:
+    key, median, *rest = _row(path)
+    _edit(path, f"{key},{median},", f"{key},{milliseconds},")
+    with pytest.raises(TableError, match="plausible|lacks a value"):
+        LatencyTable.load(path, setting)
+
+
+def test_a_table_in_seconds_is_questioned(
+    table: LatencyTable, setting: Setting, tmp_path: Path
+) -> None:
+    blocks = {
+        key: replace(m, median_ms=m.median_ms / 1e3, p10_ms=m.p10_ms / 1e3, p90_ms=m.p90_ms / 1e3)
+        for key, m in table.blocks.items()
+    }
+    path = replace(table, blocks=blocks).save(tmp_path)
+    with pytest.raises(TableError, match="milliseconds"):
+        LatencyTable.load(path, setting)
+
+
+def test_percentiles_out_of_order_are_refused(path: Path, setting: Setting) -> None:
+    key, median, low, *rest = _row(path)
+    _edit(path, f"{key},{median},{low},", f"{key},{median},{float(median) * 2:g},")
+    with pytest.raises(TableError, match="percentile"):
+        LatencyTable.load(path, setting)
+
+
+def test_an_unknown_source_is_refused(path: Path, setting: Setting) -> None:
+    _edit(path, ",measured", ",guessed")
+    with pytest.raises(TableError, match="guessed"):
+        LatencyTable.load(path, setting)
+
+
+def test_a_missing_column_is_refused(path: Path, setting: Setting) -> None:
+    _edit(path, "key,median_ms", "key,median_s")
+    with pytest.raises(TableError, match="median_s"):
+        LatencyTable.load(path, setting)
+
+
+def test_an_incomplete_row_is_refused(path: Path, setting: Setting) -> None:
+    row = _row(path)
+    _edit(path, ",".join(row), ",".join(row[:-1]))
+    with pytest.raises(TableError, match="lacks a value"):
+        LatencyTable.load(path, setting)
+
+
+def test_something_that_is_no_table_is_refused(tmp_path: Path, setting: Setting) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"\x00\xff\xfe")
+    with pytest.raises(TableError):
+        LatencyTable.load(path, setting)
+
+
+def test_a_missing_block_names_the_command_that_measures_it(
+    table: LatencyTable, space: SearchSpace
+) -> None:
+    specs = block_specs(space)
+    blocks = dict(table.blocks)
+    del blocks[specs[3].key]
+    with pytest.raises(MissingKeyError) as caught:
+        replace(table, blocks=blocks).require_space(space, specs)
+    message = str(caught.value)
+    assert specs[3].key in message
+    assert "nassearch profile --device dummy" in message
+    assert "lacks 1 of" in message
+
+
+def test_merging_keeps_the_old_rows_and_takes_the_newer(table: LatencyTable) -> None:
+    keys = sorted(table.blocks)
+    slow = replace(table[keys[0]], median_ms=9.0)
+    old = replace(table, blocks={key: table[key] for key in keys[:5]}, networks=table.networks[:3])
+    new = replace(table, blocks={keys[0]: slow}, networks=table.networks[2:5])
+    merged = old.merged(new)
+    assert set(merged.blocks) == set(keys[:5])
+    assert merged[keys[0]].median_ms == 9.0
+    assert len(merged.networks) == 5
+
+
+def test_tables_of_two_settings_do_not_merge(table: LatencyTable) -> None:
+    with pytest.raises(TableError, match="merged"):
+        table.merged(replace(table, setting=replace(table.setting, batch=2)))
+
+
+def test_networks_of_a_space_that_is_not_at_hand_are_left_out(
+    table: LatencyTable, space: SearchSpace
+) -> None:
+    strange = replace(table.networks[0], space="nobody_knows_it:12345678")
+    found = replace(table, networks=(*table.networks, strange)).pairs(space)
+    assert len(found) == len(table.networks)

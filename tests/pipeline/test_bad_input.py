@@ -1,0 +1,164 @@
+"""Bad input gets one line that says what, where and how to fix; exit 2; nothing half-written."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.pipeline.conftest import CommandLine
+
+
+def refused(nassearch: CommandLine, *arguments: object) -> str:
+    answer = nassearch(*arguments)
+    assert answer.code == 2, answer.err
+    assert answer.out == ""
+    (line,) = answer.err.strip().splitlines()
+    assert line.startswith("nassearch: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--device", "a100", "--budget", "5"), "needs a unit"),
+        (("--device", "a100", "--budget", "fast"), "5ms, 800us or 0.1s"),
+        (("--device", "a100", "--budget", "1us"), "the smallest latency"),
+        (("--device", "box", "--budget", "params=1K"), "the smallest params"),
+        (("--device", "box", "--budget", "colour=3"), "colour"),
+        (("--device", "b0x", "--budget", "5ms"), "did you mean box?"),
+        (("--device", "box", "--budget", "5ms", "--algorithm", "gided"), "did you mean guided?"),
+        (("--device", "box", "--budget", "5ms", "--objective", "accurcy"), "accuracy"),
+        (("--device", "box", "--supernet", "nowhere", "--budget", "5ms"), "is not a run"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(
+    run: Path, nassearch: CommandLine, arguments: tuple[str, ...], says: str
+) -> None:
+    before = sorted((run / "search").iterdir())
+    assert says in refused(nassearch, "search", *arguments)
+    assert sorted((run / "search").iterdir()) == before
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    """The finished run once more, to be damaged."""
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def search_on_box(nassearch: CommandLine, run: Path) -> str:
+    return refused(nassearch, "search", "--supernet", run, "--device", "box", "--budget", "5ms")
+
+
+def test_a_table_that_lacks_blocks_names_the_command_that_measures_them(
+    copy: Path, nassearch: CommandLine
+) -> None:
+    table = copy / "latency_tables" / "box" / "fake-fp32-b1-t1.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(lines[:-1]) + "\n")
+    line = search_on_box(nassearch, copy)
+    assert "nassearch profile --device box" in line
+    assert lines[-1].partition(",")[0] in line
+
+
+def test_a_table_of_another_setting_is_refused(copy: Path, nassearch: CommandLine) -> None:
+    table = copy / "latency_tables" / "box" / "fake-fp32-b1-t1.csv"
+    table.write_text(table.read_text().replace("# threads: 1", "# threads: 4"))
+    assert "measured with threads 4, not 1" in search_on_box(nassearch, copy)
+
+
+def test_a_changed_export_is_refused_with_the_file(
+    run: Path, nassearch: CommandLine, tmp_path: Path
+) -> None:
+    export = shutil.copytree(next((run / "exports").iterdir()), tmp_path / "export")
+    weights = export / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert "model.safetensors: was changed" in refused(nassearch, "verify", export)
+
+
+def test_a_broken_promise_exits_3_and_names_it(
+    run: Path, nassearch: CommandLine, tmp_path: Path
+) -> None:
+    export = shutil.copytree(next((run / "exports").iterdir()), tmp_path / "export")
+    config = export / "config.yaml"
+    content = yaml.safe_load(config.read_text())
+    content["latency"][0]["budget_ms"] = 1e-6
+    config.write_text(yaml.safe_dump(content))
+    answer = nassearch("verify", export)
+    assert answer.code == 3
+    assert "over the budget" in answer.err
+
+
+def test_something_else_than_an_export_is_refused(
+    run: Path, nassearch: CommandLine, tmp_path: Path
+) -> None:
+    assert "is not an export" in refused(nassearch, "verify", tmp_path)
+
+
+def test_an_unknown_export_format_is_refused(run: Path, nassearch: CommandLine) -> None:
+    assert "tflite" in refused(nassearch, "export", "--format", "config,tflite")
+
+
+def test_an_unknown_pick_names_the_known_ones(run: Path, nassearch: CommandLine) -> None:
+    assert "best, knee, all" in refused(nassearch, "export", "--pick", "nobody")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("training.epoch=3", "training.epoch"),
+        ("training.epochs=many", "training.epochs"),
+        ("space=nowhere", "nowhere"),
+        ("data=cifar11", "cifar11"),
+        ("training.strategy=shrink", "shrink"),
+        ("data=imagefolder:/does/not/exist", "/does/not/exist"),
+        ("epochs", "key=value"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(
+    run: Path, nassearch: CommandLine, tmp_path: Path, change: str, says: str
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["train-supernet", "--recipe", "recipe.yaml", "--out", out, "--set", change]
+    assert says in refused(nassearch, *arguments)
+    assert not out.exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused(
+    run: Path, nassearch: CommandLine, tmp_path: Path
+) -> None:
+    occupied = tmp_path / "file"
+    occupied.write_text("")
+    line = refused(nassearch, "train-supernet", "--recipe", "recipe.yaml", "--out", occupied)
+    assert str(occupied) in line
+
+
+def test_a_truncated_checkpoint_is_refused(copy: Path, nassearch: CommandLine) -> None:
+    for path in (copy / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="damaged"):
+        line = refused(nassearch, "search", "--supernet", copy, "--device", "box")
+    assert "checkpoint" in line
+
+
+def test_a_table_of_host_from_another_machine_is_refused(
+    copy: Path, nassearch: CommandLine
+) -> None:
+    table = copy / "latency_tables" / "host" / "onnxruntime-fp32-b1-t1.csv"
+    table.parent.mkdir(parents=True)
+    text = Path("latency_tables/box/fake-fp32-b1-t1.csv").read_text()
+    text = text.replace("# device: box", "# device: host")
+    text = text.replace("# runtime: fake", "# runtime: onnxruntime")
+    lines = [line for line in text.splitlines() if not line.startswith("# host:")]
+    table.write_text("# host: Some Other CPU\n" + "\n".join(lines) + "\n")
+    line = refused(nassearch, "search", "--supernet", copy, "--device", "host")
+    assert "another machine" in line
+
+
+def test_help_and_debug_work_without_a_run(nassearch: CommandLine) -> None:
+    assert "train-supernet" in nassearch("--help").out
+    answer = nassearch("search", "--device", "nobody", "--debug")
+    assert answer.code == 2
+    assert "Traceback" in answer.err

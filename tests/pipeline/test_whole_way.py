@@ -1,0 +1,160 @@
+"""What the user's own lines promise, on real digits and a fake device."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import yaml
+
+import nassearch as package
+from nassearch.networks import Subnet
+from nassearch.space import Architecture, lower
+from nassearch.training import checkpoint
+from tests.pipeline.conftest import CommandLine
+
+
+def exports(run: Path) -> list[Path]:
+    return sorted((run / "exports").iterdir())
+
+
+def test_a_run_leaves_every_file_the_design_names(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    expected = {"recipe.yaml", "metrics.jsonl", "checkpoints", "search", "exports", "report.html"}
+    assert expected | {"environment.json"} <= names
+    assert (run.parent / "latest").resolve() == run.resolve()
+    for export in exports(run):
+        assert {path.name for path in export.iterdir()} == {
+            "config.yaml",
+            "model.safetensors",
+            "model.onnx",
+            "README.md",
+            "verify.json",
+        }
+
+
+def test_every_exported_network_is_measured_within_its_budget(run: Path) -> None:
+    for export in exports(run):
+        for item in json.loads((export / "verify.json").read_text())["latency"]:
+            assert item["measured_ms"] <= item["budget_ms"]
+            assert item["source"] == "measured"
+
+
+def test_verify_reports_test_accuracy_of_every_format_and_their_agreement(run: Path) -> None:
+    found = json.loads((exports(run)[0] / "verify.json").read_text())
+    assert set(found["test_accuracy"]) == {"pytorch", "onnx"}
+    assert found["test_accuracy"]["pytorch"]["num_images"] == 360
+    assert found["largest_difference"] < 1e-4
+
+
+def test_a_loaded_export_is_the_recalibrated_subnet_of_the_supernet(run: Path) -> None:
+    export = exports(run)[0]
+    network = package.load(export)
+    assert isinstance(network, Subnet)
+    assert not network.training
+    content = yaml.safe_load((export / "config.yaml").read_text())
+    architecture = Architecture.from_dict(content["architecture"])
+    supernet = checkpoint.load_supernet(run)
+    extracted = supernet.extract(architecture)
+    assert network.specs == lower(supernet.space, architecture)
+    for (name, loaded), shared in zip(
+        network.named_parameters(), extracted.parameters(), strict=True
+    ):
+        assert torch.equal(loaded, shared), name
+
+
+def test_the_exported_graph_runs_without_the_package(run: Path) -> None:
+    export = exports(run)[0]
+    images = np.random.default_rng(0).standard_normal((1, 1, 8, 8), dtype=np.float32)
+    session = onnxruntime.InferenceSession(export / "model.onnx")
+    (logits,) = session.run(None, {"images": images})
+    with torch.inference_mode():
+        expected = package.load(export)(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+def test_the_users_own_lines_work_after_a_run(run: Path, nassearch: CommandLine) -> None:
+    found = nassearch("search", "--device", "a100", "--budget", "5ms", "--trials", 3)
+    assert found.code == 0, found.err
+    assert "estimated" in found.out
+    assert "a100/tensorrt-fp16-b1" in found.out
+    written = nassearch("export", "--json", "--out", run / "chosen")
+    assert written.code == 0, written.err
+    (directory,) = written.json()["exports"]
+    assert isinstance(package.load(directory), torch.nn.Module)
+    readme = (Path(directory) / "README.md").read_text()
+    assert "estimated" in readme
+
+
+def test_budgets_of_several_kinds_hold_together(run: Path, nassearch: CommandLine) -> None:
+    budgets = ["--budget", "50%", "--budget", "params=60K"]
+    found = nassearch("search", "--device", "box", *budgets, "--trials", 4, "--json")
+    assert found.code == 0, found.err
+    for candidate in found.json()["front"]:
+        assert candidate["values"]["params"]["number"] <= 60_000
+
+
+def test_two_devices_share_one_search(run: Path, nassearch: CommandLine) -> None:
+    arguments = ["--device", "box,a100", "--budget", "5ms", "--trials", 4, "--json"]
+    found = nassearch("search", *arguments)
+    assert found.code == 0, found.err
+    (pick,) = found.json()["picks"]
+    assert [item["device"] for item in pick["latency"]] == ["box", "a100"]
+    assert {"latency:box", "latency:a100"} <= set(pick["values"])
+
+
+def test_later_searches_reuse_accuracies(run: Path, nassearch: CommandLine) -> None:
+    arguments = ["search", "--device", "box", "--budget", "70%", "--trials", 5, "--algorithm"]
+    assert nassearch(*arguments, "random").code == 0
+    known = (run / "evaluations.jsonl").read_text()
+    assert nassearch(*arguments, "random").code == 0
+    assert (run / "evaluations.jsonl").read_text() == known
+
+
+def test_json_is_the_only_thing_on_stdout(run: Path, nassearch: CommandLine) -> None:
+    export = exports(run)[0]
+    for command in (
+        ("predict", export, "--device", "box"),
+        ("verify", export),
+        ("report", run),
+        ("describe", "digits_tiny"),
+        ("describe", export),
+        ("describe", "a100"),
+        ("list", "spaces"),
+        ("list", "devices"),
+        ("list", "ops"),
+    ):
+        answer = nassearch(*command, "--json")
+        assert answer.code == 0, answer.err
+        assert answer.json()
+
+
+def test_a_prediction_comes_with_its_interval_and_provenance(
+    run: Path, nassearch: CommandLine
+) -> None:
+    facts = nassearch("predict", exports(run)[0], "--device", "box", "--json").json()
+    assert facts["low_ms"] < facts["latency_ms"] < facts["high_ms"]
+    assert facts["provenance"] == "predicted from measured"
+    facts = nassearch("predict", exports(run)[0], "--device", "a100", "--json").json()
+    assert facts["provenance"] == "estimated"
+
+
+def test_training_resumes_from_the_command_line(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, nassearch: CommandLine
+) -> None:
+    monkeypatch.chdir(workplace)
+    start = ["train-supernet", "--recipe", "recipe.yaml", "--out", "runs/resumed", "--epochs", 1]
+    assert nassearch(*start).code == 0
+    again = nassearch("train-supernet", "--out", "runs/resumed", "--resume", "--json")
+    assert again.code == 0, again.err
+    assert again.json() == {"run": "runs/resumed"}
+
+
+def test_the_report_is_one_file_that_needs_no_network(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    assert "<h2>Front</h2>" in page
+    assert "Plotly.newPlot" in page
+    assert 'src="http' not in page
+    assert len(page) < 6_000_000
