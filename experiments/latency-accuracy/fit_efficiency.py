@@ -93,6 +93,20 @@ def fit_curve(values: np.ndarray, target: np.ndarray) -> Curve:
     return Curve(mean, spread, float(low), float(high), coefficients)
 
 
+def errors(efficiency: Efficiency, frame: pd.DataFrame, precision: str) -> np.ndarray:
+    """Relative errors of the curves on convolutions."""
+    kinds, found = kinds_of(frame), []
+    for kind in np.unique(kinds):
+        part = frame[kinds == kind]
+        layers = layers_of(part)
+        curve = efficiency.curves[precision, str(kind)]
+        slowdown = curve.slowdown(quantities(layers, efficiency.rates, precision))
+        bound = sum(bound_us(layers, efficiency.rates, precision))
+        predicted = slowdown * (bound + efficiency.rates.launch_overhead_us) / 1e3
+        found.append(np.abs(predicted / part.ms.to_numpy() - 1))
+    return np.concatenate(found)
+
+
 def fit(data: Path, rates: RatesFile) -> Efficiency:
     curves, errors = {}, {}
     for precision in ("fp32", "fp16", "int8"):

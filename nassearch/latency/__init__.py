@@ -2,5 +2,9 @@
 
 RUNTIMES = {
     "onnxruntime": "nassearch.latency.onnx_runtime:OnnxRuntime",
+    "cuda": "nassearch.latency.onnx_runtime:CudaRuntime",
+    "tensorrt": "nassearch.latency.onnx_runtime:TensorRtRuntime",
+    "openvino": "nassearch.latency.openvino_runtime:OpenVinoRuntime",
+    "torch": "nassearch.latency.torch_runtime:TorchRuntime",
     "fake": "nassearch.latency.fake:FakeRuntime",
 }

@@ -1,55 +1,64 @@
-"""ONNX Runtime: fp32 on the CPU."""
+"""ONNX Runtime: on the CPU in fp32 and int8, and through the GPU providers of its builds."""
 
 import json
 import re
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime
 
 from nassearch.errors import RuntimeUnavailableError
+from nassearch.latency.quantization import quantize
 from nassearch.latency.setting import BlockTimes, Setting
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import INPUT, to_onnx
 
 _BLOCK = re.compile(r"/blocks\.(\d+)/")
-_PROVIDER = "CPUExecutionProvider"
 
 
 class OnnxRuntime:
     """One CPU, `threads` intra-op threads, batch fixed when the graph is exported."""
 
+    provider: ClassVar[str] = "CPUExecutionProvider"
+    precisions: ClassVar[Mapping[str, Mapping[str, str]]] = {"fp32": {}, "int8": {}}
+    """The precisions the provider runs, each with the provider's options for it."""
+    package: ClassVar[str] = "onnxruntime"
+
     def __init__(self, setting: Setting) -> None:
-        if setting.precision != "fp32":
+        if self.provider not in onnxruntime.get_available_providers():
             raise RuntimeUnavailableError(
-                f"the runtime onnxruntime does not run {setting.precision} here",
+                f"this build of onnxruntime has no {self.provider}",
                 where=setting,
-                fix="use --precision fp32",
+                fix=f"pip install {self.package}",
+            )
+        if setting.precision not in self.precisions:
+            raise RuntimeUnavailableError(
+                f"the runtime {setting.runtime} does not run {setting.precision} here",
+                where=setting,
+                fix=f"use --precision {' or '.join(self.precisions)}",
             )
         self.setting = setting
         self.version = f"onnxruntime {onnxruntime.__version__}"
 
     def load(self, network: Subnet) -> "OnnxSession":
-        return OnnxSession(self._session(self._export(network)), self._images(network))
+        return OnnxSession(self.session(self._export(network)), self._images(network))
 
     def load_bytes(self, model: bytes, network: Subnet) -> "OnnxSession":
         """A session on an ONNX graph that was exported before."""
-        return OnnxSession(self._session(model), self._images(network))
+        return OnnxSession(self.session(model), self._images(network))
 
     def trace(self, network: Subnet) -> "OnnxTrace":
         return OnnxTrace(self, self._export(network), self._images(network), len(network.blocks))
 
-    def _export(self, network: Subnet) -> bytes:
-        return to_onnx(network, network.input_shape, batch=self.setting.batch)
+    def session(self, model: bytes, trace: Path | None = None) -> Any:
+        """An inference session on a graph, with its profiler writing to `trace`.
 
-    def _images(self, network: Subnet) -> dict[str, Any]:
-        shape = (self.setting.batch, *network.input_shape)
-        return {INPUT: np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}
-
-    def _session(self, model: bytes, trace: Path | None = None) -> Any:
+        Raises RuntimeUnavailableError where onnxruntime fell back to another provider.
+        """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.setting.threads or 0
         options.inter_op_num_threads = 1
@@ -59,7 +68,53 @@ class OnnxRuntime:
         if trace is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(trace)
-        return onnxruntime.InferenceSession(model, options, providers=[_PROVIDER])
+        wanted = [(self.provider, dict(self.precisions[self.setting.precision]))]
+        session = onnxruntime.InferenceSession(model, options, providers=wanted)
+        check_provider(session.get_providers(), self.provider, self.setting)
+        return session
+
+    def _export(self, network: Subnet) -> bytes:
+        model = to_onnx(network, network.input_shape, batch=self.setting.batch)
+        if self.setting.precision != "int8":
+            return model
+        return quantize(model, [self._images(network)[INPUT]])
+
+    def _images(self, network: Subnet) -> dict[str, Any]:
+        shape = (self.setting.batch, *network.input_shape)
+        return {INPUT: np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}
+
+
+class CudaRuntime(OnnxRuntime):
+    """One NVIDIA GPU through ONNX Runtime's CUDA provider."""
+
+    provider = "CUDAExecutionProvider"
+    precisions: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "fp32": {"use_tf32": "0"},
+        "tf32": {"use_tf32": "1"},
+    }
+    package = "onnxruntime-gpu"
+
+
+class TensorRtRuntime(OnnxRuntime):
+    """One NVIDIA GPU through ONNX Runtime's TensorRT provider."""
+
+    provider = "TensorrtExecutionProvider"
+    precisions: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "fp32": {},
+        "fp16": {"trt_fp16_enable": "1"},
+        "int8": {"trt_int8_enable": "1", "trt_fp16_enable": "1"},
+    }
+    package = "onnxruntime-gpu and TensorRT"
+
+
+def check_provider(running: Sequence[str], wanted: str, setting: Setting) -> None:
+    """RuntimeUnavailableError where a session does not run on the provider it was asked to."""
+    if not running or running[0] != wanted:
+        raise RuntimeUnavailableError(
+            f"onnxruntime fell back from {wanted} to {', '.join(running)}",
+            where=setting,
+            fix="check the driver and the libraries of the provider, or choose another --runtime",
+        )
 
 
 class OnnxSession:
@@ -86,7 +141,7 @@ class OnnxTrace:
         self, runtime: OnnxRuntime, model: bytes, images: dict[str, Any], blocks: int
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="nassearch-trace-")
-        self._session = runtime._session(model, Path(self._directory.name) / "trace")
+        self._session = runtime.session(model, Path(self._directory.name) / "trace")
         self._images = images
         self._blocks = blocks
 

@@ -1,20 +1,33 @@
 """The profiler: every block of a space, timed where it lives, inside whole networks."""
 
 import platform
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 
+from nassearch.latency.calibration import fit
 from nassearch.latency.device import host_cpu_name
 from nassearch.latency.setting import Floats, Runtime, Setting, Trace
-from nassearch.latency.table import LatencyTable, MeasuredNetwork
+from nassearch.latency.table import LatencyTable, MeasuredNetwork, Measurement
 from nassearch.latency.timing import BURST, Timing, interleave, measurement
 from nassearch.networks import Subnet
-from nassearch.space import Architecture, BlockSpec, SearchSpace, Slot, lower, slots
+from nassearch.space import (
+    Architecture,
+    BlockSpec,
+    SearchSpace,
+    Slot,
+    block_specs,
+    lower,
+    slots,
+)
 
 COVERAGE = 3
+GROUP = 24  # networks measured together, round by round
+MIN_MS = 1e-6  # of a block that a runtime optimises away
 MAX_MISSES = 50  # architectures drawn in a row that were there already: the space has no more
 MIN_SHARE = 0.1  # of a block's traced time that is its own, at the least
 PROTOCOL = (
@@ -24,22 +37,28 @@ PROTOCOL = (
 
 
 def covering(
-    space: SearchSpace, rng: np.random.Generator, *, repeats: int = COVERAGE
+    space: SearchSpace,
+    rng: np.random.Generator,
+    *,
+    repeats: int = COVERAGE,
+    known: Collection[str] = (),
 ) -> list[Architecture]:
     """Random architectures that together hold every block of the space at least `repeats` times,
-    or as often as a space of few architectures allows.
+    or as often as a space of few architectures allows; blocks whose keys are `known` may lack.
 
     The smallest and the largest are among them; depths vary, so that they also calibrate sums.
     """
     counts: Counter[BlockSpec] = Counter()
     places = slots(space)
-    wanted = {spec for slot in places for spec in slot.specs if spec is not None}
-    chosen: list[Architecture] = []
+    specs = {spec for slot in places for spec in slot.specs if spec is not None}
+    wanted = {spec for spec in specs if spec.key not in known}
+    counts.update({spec: repeats for spec in specs - wanted})
+    chosen: dict[Architecture, None] = {}
 
     def take(architecture: Architecture) -> bool:
         if architecture in chosen:
             return False
-        chosen.append(architecture)
+        chosen[architecture] = None
         counts.update(lower(space, architecture))
         return True
 
@@ -48,7 +67,7 @@ def covering(
     misses = 0
     while misses < MAX_MISSES and any(counts[spec] < repeats for spec in wanted):
         misses = 0 if take(_least_covered(space, places, counts, rng)) else misses + 1
-    return chosen
+    return list(chosen)
 
 
 def profile(
@@ -58,49 +77,133 @@ def profile(
     runtime: Runtime,
     rng: np.random.Generator,
     seconds: float,
+    time_budget: float | None = None,
+    known: LatencyTable | None = None,
+    keep: Callable[[LatencyTable], object] = lambda table: None,
     progress: Callable[[str, float], None] = lambda stage, fraction: None,
 ) -> LatencyTable:
-    """Measure every block of `space` in `setting`, and the whole networks it was measured in.
+    """Measure the blocks of `space` in `setting`, and the whole networks they were measured in.
 
-    `seconds` bounds the timing; loading the networks comes on top. `progress(stage, fraction)`.
+    `seconds` bounds the timing; loading the networks comes on top. `time_budget` bounds both:
+    networks are measured group by group, none is begun after that many seconds, and the blocks not
+    reached are interpolated from those measured. `keep(table)` is called with what is measured
+    after each group, so that an interruption loses one group at most; a table kept before is given
+    back as `known`, and what it measured is not measured again. `progress(stage, fraction)`.
     """
-    architectures = covering(space, rng)
-    subnets = []
-    for index, architecture in enumerate(architectures):
-        progress("loading", index / len(architectures))
-        subnets.append(Subnet(lower(space, architecture)).eval())
-    sessions = [runtime.load(subnet) for subnet in subnets]
-    whole = interleave(
-        [session.run_ms for session in sessions],
-        runtime,
-        seconds=seconds / 2,
-        progress=lambda fraction: progress("timing networks", fraction),
-    )
-    traces = [runtime.trace(subnet) for subnet in subnets]
-    inside = interleave(
-        [_timeless(trace) for trace in traces],
-        runtime,
-        seconds=seconds / 2,
-        progress=lambda fraction: progress("timing blocks", fraction),
-    )
-    blocks = {
-        key: measurement(np.concatenate(samples))
-        for key, samples in _block_samples(subnets, traces, inside, whole).items()
-    }
-    networks = tuple(
-        MeasuredNetwork.of(space, architecture, whole_network)
-        for architecture, whole_network in zip(architectures, whole.measurements(), strict=True)
-    )
+    start = time.monotonic()
+    measured = {key for key, m in known.blocks.items() if m.source == "measured"} if known else ()
+    architectures = covering(space, rng, known=measured)
+    groups = [architectures[at : at + GROUP] for at in range(0, len(architectures), GROUP)]
+    collected = _Collected(space, setting, runtime)
+    table: LatencyTable | None = None
+    for number, group in enumerate(groups):
+        if table is not None and time_budget and time.monotonic() - start > time_budget:
+            break
+
+        def part(stage: str, fraction: float, *, number: int = number) -> None:
+            progress(stage, (number + fraction) / len(groups))
+
+        collected.measure(group, seconds=seconds * len(group) / len(architectures), progress=part)
+        table = collected.table()
+        if known is not None:
+            table = known.merged(table)
+        keep(table)
+    assert table is not None, "there is always the smallest architecture"
+    return filled(table, block_specs(space))
+
+
+def filled(table: LatencyTable, specs: Iterable[BlockSpec]) -> LatencyTable:
+    """`table` with every block of `specs` that it lacks interpolated from those it has.
+
+    The regression is that of `calibration.fit` with each measured block as a network of its own;
+    its leave-one-out error goes into the header.
+    """
+    lacking = [spec for spec in specs if spec.key not in table.blocks]
+    if not lacking:
+        return table
+    known = [BlockSpec.from_key(key) for key in table.blocks]
+    times = np.array([m.median_ms for m in table.blocks.values()])
+    blank = dict.fromkeys([*known, *lacking], 0.0)
+    fitted = fit([[spec] for spec in known], times, blank)
+    assert fitted.error is not None
+    blocks = dict(table.blocks)
+    for spec in lacking:
+        found = max(fitted.constant + fitted.block_ms(spec, 0.0), float(times.min()))
+        low, high = found / (1 + fitted.error), found * (1 + fitted.error)
+        blocks[spec.key] = Measurement(found, low, high, 0, "interpolated")
     facts = {
-        "version": runtime.version,
-        "date": datetime.now(UTC).date().isoformat(),
-        "host": f"{host_cpu_name()}, {platform.system()} {platform.machine()}",
-        "protocol": PROTOCOL,
-        "rounds": int(inside.samples_ms.shape[1]),
-        "reference_ms": round(whole.reference, 6),
-        "noise_floor": round(whole.noise_floor, 4),
+        **table.facts,
+        "interpolated": len(lacking),
+        "interpolation_error": round(fitted.error, 4),
     }
-    return LatencyTable(setting, blocks, networks, facts)
+    return replace(table, blocks=blocks, facts=facts)
+
+
+class _Collected:
+    """What the groups of a profile measured, on the clock of the first group's reference network."""
+
+    def __init__(self, space: SearchSpace, setting: Setting, runtime: Runtime) -> None:
+        self.space, self.setting, self.runtime = space, setting, runtime
+        self.samples: dict[str, list[Floats]] = {}
+        self.networks: list[MeasuredNetwork] = []
+        self.reference_ms: float | None = None
+        self.floors: list[float] = []
+        self.rounds: list[int] = []
+
+    def measure(
+        self,
+        architectures: Sequence[Architecture],
+        *,
+        seconds: float,
+        progress: Callable[[str, float], None],
+    ) -> None:
+        """Time a group of networks, then their blocks."""
+        subnets, sessions = [], []
+        for index, architecture in enumerate(architectures):
+            progress("loading", index / len(architectures) / 3)
+            subnets.append(Subnet(lower(self.space, architecture)).eval())
+            sessions.append(self.runtime.load(subnets[-1]))
+        whole = interleave(
+            [session.run_ms for session in sessions],
+            self.runtime,
+            seconds=seconds / 2,
+            progress=lambda fraction: progress("timing networks", (1 + fraction) / 3),
+        )
+        traces = [self.runtime.trace(subnet) for subnet in subnets]
+        inside = interleave(
+            [_timeless(trace) for trace in traces],
+            self.runtime,
+            seconds=seconds / 2,
+            progress=lambda fraction: progress("timing blocks", (2 + fraction) / 3),
+        )
+        self.reference_ms = self.reference_ms or whole.reference
+        for key, samples in _block_samples(subnets, traces, inside, whole).items():
+            scaled = [each * self.reference_ms / inside.reference for each in samples]
+            self.samples.setdefault(key, []).extend(scaled)
+        measured = whole.measurements(reference_ms=self.reference_ms)
+        self.networks += [
+            MeasuredNetwork.of(self.space, architecture, network)
+            for architecture, network in zip(architectures, measured, strict=True)
+        ]
+        self.floors.append(whole.noise_floor)
+        self.rounds.append(inside.samples_ms.shape[1])
+
+    def table(self) -> LatencyTable:
+        """The table so far."""
+        blocks = {
+            key: measurement(np.maximum(np.concatenate(samples), MIN_MS))
+            for key, samples in self.samples.items()
+        }
+        facts = {
+            "version": self.runtime.version,
+            "date": datetime.now(UTC).date().isoformat(),
+            "host": f"{host_cpu_name()}, {platform.system()} {platform.machine()}",
+            "protocol": PROTOCOL,
+            "rounds": min(self.rounds),
+            "reference_ms": round(self.reference_ms or 0.0, 6),
+            "noise_floor": round(float(np.mean(self.floors)), 4),
+        }
+        return LatencyTable(self.setting, blocks, tuple(self.networks), facts)
 
 
 def _least_covered(

@@ -23,8 +23,8 @@ def test_this_machine_is_a_device() -> None:
 
 
 def test_an_unknown_device_names_the_near_ones_and_the_command() -> None:
-    with pytest.raises(ConfigError, match=r"did you mean a100.*nassearch profile --device A100"):
-        load_device("a10")
+    with pytest.raises(ConfigError, match=r"did you mean a100.*profile --device a1000"):
+        load_device("a1000")
 
 
 def test_a_device_that_is_saved_is_found(tmp_path: Path) -> None:

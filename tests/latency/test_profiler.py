@@ -1,13 +1,16 @@
 """The profiler: every block is covered, and what it measures adds up to whole networks."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from nassearch.latency.fake import fake_block_ms
+from nassearch.latency import profiler
+from nassearch.latency.fake import FakeRuntime, fake_block_ms
 from nassearch.latency.predictor import LatencyPredictor
-from nassearch.latency.profiler import covering
+from nassearch.latency.profiler import covering, filled, profile
+from nassearch.latency.setting import Setting
 from nassearch.latency.table import LatencyTable
 from nassearch.space import BlockSpec, SearchSpace, block_specs, lower
 
@@ -48,3 +51,82 @@ def test_networks_never_measured_are_predicted_within_one_percent(
     unseen = [a for a in space.sample_many(rng, 60) if space.encode(a) not in measured]
     truth = np.array([sum(map(fake_block_ms, lower(space, a))) for a in unseen])
     np.testing.assert_allclose(predictor.predict(unseen), truth, rtol=0.01)
+
+
+def test_a_space_with_one_architecture_can_be_covered(rng: np.random.Generator) -> None:
+    space = SearchSpace.from_dict(
+        {"name": "one", "resolution": 8, "stages": [{"op": "conv", "width": 8, "kernel_size": 3}]}
+    )
+    assert covering(space, rng) == [space.smallest]
+
+
+class Interrupted(Exception):
+    """What a test throws where a user would press Ctrl-C."""
+
+
+def test_an_interruption_keeps_the_groups_that_were_measured(
+    space: SearchSpace, setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiler, "GROUP", 3)
+    runtime = FakeRuntime(setting)
+    kept: list[LatencyTable] = []
+
+    def keep(table: LatencyTable) -> None:
+        kept.append(table)
+        if len(kept) == 2:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        profile(
+            space,
+            setting,
+            runtime=runtime,
+            rng=np.random.default_rng(0),
+            seconds=0.01,
+            keep=keep,
+        )
+    assert len(kept[-1].networks) == 6
+    done = {key for key, m in kept[-1].blocks.items() if m.source == "measured"}
+    assert 0 < len(done) < len(block_specs(space))
+    resumed = profile(
+        space,
+        setting,
+        runtime=runtime,
+        rng=np.random.default_rng(1),
+        seconds=0.01,
+        known=kept[-1],
+    )
+    resumed.require_space(space, block_specs(space))
+    assert {m.source for m in resumed.blocks.values()} == {"measured"}
+    assert len(resumed.networks) > 6
+
+
+def test_blocks_out_of_the_time_budget_are_interpolated_and_say_so(
+    space: SearchSpace, setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiler, "GROUP", 3)
+    table = profile(
+        space,
+        setting,
+        runtime=FakeRuntime(setting),
+        rng=np.random.default_rng(0),
+        seconds=0.01,
+        time_budget=1e-6,
+    )
+    table.require_space(space, block_specs(space))
+    sources = Counter(m.source for m in table.blocks.values())
+    assert sources["interpolated"] == table.facts["interpolated"] > 0
+    assert len(table.networks) == 3
+
+
+def test_interpolated_blocks_are_as_close_as_the_header_says(
+    table: LatencyTable, space: SearchSpace
+) -> None:
+    specs = block_specs(space)
+    missing = {spec.key for spec in specs[2:-1:4]}
+    partial = replace(table, blocks={k: m for k, m in table.blocks.items() if k not in missing})
+    found = filled(partial, specs)
+    assert {key for key, m in found.blocks.items() if m.source == "interpolated"} == missing
+    errors = [abs(found[k].median_ms / table[k].median_ms - 1) for k in missing]
+    assert np.mean(errors) < 3 * found.facts["interpolation_error"] + 0.01
+    assert found.facts["interpolation_error"] < 0.05
