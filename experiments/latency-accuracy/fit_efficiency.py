@@ -32,7 +32,18 @@ SOURCE = (
     "about 91,000-101,000 single convolutions for each precision on an NVIDIA V100 under TensorRT,"
     " alibaba/lightweight-neural-architecture-search, Apache-2.0; one shape in five held out"
 )
-COLUMNS = ["type", "batch", "in_channels", "h", "w", "out_channels", "kernel", "stride", "added", "ms"]
+COLUMNS = [
+    "type",
+    "batch",
+    "in_channels",
+    "h",
+    "w",
+    "out_channels",
+    "kernel",
+    "stride",
+    "added",
+    "ms",
+]
 REWEIGHTINGS, SOFT, RIDGE = 5, 0.02, 1e-3
 
 

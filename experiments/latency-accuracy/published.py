@@ -21,15 +21,16 @@ FILE = "nvidia_convnets/readme_tables.csv"
 TENSORFLOW = "TensorFlow/Classification/ConvNets/resnet50v1.5"
 TENSORFLOW2 = "TensorFlow2/Classification/ConvNets/efficientnet_v1"
 PYTORCH = "PyTorch/Classification/ConvNets/resnet50v1.5"
+A100, V100 = "/ Inference performance: NVIDIA DGX A100", "/ Inference performance: NVIDIA DGX-1"
 SECTIONS = [
     (TENSORFLOW, "DGX A100", "a100", "resnet50", 224, ("tf32", None, "fp16", None)),
     (TENSORFLOW, "DGX-1", "v100", "resnet50", 224, ("fp32", "fp16", None)),
     (TENSORFLOW, "DGX-2", "v100", "resnet50", 224, ("fp32", "fp16", None)),
     (TENSORFLOW, "T4", "t4", "resnet50", 224, ("fp32", "fp16", None)),
-    (TENSORFLOW2, "B0 / Inference performance: NVIDIA DGX A100", "a100", "efficientnet_b0", 224, ("fp16", "tf32")),
-    (TENSORFLOW2, "B4 / Inference performance: NVIDIA DGX A100", "a100", "efficientnet_b4", 380, ("fp16", "tf32")),
-    (TENSORFLOW2, "B0 / Inference performance: NVIDIA DGX-1", "v100", "efficientnet_b0", 224, ("fp16", "fp32")),
-    (TENSORFLOW2, "B4 / Inference performance: NVIDIA DGX-1", "v100", "efficientnet_b4", 380, ("fp16", "fp32")),
+    (TENSORFLOW2, f"B0 {A100}", "a100", "efficientnet_b0", 224, ("fp16", "tf32")),
+    (TENSORFLOW2, f"B4 {A100}", "a100", "efficientnet_b4", 380, ("fp16", "tf32")),
+    (TENSORFLOW2, f"B0 {V100}", "v100", "efficientnet_b0", 224, ("fp16", "fp32")),
+    (TENSORFLOW2, f"B4 {V100}", "v100", "efficientnet_b4", 380, ("fp16", "fp32")),
     (PYTORCH, "DGX-1 (1x V100 16GB) / FP32", "v100", "resnet50", 224, ("fp32",)),
     (PYTORCH, "DGX-1 (1x V100 16GB) / Mixed", "v100", "resnet50", 224, ("fp16",)),
     (PYTORCH, "T4 / FP32", "t4", "resnet50", 224, ("fp32",)),

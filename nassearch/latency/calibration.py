@@ -58,7 +58,7 @@ def _swept(kind: str) -> bool:
 
 @dataclass(frozen=True)
 class Correction:
-    """milliseconds = constant + sum over blocks of (scale x table + weights . features + deviation).
+    """ms = constant + sum over blocks of (scale x table + weights . features + deviation).
 
     `ratio` is the half-width of the interval as a share of the prediction: the conformal quantile
     of the leave-one-out residuals; `error` is their mean. None where nothing was fitted.
@@ -165,7 +165,7 @@ def _huber(residuals: Floats) -> Floats:
 
 
 def _ridge(design: Floats, target: Floats, weights: Floats) -> _Ridge:
-    """The ridge whose weighted leave-one-out error is least, among those that do not interpolate."""
+    """The ridge of least weighted leave-one-out error among those that do not interpolate."""
     root = np.sqrt(weights)
     left, singular, right = np.linalg.svd(design * root[:, None], full_matrices=False)
     goal = left.T @ (target * root)
@@ -191,7 +191,7 @@ def _process(
     blocks: Sequence[BlockSpec],
     ridge: _Ridge,
 ) -> tuple[Floats, Floats, Floats] | None:
-    """Shares of the columns, deviation of each block and leave-one-out residuals; None if no better.
+    """Shares of columns, deviation of each block, leave-one-out residuals; None if no better.
 
     In units of the noise, the covariance of two networks is that of the ridge's columns plus
     `amplitude` times the covariance of their blocks.

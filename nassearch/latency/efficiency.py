@@ -1,8 +1,9 @@
 """Efficiency curves: what share of a processor's peak rates a layer reaches, by kind of operator.
 
 A curve is a cubic polynomial over what a layer is on the device that was measured; on a device of
-other rates the same layer is taken to reach the same share of them. `latency_tables/efficiency.json` holds the coefficients with their source and
-their error on convolutions that were not fitted.
+other rates the same layer is taken to reach the same share of them.
+`latency_tables/efficiency.json` holds the coefficients with their source and their error on
+convolutions that were not fitted.
 """
 
 import itertools

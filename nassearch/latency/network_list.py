@@ -5,7 +5,7 @@ four places of every elastic stage), `depth5` (blocks of each of them), and one 
 milliseconds for each device and batch. HELP (Lee et al., NeurIPS 2021) publishes this form.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,10 @@ def load_networks(path: Path, space: SearchSpace, *, column: str) -> list[Pair]:
     return pairs
 
 
-def _architecture(row: dict[str, Any], space: SearchSpace) -> Architecture:
+def _architecture(row: Mapping[Any, Any], space: SearchSpace) -> Architecture:
     kernels, ratios, depths = (_numbers(row[name]) for name in COLUMNS[1:])
-    stages, elastic = [], 0
+    stages: list[Stage] = []
+    elastic = 0
     for stage in space.smallest.stages:
         if elastic_stage := _is_elastic(space, len(stages)):
             places = range(4 * elastic, 4 * elastic + depths[elastic])

@@ -21,9 +21,7 @@ _Z90 = 1.2816  # the 90th percentile of a normal distribution, in standard devia
 _HEAD = ("Conv_1", "AvgPool2D", "Conv_2", "Logits")
 
 
-def import_ofa_tables(
-    paths: Iterable[Path], setting: Setting, *, source: str = ""
-) -> LatencyTable:
+def import_ofa_tables(paths: Iterable[Path], setting: Setting, *, source: str = "") -> LatencyTable:
     """The blocks of YAML tables of one setting; TableError names the entry that is not understood.
 
     The mean is taken for the median, and percentiles from the standard deviation. Sums over blocks

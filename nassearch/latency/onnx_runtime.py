@@ -1,7 +1,6 @@
 """ONNX Runtime: on the CPU in fp32 and int8, and through the GPU providers of its builds."""
 
 import json
-import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -12,12 +11,11 @@ import numpy as np
 import onnxruntime
 
 from nassearch.errors import RuntimeUnavailableError
+from nassearch.latency.bundle_runner import attribute
 from nassearch.latency.quantization import quantize
 from nassearch.latency.setting import BlockTimes, Setting
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import INPUT, to_onnx
-
-_BLOCK = re.compile(r"/blocks\.(\d+)/")
 
 
 class OnnxRuntime:
@@ -45,14 +43,14 @@ class OnnxRuntime:
         self.version = f"onnxruntime {onnxruntime.__version__}"
 
     def load(self, network: Subnet) -> "OnnxSession":
-        return OnnxSession(self.session(self._export(network)), self._images(network))
+        return OnnxSession(self.session(self.export(network)), self._images(network))
 
     def load_bytes(self, model: bytes, network: Subnet) -> "OnnxSession":
         """A session on an ONNX graph that was exported before."""
         return OnnxSession(self.session(model), self._images(network))
 
     def trace(self, network: Subnet) -> "OnnxTrace":
-        return OnnxTrace(self, self._export(network), self._images(network), len(network.blocks))
+        return OnnxTrace(self, self.export(network), self._images(network), len(network.blocks))
 
     def session(self, model: bytes, trace: Path | None = None) -> Any:
         """An inference session on a graph, with its profiler writing to `trace`.
@@ -73,7 +71,8 @@ class OnnxRuntime:
         check_provider(session.get_providers(), self.provider, self.setting)
         return session
 
-    def _export(self, network: Subnet) -> bytes:
+    def export(self, network: Subnet) -> bytes:
+        """The network's graph in the setting's precision and batch."""
         model = to_onnx(network, network.input_shape, batch=self.setting.batch)
         if self.setting.precision != "int8":
             return model
@@ -157,30 +156,5 @@ class OnnxTrace:
 
 
 def block_times(events: list[dict[str, Any]], blocks: int) -> BlockTimes:
-    """What each block took in each run, from ONNX Runtime's trace.
-
-    A node carries its block in its name. Nodes that ONNX Runtime adds between blocks (layout
-    reorders) count for the block that asked for them: before it for inputs, after it for outputs.
-    """
-    runs = []
-    times, counts = np.zeros(blocks), np.zeros(blocks, dtype=np.int64)
-    current, pending = 0, 0.0
-    for event in events:
-        name = event["name"]
-        if event.get("cat") == "Session" and name == "model_run":
-            runs.append(times)
-            times, current, pending = np.zeros(blocks), 0, 0.0
-        elif event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            milliseconds = event["dur"] / 1e3
-            match = _BLOCK.search(name)
-            if match is not None:
-                current = int(match.group(1))
-            counts[current] += 1
-            if match is not None:
-                times[current] += milliseconds + pending
-                pending = 0.0
-            elif name.startswith("ReorderInput"):
-                pending += milliseconds
-            else:
-                times[current] += milliseconds
-    return BlockTimes(np.array(runs), counts // max(1, len(runs)))
+    """What each block took in each run, from ONNX Runtime's trace."""
+    return BlockTimes(*attribute(events, blocks))

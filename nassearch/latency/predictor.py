@@ -34,7 +34,7 @@ class LatencyPredictor:
     setting: Setting
     source: Source
     block_ms: Mapping[BlockSpec, float]
-    correction: Correction = Correction()
+    correction: Correction = Correction()  # noqa: RUF009 (it is frozen)
     pairs: tuple[Pair, ...] = ()
 
     @classmethod
@@ -70,7 +70,7 @@ class LatencyPredictor:
         return cls(space, setting, "measured", known).calibrate(pairs)
 
     def transfer(self, setting: Setting, pairs: Sequence[Pair]) -> "LatencyPredictor":
-        """The predictor of another setting or device: this one's blocks, calibrated anew on `pairs`.
+        """The predictor of another setting or device: this one's blocks, calibrated on `pairs`.
 
         Raises TableError where there are fewer than five, or where this predictor does not know
         their blocks.

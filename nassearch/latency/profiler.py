@@ -3,15 +3,16 @@
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
 from nassearch.latency.calibration import fit
 from nassearch.latency.device import host_cpu_name
-from nassearch.latency.setting import Floats, Runtime, Setting, Trace
+from nassearch.latency.setting import BlockTimes, Floats, Runtime, Setting, Trace
 from nassearch.latency.table import LatencyTable, MeasuredNetwork, Measurement
 from nassearch.latency.timing import BURST, Timing, interleave, measurement
 from nassearch.networks import Subnet
@@ -52,7 +53,7 @@ def covering(
     places = slots(space)
     specs = {spec for slot in places for spec in slot.specs if spec is not None}
     wanted = {spec for spec in specs if spec.key not in known}
-    counts.update({spec: repeats for spec in specs - wanted})
+    counts.update(dict.fromkeys(specs - wanted, repeats))
     chosen: dict[Architecture, None] = {}
 
     def take(architecture: Architecture) -> bool:
@@ -94,7 +95,7 @@ def profile(
     measured = {key for key, m in known.blocks.items() if m.source == "measured"} if known else ()
     architectures = covering(space, rng, known=measured)
     groups = [architectures[at : at + GROUP] for at in range(0, len(architectures), GROUP)]
-    collected = _Collected(space, setting, runtime)
+    collected = Collected(space, setting, runtime.version)
     table: LatencyTable | None = None
     for number, group in enumerate(groups):
         if table is not None and time_budget and time.monotonic() - start > time_budget:
@@ -103,7 +104,9 @@ def profile(
         def part(stage: str, fraction: float, *, number: int = number) -> None:
             progress(stage, (number + fraction) / len(groups))
 
-        collected.measure(group, seconds=seconds * len(group) / len(architectures), progress=part)
+        collected.measure(
+            group, runtime, seconds=seconds * len(group) / len(architectures), progress=part
+        )
         table = collected.table()
         if known is not None:
             table = known.merged(table)
@@ -139,11 +142,11 @@ def filled(table: LatencyTable, specs: Iterable[BlockSpec]) -> LatencyTable:
     return replace(table, blocks=blocks, facts=facts)
 
 
-class _Collected:
-    """What the groups of a profile measured, on the clock of the first group's reference network."""
+class Collected:
+    """What the groups of a profile measured, on the clock of the first group's reference."""
 
-    def __init__(self, space: SearchSpace, setting: Setting, runtime: Runtime) -> None:
-        self.space, self.setting, self.runtime = space, setting, runtime
+    def __init__(self, space: SearchSpace, setting: Setting, version: str) -> None:
+        self.space, self.setting, self.version = space, setting, version
         self.samples: dict[str, list[Floats]] = {}
         self.networks: list[MeasuredNetwork] = []
         self.reference_ms: float | None = None
@@ -153,6 +156,7 @@ class _Collected:
     def measure(
         self,
         architectures: Sequence[Architecture],
+        runtime: Runtime,
         *,
         seconds: float,
         progress: Callable[[str, float], None],
@@ -162,22 +166,36 @@ class _Collected:
         for index, architecture in enumerate(architectures):
             progress("loading", index / len(architectures) / 3)
             subnets.append(Subnet(lower(self.space, architecture)).eval())
-            sessions.append(self.runtime.load(subnets[-1]))
+            sessions.append(runtime.load(subnets[-1]))
         whole = interleave(
             [session.run_ms for session in sessions],
-            self.runtime,
+            runtime,
             seconds=seconds / 2,
             progress=lambda fraction: progress("timing networks", (1 + fraction) / 3),
         )
-        traces = [self.runtime.trace(subnet) for subnet in subnets]
+        traces = [runtime.trace(subnet) for subnet in subnets]
         inside = interleave(
             [_timeless(trace) for trace in traces],
-            self.runtime,
+            runtime,
             seconds=seconds / 2,
             progress=lambda fraction: progress("timing blocks", (2 + fraction) / 3),
         )
+        specs = [subnet.specs for subnet in subnets]
+        times = [trace.finish() for trace in traces]
+        self.add(architectures, specs, whole=whole, inside=inside, times=times)
+
+    def add(
+        self,
+        architectures: Sequence[Architecture],
+        specs: Sequence[Sequence[BlockSpec]],
+        *,
+        whole: Timing,
+        inside: Timing,
+        times: Sequence[BlockTimes],
+    ) -> None:
+        """Take in a group that was timed as whole networks and, `inside`, block by block."""
         self.reference_ms = self.reference_ms or whole.reference
-        for key, samples in _block_samples(subnets, traces, inside, whole).items():
+        for key, samples in _block_samples(specs, times, inside, whole).items():
             scaled = [each * self.reference_ms / inside.reference for each in samples]
             self.samples.setdefault(key, []).extend(scaled)
         measured = whole.measurements(reference_ms=self.reference_ms)
@@ -188,20 +206,21 @@ class _Collected:
         self.floors.append(whole.noise_floor)
         self.rounds.append(inside.samples_ms.shape[1])
 
-    def table(self) -> LatencyTable:
-        """The table so far."""
+    def table(self, more: Mapping[str, Any] | None = None) -> LatencyTable:
+        """The table so far, with `more` in its header."""
         blocks = {
             key: measurement(np.maximum(np.concatenate(samples), MIN_MS))
             for key, samples in self.samples.items()
         }
         facts = {
-            "version": self.runtime.version,
+            "version": self.version,
             "date": datetime.now(UTC).date().isoformat(),
             "host": f"{host_cpu_name()}, {platform.system()} {platform.machine()}",
             "protocol": PROTOCOL,
             "rounds": min(self.rounds),
             "reference_ms": round(self.reference_ms or 0.0, 6),
             "noise_floor": round(float(np.mean(self.floors)), 4),
+            **(more or {}),
         }
         return LatencyTable(self.setting, blocks, tuple(self.networks), facts)
 
@@ -244,7 +263,10 @@ def _timeless(trace: Trace) -> Callable[[], float]:
 
 
 def _block_samples(
-    subnets: Sequence[Subnet], traces: Sequence[Trace], timing: Timing, whole: Timing
+    networks: Sequence[Sequence[BlockSpec]],
+    traced: Sequence[BlockTimes],
+    timing: Timing,
+    whole: Timing,
 ) -> dict[str, list[Floats]]:
     """Key -> drift-free samples from everywhere the block occurred, without cold runs.
 
@@ -253,19 +275,18 @@ def _block_samples(
     """
     rounds = timing.samples_ms.shape[1]
     times, events = [], []
-    for trace in traces:
-        found = trace.finish()
+    for found in traced:
         runs = found.block_ms[-rounds * (BURST + 1) :].reshape(rounds, BURST + 1, -1)[:, 1:]
         times.append(runs / timing.drift[:, None, None])
         events.append(found.num_events)
-    traced = np.array([np.median(runs.sum(axis=2)) for runs in times])
+    slowed = np.array([np.median(runs.sum(axis=2)) for runs in times])
     untraced = np.median(whole.samples_ms, axis=(1, 2)) * timing.reference / whole.reference
     totals = np.array([counts.sum() for counts in events], dtype=np.float64)
     squares = float(totals @ totals)
-    event_ms = max(0.0, float(totals @ (traced - untraced)) / squares) if squares else 0.0
+    event_ms = max(0.0, float(totals @ (slowed - untraced)) / squares) if squares else 0.0
     samples: dict[str, list[Floats]] = {}
-    for subnet, runs, counts in zip(subnets, times, events, strict=True):
-        for index, spec in enumerate(subnet.specs):
+    for specs, runs, counts in zip(networks, times, events, strict=True):
+        for index, spec in enumerate(specs):
             block = runs[:, :, index].ravel()
             corrected = np.maximum(block - event_ms * counts[index], MIN_SHARE * block)
             samples.setdefault(spec.key, []).append(corrected)

@@ -69,7 +69,12 @@ def choose_run(name: str | None, out: Path | None, *, resume: bool) -> Path:
 
 
 def load_space(name: str | None, run: Path) -> SearchSpace:
-    """The space called `name`, or that of a run's supernet, or the default recipe's."""
+    """The space called `name`, or that of a run's supernet, or the default recipe's.
+
+    `name` may be a space's name, its file, or a run's directory.
+    """
+    if name is not None and checkpoint.paths(Path(name)):
+        return checkpoint.load(Path(name)).space
     if name is not None:
         return check_space(SearchSpace.load(name))
     if checkpoint.paths(run):

@@ -127,7 +127,8 @@ def _checked(content: Any, path: Path) -> Checkpoint:
     if missing:
         raise CheckpointError(f"lacks '{missing[0]}'", where=path)
     try:
-        space = SearchSpace.from_dict(content["space"], where=path)
+        # messages name the run, which every command takes for its space
+        space = SearchSpace.from_dict(content["space"], where=path.parent.parent)
     except ConfigError as error:
         raise CheckpointError(f"holds no valid space ({error.what})", where=path) from error
     if space.fingerprint != content["fingerprint"]:

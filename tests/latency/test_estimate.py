@@ -56,7 +56,7 @@ def test_a_precision_without_a_rate_is_refused() -> None:
 
 def test_a_device_without_rates_is_refused() -> None:
     device = load_device("host")
-    with pytest.raises(TableError, match="no rates.*nassearch profile --device host"):
+    with pytest.raises(TableError, match=r"no rates.*nassearch profile --device host"):
         roofline(device, device.setting())
 
 

@@ -142,9 +142,7 @@ def test_a_row_is_a_network_with_its_milliseconds(tmp_path: Path, ofa: SearchSpa
         (ROW.replace("2-3-4-2-2", "2-x"), "row 1.*not a network"),
     ],
 )
-def test_a_damaged_row_is_named(
-    tmp_path: Path, ofa: SearchSpace, row: str, message: str
-) -> None:
+def test_a_damaged_row_is_named(tmp_path: Path, ofa: SearchSpace, row: str, message: str) -> None:
     with pytest.raises(TableError, match=message):
         load_networks(_csv(tmp_path, row), ofa, column="ms")
 

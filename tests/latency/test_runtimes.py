@@ -56,8 +56,10 @@ def test_int8_logits_are_close_to_those_of_fp32(space: SearchSpace) -> None:
 
 def test_a_silent_fallback_is_refused() -> None:
     setting = Setting("a100", "cuda")
-    check_provider(["CUDAExecutionProvider", "CPUExecutionProvider"], "CUDAExecutionProvider", setting)
-    with pytest.raises(RuntimeUnavailableError, match="fell back.*CPUExecutionProvider"):
+    check_provider(
+        ["CUDAExecutionProvider", "CPUExecutionProvider"], "CUDAExecutionProvider", setting
+    )
+    with pytest.raises(RuntimeUnavailableError, match=r"fell back.*CPUExecutionProvider"):
         check_provider(["CPUExecutionProvider"], "CUDAExecutionProvider", setting)
 
 

@@ -100,9 +100,9 @@ def test_a_row_that_stands_twice_is_refused(path: Path, setting: Setting) -> Non
 def test_an_impossible_time_is_refused_with_its_row(
     path: Path, setting: Setting, milliseconds: str
 ) -> None:
-    key, median, *rest = _row(path)
+    key, median, *_ = _row(path)
     _edit(path, f"{key},{median},", f"{key},{milliseconds},")
-    with pytest.raises(TableError, match="plausible|lacks a value"):
+    with pytest.raises(TableError, match=r"plausible|lacks a value"):
         LatencyTable.load(path, setting)
 
 
@@ -119,7 +119,7 @@ def test_a_table_in_seconds_is_questioned(
 
 
 def test_percentiles_out_of_order_are_refused(path: Path, setting: Setting) -> None:
-    key, median, low, *rest = _row(path)
+    key, median, low, *_ = _row(path)
     _edit(path, f"{key},{median},{low},", f"{key},{median},{float(median) * 2:g},")
     with pytest.raises(TableError, match="percentile"):
         LatencyTable.load(path, setting)

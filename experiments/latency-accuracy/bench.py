@@ -1,0 +1,254 @@
+"""Every figure of the latency room, each by one command.
+
+    python bench.py networks  --data DIR   whole networks only, and transfer between GPUs
+    python bench.py curves    --data DIR   efficiency curves on convolutions that were not fitted
+    python bench.py published --data DIR   estimates against published networks
+    python bench.py note10    --data DIR   sums of an imported once-for-all table
+    python bench.py speed                  architectures a second
+    python bench.py device    [--space mobilenet_v3 --resolution 160 --seconds 60]   measures
+
+Only `device` times anything but this program. DIR is the folder with the public latency data.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nassearch import config
+from nassearch.latency import RUNTIMES
+from nassearch.latency.device import HOST, load_device
+from nassearch.latency.efficiency import load_efficiency
+from nassearch.latency.estimate import GPU_RELATIVE_ERROR
+from nassearch.latency.network_list import load_networks
+from nassearch.latency.ofa_table import import_ofa_tables
+from nassearch.latency.predictor import LatencyPredictor, Pair
+from nassearch.latency.profiler import profile
+from nassearch.latency.setting import Floats, Setting
+from nassearch.latency.timing import interleave
+from nassearch.networks import Subnet
+from nassearch.space import SearchSpace, lower
+
+HELD_OUT = 1000
+CALIBRATIONS = 20
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def scores(predicted: Floats, measured: Floats) -> str:
+    error = np.abs(predicted / measured - 1)
+    ranks = pd.Series(predicted).corr(pd.Series(measured), method="spearman")
+    return (
+        f"error {error.mean():.2%}, within 10 % {np.mean(error <= 0.10):.1%},"
+        f" within 5 % {np.mean(error <= 0.05):.1%}, rank correlation {ranks:.3f}"
+    )
+
+
+def coverage(predictor: LatencyPredictor, pairs: Sequence[Pair]) -> float:
+    low, high = predictor.interval([architecture for _, architecture, _ in pairs])
+    measured = np.array([ms for _, _, ms in pairs])
+    return float(np.mean((low <= measured) & (measured <= high)))
+
+
+def evaluate(predictor: LatencyPredictor, pairs: Sequence[Pair]) -> tuple[float, float]:
+    """(mean absolute relative error, share of measurements inside the interval)."""
+    measured = np.array([ms for _, _, ms in pairs])
+    predicted = predictor.predict([architecture for _, architecture, _ in pairs])
+    return float(np.mean(np.abs(predicted / measured - 1))), coverage(predictor, pairs)
+
+
+def networks(data: Path, *, splits: int) -> None:
+    """Whole networks alone, 1,000 held out, and transfer from one GPU to another."""
+    path, space = data / "ofa_mobilenet_v3" / "subnets.csv", SearchSpace.load("mobilenet_v3")
+    columns = ("v100_64_ms", "2080ti_64_ms", "v100_32_ms", "2080ti_32_ms", "v100_1_ms")
+    pairs = {name: load_networks(path, space, column=name) for name in columns}
+    wide = pairs["v100_64_ms"][0][0]
+    for name, every in pairs.items():
+        for count in (50, 200, 900):
+            found = []
+            for seed in range(splits):
+                order = np.random.default_rng(seed).permutation(len(every))
+                chosen = [every[index] for index in order[:count]]
+                predictor = LatencyPredictor.from_networks(wide, Setting(name, "torch"), chosen)
+                found.append(evaluate(predictor, [every[i] for i in order[-HELD_OUT:]]))
+            error, covered = np.mean(found, axis=0)
+            worst = max(error for error, _ in found)
+            say(f"{name} from {count}: {error:.2%} (worst split {worst:.2%}), covers {covered:.1%}")
+    source, target = pairs["v100_64_ms"], pairs["2080ti_64_ms"]
+    order = np.random.default_rng(9).permutation(len(source))
+    held_out, pool = [target[index] for index in order[:HELD_OUT]], order[HELD_OUT:]
+    setting = Setting("v100", "torch", "fp32", 64)
+    known = LatencyPredictor.from_networks(wide, setting, [source[index] for index in pool])
+    for count in (5, 10, 20):
+        errors = []
+        for seed in range(20):
+            draw = np.random.default_rng(seed).choice(pool, count, replace=False)
+            moved = known.transfer(Setting("2080ti", "torch"), [target[i] for i in draw])
+            errors.append(evaluate(moved, held_out)[0])
+        say(
+            f"transfer v100 -> 2080ti from {count}: {np.mean(errors):.2%} (worst {max(errors):.2%})"
+        )
+
+
+def curves(data: Path) -> None:
+    """The curves that ship on the V100 convolutions that were not fitted."""
+    import fit_efficiency
+
+    efficiency = load_efficiency()
+    for precision in ("fp32", "fp16", "int8"):
+        path = data / "v100_tensorrt_convs" / f"{precision}.txt"
+        frame = fit_efficiency.read_convolutions(path)
+        frame = frame[fit_efficiency.held_out(frame)]
+        for kind in ("Regular", "Depthwise"):
+            part = frame[frame.type == kind]
+            errors = fit_efficiency.errors(efficiency, part, precision)
+            say(
+                f"{precision} {kind.lower()}: median error {np.median(errors):.1%},"
+                f" 90th percentile {np.percentile(errors, 90):.1%}, {len(part)} convolutions"
+            )
+
+
+def published(data: Path) -> None:
+    """Estimates against networks that NVIDIA published; the A100's were not fitted."""
+    import published as tables
+
+    rows = list(tables.published(data))
+    for device in ("v100", "t4", "a100"):
+        chosen = [row for row in rows if row.device == device]
+        errors = np.array([row.error for row in chosen])
+        factors = np.maximum(errors + 1, 1 / (errors + 1)) - 1
+        sizes, covered = np.abs(errors), np.mean(factors <= GPU_RELATIVE_ERROR)
+        say(
+            f"{device}: mean error {sizes.mean():.1%}, median {np.median(sizes):.1%},"
+            f" the stated ± {GPU_RELATIVE_ERROR:.0%} covers {covered:.0%},"
+            f" nine in ten lie within a factor of {1 + np.percentile(factors, 90):.2f}"
+        )
+        for network in sorted({row.network for row in chosen}):
+            for precision in sorted({row.precision for row in chosen}):
+                part = [
+                    abs(row.error)
+                    for row in chosen
+                    if (row.network, row.precision) == (network, precision)
+                ]
+                if part:
+                    say(f"  {network} {precision}: {np.mean(part):.1%} over {len(part)} rows")
+
+
+def note10(data: Path) -> None:
+    """Every resolution's table, summed by us and summed as it stands."""
+    setting = Setting("note10", "tflite", "fp32", 1, 1)
+    definition = SearchSpace.load("mobilenet_v3_w12").to_dict()
+    worst, count = 0.0, 0
+    for path in sorted((data / "note10_ofa_lut").glob("*.yaml")):
+        table = import_ofa_tables([path], setting)
+        total = sum(entry["mean"] for entry in config.read_yaml(path).values())
+        ours = sum(measured.median_ms for measured in table.blocks.values())
+        worst, count = max(worst, abs(ours / total - 1)), count + 1
+        resolution = int(path.name.split("_")[0])
+        space = SearchSpace.from_dict({**definition, "resolution": resolution})
+        LatencyPredictor.from_table(table, space)  # every block of the space is there
+    say(f"note10: {count} tables, largest relative difference of sums {worst:.1e}")
+
+
+def speed() -> None:
+    """A million architectures on one core, with a table and with a fitted correction."""
+    torch.set_num_threads(1)
+    space = SearchSpace.load("mobilenet_v3")
+    rng = np.random.default_rng(0)
+    genes = space.sample_genes(rng, 1_000_000)
+    pairs = [
+        (space, a, float(1 + a.resolution / 100 + rng.random())) for a in space.sample_many(rng, 60)
+    ]
+    predictor = LatencyPredictor.from_networks(space, Setting("any", "fake"), pairs)
+    predictor.predict_genes(genes[:1000])
+    took = []
+    for _ in range(3):
+        start = time.perf_counter()
+        predictor.predict_genes(genes)
+        took.append(time.perf_counter() - start)
+    say(f"speed: one million mobilenet_v3 architectures in {min(took):.2f} s on one core")
+
+
+def device(
+    name: str, *, resolution: int, seconds: float, runtime: str, precision: str, networks: int
+) -> None:
+    """Profile this machine, then measure networks it has not seen: random and extreme ones."""
+    torch.set_num_threads(1)
+    space = SearchSpace.load(name)
+    if resolution:
+        space = SearchSpace.from_dict({**space.to_dict(), "resolution": resolution})
+    setting = load_device(HOST).setting(runtime=runtime, precision=precision, threads=1)
+    engine = config.resolve(RUNTIMES, runtime, kind="runtime")(setting)
+    start = time.monotonic()
+    rng = np.random.default_rng(0)
+    table = profile(space, setting, runtime=engine, rng=rng, seconds=seconds)
+    took = time.monotonic() - start
+    seen = {network.genes for network in table.networks}
+    say(f"profiled {len(table.blocks)} blocks in {len(seen)} networks, {took:.0f} s")
+    say(f"noise floor while profiling: {table.facts['noise_floor']:.2%}")
+    drawn = [space.smallest, space.largest, *space.sample_many(rng, 2 * networks)]
+    fresh = [a for a in dict.fromkeys(drawn) if space.encode(a) not in seen][:networks]
+    sessions = [engine.load(Subnet(lower(space, a)).eval()) for a in fresh]
+    timing = interleave([s.run_ms for s in sessions], engine, seconds=seconds, max_rounds=40)
+    measured = [
+        found.median_ms for found in timing.measurements(reference_ms=table.facts["reference_ms"])
+    ]
+    say(f"noise floor while checking {len(fresh)} networks: {timing.noise_floor:.2%}")
+    pairs = [(space, a, ms) for a, ms in zip(fresh, measured, strict=True)]
+    shown = table.pairs(space)[:CALIBRATIONS]
+    predictor = LatencyPredictor.from_table(table, space)
+    few = LatencyPredictor(space, setting, "measured", predictor.block_ms).calibrate(
+        [(owner, a, m.median_ms) for owner, a, m in shown]
+    )
+    plain = LatencyPredictor(space, setting, "measured", predictor.block_ms)
+    for label, one in (
+        ("sum of blocks", plain),
+        (f"calibrated on {len(shown)}", few),
+        (f"calibrated on all {len(table.networks)}", predictor),
+    ):
+        say(f"{label}: {scores(one.predict(fresh), np.array(measured))}")
+        if one.correction.ratio is not None:
+            say(f"  interval ± {one.correction.ratio:.1%} covers {coverage(one, pairs):.1%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument(
+        "part", choices=("networks", "curves", "published", "note10", "speed", "device")
+    )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/latency"))
+    parser.add_argument("--splits", type=int, default=5)
+    parser.add_argument("--space", default="mobilenet_v3")
+    parser.add_argument("--resolution", type=int, default=160)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--networks", type=int, default=100)
+    parser.add_argument("--runtime", default="onnxruntime")
+    parser.add_argument("--precision", default="fp32")
+    given = parser.parse_args()
+    if given.part == "networks":
+        networks(given.data, splits=given.splits)
+    elif given.part == "speed":
+        speed()
+    elif given.part == "device":
+        device(
+            given.space,
+            resolution=given.resolution,
+            seconds=given.seconds,
+            runtime=given.runtime,
+            precision=given.precision,
+            networks=given.networks,
+        )
+    else:
+        {"curves": curves, "published": published, "note10": note10}[given.part](given.data)
+
+
+if __name__ == "__main__":
+    main()
