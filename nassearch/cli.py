@@ -201,8 +201,6 @@ def search(
     from nassearch.recipe import SearchRecipe
     from nassearch.report.terminal import Bars, outcome_table
 
-    if workers or ray_address:
-        raise ConfigError("searching with --workers is not built yet", fix="leave it out")
     budgets = budget or []
     with Bars() as bars:
         outcome = search_supernet(
@@ -215,6 +213,8 @@ def search(
             seed=seed or 0,
             out=out,
             resume=resume,
+            workers=workers,
+            ray_address=ray_address,
             progress=bars.search(),
         )
     _print(as_json, outcome.to_dict(), lambda: outcome_table(outcome))

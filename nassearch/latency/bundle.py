@@ -64,8 +64,7 @@ def write_bundle(
         "seconds": seconds,
         "networks": networks,
     }
-    text = json.dumps(manifest, sort_keys=True)
-    manifest["id"] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    manifest["id"] = _id(manifest)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(MANIFEST, json.dumps(manifest, indent=1))
@@ -77,27 +76,30 @@ def write_bundle(
     return path
 
 
-def import_results(results: Path, bundle: Path, setting: Setting) -> LatencyTable:
+def import_results(results: Path, setting: Setting, *, bundle: Path | None = None) -> LatencyTable:
     """The table that a bundle's runner measured.
 
-    Raises TableError where the results are of another bundle or unfinished, and where the bundle is
-    damaged or of another setting.
+    The results carry the bundle's manifest. Raises TableError where it is not the one its id names,
+    or not that of `bundle`, where the results are of another setting, unfinished or damaged.
     """
-    manifest = _manifest(bundle)
-    if manifest["setting"] != _setting(setting):
-        raise TableError(
-            f"was made for {Setting(**manifest['setting'])}, not {setting}",
-            where=bundle,
-            fix="ask for its own setting",
-        )
     measured = read_json(results)
     if not isinstance(measured, dict) or measured.get("schema") != bundle_runner.SCHEMA:
         raise TableError("is not what a bundle's runner writes", where=results)
-    if measured.get("bundle") != manifest["id"]:
+    manifest = measured.get("manifest")
+    if not isinstance(manifest, dict) or _id(manifest) != measured.get("bundle"):
+        raise TableError("its manifest is not that of its bundle", where=results)
+    expected = manifest["id"] if bundle is None else _bundle_id(bundle)
+    if expected != manifest["id"]:
         raise TableError(
-            f"is of the bundle {measured.get('bundle')}, not of {manifest['id']}",
+            f"is of the bundle {manifest['id']}, not of {expected}",
             where=results,
             fix=f"unpack {bundle} on the device and run its run.py",
+        )
+    if manifest["setting"] != _setting(setting):
+        raise TableError(
+            f"was measured in {Setting(**manifest['setting'])}, not in {setting}",
+            where=results,
+            fix="ask for its own setting",
         )
     if "trace" not in measured:
         raise TableError("is unfinished", where=results, fix="run run.py again, it goes on")
@@ -134,21 +136,18 @@ def _setting(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _manifest(bundle: Path) -> dict[str, Any]:
+def _id(manifest: dict[str, Any]) -> str:
+    """The hash of everything a manifest says but its id."""
+    content = {name: value for name, value in manifest.items() if name != "id"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _bundle_id(bundle: Path) -> str:
     try:
         with zipfile.ZipFile(bundle) as archive:
-            manifest = json.loads(archive.read(MANIFEST))
-        if manifest["schema"] != bundle_runner.SCHEMA:
-            raise TableError(
-                f"has schema {manifest['schema']}, this version reads {bundle_runner.SCHEMA}",
-                where=bundle,
-                fix="write the bundle again",
-            )
-        manifest["id"], manifest["setting"], manifest["networks"], manifest["space"]
+            return str(json.loads(archive.read(MANIFEST))["id"])
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise TableError(f"is not a bundle ({error!r})", where=bundle) from error
-    found: dict[str, Any] = manifest
-    return found
 
 
 def _timing(rounds: list[Any], reference: list[float]) -> Timing:

@@ -203,6 +203,7 @@ def main() -> None:
     results = read(arguments.out, manifest["id"]) or {
         "schema": SCHEMA,
         "bundle": manifest["id"],
+        "manifest": manifest,
         "whole": {"rounds": [], "reference": []},
     }
     results.update(version=f"onnxruntime {onnxruntime.__version__}", facts=facts)

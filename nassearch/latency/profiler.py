@@ -27,7 +27,7 @@ from nassearch.space import (
 )
 
 COVERAGE = 3
-GROUP = 24  # networks measured together, round by round
+GROUP = 24  # networks measured together at most, round by round
 MIN_MS = 1e-6  # of a block that a runtime optimises away
 MAX_MISSES = 50  # architectures drawn in a row that were there already: the space has no more
 MIN_SHARE = 0.1  # of a block's traced time that is its own, at the least
@@ -94,8 +94,11 @@ def profile(
     start = time.monotonic()
     measured = {key for key, m in known.blocks.items() if m.source == "measured"} if known else ()
     architectures = covering(space, rng, known=measured)
-    groups = [architectures[at : at + GROUP] for at in range(0, len(architectures), GROUP)]
+    count = -(-len(architectures) // GROUP)
+    groups = [architectures[number::count] for number in range(count)]
     collected = Collected(space, setting, runtime.version)
+    if known is not None:
+        collected.reference_ms = known.facts.get("reference_ms")
     table: LatencyTable | None = None
     for number, group in enumerate(groups):
         if table is not None and time_budget and time.monotonic() - start > time_budget:
@@ -124,8 +127,9 @@ def filled(table: LatencyTable, specs: Iterable[BlockSpec]) -> LatencyTable:
     lacking = [spec for spec in specs if spec.key not in table.blocks]
     if not lacking:
         return table
-    known = [BlockSpec.from_key(key) for key in table.blocks]
-    times = np.array([m.median_ms for m in table.blocks.values()])
+    rows = {key: m for key, m in table.blocks.items() if m.source != "interpolated"}
+    known = [BlockSpec.from_key(key) for key in rows]
+    times = np.array([m.median_ms for m in rows.values()])
     blank = dict.fromkeys([*known, *lacking], 0.0)
     fitted = fit([[spec] for spec in known], times, blank)
     assert fitted.error is not None
@@ -143,7 +147,9 @@ def filled(table: LatencyTable, specs: Iterable[BlockSpec]) -> LatencyTable:
 
 
 class Collected:
-    """What the groups of a profile measured, on the clock of the first group's reference."""
+    """What the groups of a profile measured, on one clock: `reference_ms` is the time of the
+    reference network, the first group's where none is given.
+    """
 
     def __init__(self, space: SearchSpace, setting: Setting, version: str) -> None:
         self.space, self.setting, self.version = space, setting, version

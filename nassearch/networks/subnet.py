@@ -48,6 +48,7 @@ _FREE = frozenset(
         "mean",
         "adaptive_avg_pool2d",
         "dropout",
+        "dropout_",
         "batch_norm",
         "squeeze",
         "unsqueeze",

@@ -27,7 +27,7 @@ class Basic(StaticOp):
             spec.in_channels, mid, kernel_size=kernel_size, stride=spec.stride, act=act
         )
         self.expand = ConvNorm(mid, spec.out_channels, kernel_size=kernel_size)
-        self.attention = attention(spec.get("attention"), spec.out_channels)
+        self.attention = attention(spec, spec.out_channels)
         self.shortcut = Shortcut(spec)
         self.act = activation(act)
 

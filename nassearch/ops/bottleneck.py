@@ -50,7 +50,7 @@ class Bottleneck(StaticOp):
             act=act,
         )
         self.expand = ConvNorm(mid, spec.out_channels)
-        self.attention = attention(spec.get("attention"), spec.out_channels)
+        self.attention = attention(spec, spec.out_channels)
         self.shortcut = Shortcut(spec)
         self.act = activation(act)
 

@@ -5,17 +5,21 @@ static op over these views, and extraction copies the same views into a static o
 by construction.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from nassearch.ops.layer import StaticOp
 from nassearch.space import BlockSpec
+
+
+Built = TypeVar("Built", bound=nn.Module)
 
 
 class Elastic(nn.Module):
@@ -76,14 +80,12 @@ class Elastic(nn.Module):
 
     def extract(self, spec: BlockSpec) -> StaticOp:
         """The block `spec` as a plain module with its own copy of the weights."""
-        block = self._twin(spec)  # without storage: initial values would only be overwritten
-        slices = self.weights(spec)
-        for device in {tensor.device for tensor in slices.values()}:
-            block.to_empty(device=device)
-        with torch.no_grad():
-            for (_, own), shared in zip(_tensors(block), slices.values(), strict=True):
-                own.copy_(shared)
-        return block.train(self.training).merged()
+        bound = self._bind(spec)
+        copies: dict[Tensor, Tensor] = {}
+        for cut, (table, leaf, shared) in zip(bound.cuts, bound.slices(self), strict=True):
+            own = shared.detach().clone(memory_format=torch.contiguous_format)
+            copies[table[leaf]] = nn.Parameter(own) if cut.learned else own
+        return _copied(bound.twin, copies).train(self.training).merged()
 
     def _bind(self, spec: BlockSpec) -> "_Bound":
         if spec not in self._bound:
@@ -92,7 +94,7 @@ class Elastic(nn.Module):
 
     def _twin(self, spec: BlockSpec) -> StaticOp:
         """The static form of `spec` without storage; each use sets its tensors to views."""
-        with torch.device("meta"):
+        with torch.device("meta"), _Uninitialised():
             return self._op(spec)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -100,10 +102,41 @@ class Elastic(nn.Module):
         return {**self.__dict__, "_bound": {}}
 
 
+def _copied(module: Built, tensors: Mapping[Tensor, Tensor]) -> Built:
+    """`module` with other tensors; building it again or `deepcopy` takes many times as long."""
+    copied = module.__new__(type(module))
+    for name, value in module.__dict__.items():
+        copied.__dict__[name] = value.copy() if isinstance(value, dict | set | list) else value
+    for table in (copied._parameters, copied._buffers):
+        for leaf, tensor in table.items():
+            if tensor is not None:
+                table[leaf] = tensors[tensor]  # type: ignore[assignment]
+    for name, child in module._modules.items():
+        copied._modules[name] = None if child is None else _copied(child, tensors)
+    return copied
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Tensors built here keep whatever they hold: filling them takes most of a module's time."""
+
+    _FILLS = frozenset(
+        getattr(torch.Tensor, name) for name in ("uniform_", "normal_", "fill_", "zero_")
+    )
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return args[0] if func in self._FILLS else func(*args, **(kwargs or {}))
+
+
 class _Cut:
     """How one tensor of a block is cut out of the shared one."""
 
-    __slots__ = ("crop", "kernels", "leaf", "name", "narrow", "owner", "table")
+    __slots__ = ("crop", "kernels", "leaf", "learned", "name", "narrow", "owner", "table")
 
     def __init__(
         self,
@@ -116,7 +149,9 @@ class _Cut:
         self.name = name
         self.owner, self.leaf = _owner(elastic, name)
         self.table = _table(*_owner(twin, name))
-        full = getattr(self.owner, self.leaf).shape
+        shared = getattr(self.owner, self.leaf)
+        self.learned = isinstance(shared, nn.Parameter)
+        full = shared.shape
         spatial = range(2, 4) if len(kernels) > 1 else range(0)
         self.narrow = tuple(
             (dim, size)

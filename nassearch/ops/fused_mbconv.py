@@ -34,7 +34,7 @@ class FusedMBConv(StaticOp):
             stride=spec.stride,
             act=act,
         )
-        self.attention = attention(spec.get("attention"), mid)
+        self.attention = attention(spec, mid)
         self.project = ConvNorm(mid, spec.out_channels) if projects else nn.Identity()
         self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
 

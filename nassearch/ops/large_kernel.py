@@ -47,7 +47,7 @@ class LargeKernel(StaticOp):
         super().__init__(spec)
         self.depthwise = _depthwise(spec, spec.get("kernel_size"))
         self.norm = nn.BatchNorm2d(spec.in_channels)
-        self.attention = attention(spec.get("attention"), spec.in_channels)
+        self.attention = attention(spec, spec.in_channels)
         self.expand = ConvNorm(spec.in_channels, spec.mid_channels, act=spec.get("activation"))
         self.project = ConvNorm(spec.mid_channels, spec.out_channels)
         self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels

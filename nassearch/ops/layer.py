@@ -125,20 +125,20 @@ class ConvNorm(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Channel attention as in MobileNetV3 (Howard et al., 2019): reduction 4, hard sigmoid."""
+    """Channel attention: pool, squeeze, activation, expand, gate (Hu et al., CVPR 2018)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(
+        self, channels: int, squeezed: int, *, act: str = "relu", gate: str = "hsigmoid"
+    ) -> None:
         super().__init__()
-        squeezed = make_divisible(channels // 4)
         self.reduce = nn.Conv2d(channels, squeezed, 1)
-        self.act = nn.ReLU(inplace=True)
+        self.act = activation(act)
         self.expand = nn.Conv2d(squeezed, channels, 1)
-        self.gate = nn.Hardsigmoid(inplace=True)
+        self.gate = nn.Hardsigmoid(inplace=True) if gate == "hsigmoid" else nn.Sigmoid()
 
     def forward(self, images: Tensor) -> Tensor:
-        pooled = F.adaptive_avg_pool2d(
-            images, 1
-        )  # a mean would leave ONNX Runtime's blocked layout
+        # a mean would leave ONNX Runtime's blocked layout
+        pooled = F.adaptive_avg_pool2d(images, 1)
         return images * self.gate(self.expand(self.act(self.reduce(pooled))))
 
 
@@ -155,11 +155,19 @@ class EfficientChannelAttention(nn.Module):
         return images * gate.squeeze(1).unsqueeze(-1).unsqueeze(-1)
 
 
-def attention(name: str | None, channels: int) -> nn.Module:
-    """The channel attention called `name`; identity for None."""
-    if name is None:
-        return nn.Identity()
-    return SqueezeExcite(channels) if name == "se" else EfficientChannelAttention()
+def attention(spec: BlockSpec, channels: int) -> nn.Module:
+    """The channel attention of a block on `channels` of its channels; identity without one.
+
+    `se` squeezes to a quarter of those channels, with a hard sigmoid, as MobileNetV3 (Howard et
+    al., 2019); `se_input` to a quarter of the block's input, with SiLU and a sigmoid, as
+    EfficientNet (Tan and Le, ICML 2019).
+    """
+    name = spec.get("attention")
+    if name == "se":
+        return SqueezeExcite(channels, make_divisible(channels // 4))
+    if name == "se_input":
+        return SqueezeExcite(channels, max(1, spec.in_channels // 4), act="silu", gate="sigmoid")
+    return nn.Identity() if name is None else EfficientChannelAttention()
 
 
 class Shortcut(nn.Module):

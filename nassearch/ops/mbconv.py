@@ -35,7 +35,7 @@ class MBConv(StaticOp):
             groups=mid,
             act=act,
         )
-        self.attention = attention(spec.get("attention"), mid)
+        self.attention = attention(spec, mid)
         self.project = ConvNorm(mid, spec.out_channels)
         self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
 

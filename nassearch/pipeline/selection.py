@@ -20,6 +20,7 @@ from nassearch.pipeline.choice import (
     recalibrated,
     write_picks,
 )
+from nassearch.pipeline.distribution import evaluator, open_workers
 from nassearch.pipeline.prediction import predictor, table_places
 from nassearch.pipeline.run import run_recipe, torch_threads
 from nassearch.recipe import Recipe
@@ -110,6 +111,8 @@ def search_supernet(
     seed: int = 0,
     out: Path | None = None,
     resume: bool = False,
+    workers: int = 0,
+    ray_address: str | None = None,
     progress: Any = None,
 ) -> Outcome:
     """Search the supernet of a run and choose the best network for each set of budgets.
@@ -126,7 +129,11 @@ def search_supernet(
         context = trained.context([one for one, _ in found])
         sets = [parse_budgets(texts, context) for texts in limits]
         problem = _problem(context, names, sets, seed=seed)
-        with torch_threads(trained.recipe.threads):
+        first = _anchors(problem, sets)
+        with (
+            torch_threads(trained.recipe.threads),
+            open_workers(run, problem, workers=workers, address=ray_address) as pool,
+        ):
             front = search(
                 problem,
                 algorithm=config.resolve(ALGORITHMS, algorithm, kind="algorithm"),
@@ -136,7 +143,8 @@ def search_supernet(
                 resume=resume,
                 cache=trained.cache,
                 progress=progress,
-                first=_anchors(problem, sets),
+                evaluate=evaluator(problem, trained.cache, pool),
+                first=first,
             )
         measured |= measure_front(front, trained.supernet, found, settings)
         picks = [

@@ -22,10 +22,12 @@ NUMBERS = {
     "group_size": "g",
     "expand_width": "x",
     "feature_width": "f",
+    "feature_bias": "b",
 }
-NAMES = ("attention", "activation")
+NAMES = ("attention", "activation", "norm")
 DIMENSIONS = (*NUMBERS, *NAMES)
-ATTENTIONS = ("se", "eca")
+ATTENTIONS = ("se", "se_input", "eca")
+NORMS = ("layernorm",)
 NEUTRAL = "none"
 
 Value = int | float | str
@@ -49,6 +51,13 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     """`value` as a multiple of `divisor`, never over 10 % smaller (the rule of MobileNet)."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def _dimension_of(word: str) -> str:
+    """The dimension whose choice a word in a key is."""
+    if word in ATTENTIONS:
+        return "attention"
+    return "norm" if word in NORMS else "activation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +168,7 @@ class BlockSpec:
         for part in parts:
             match = re.fullmatch(r"([a-z])([0-9]+(?:\.[0-9]+)?)", part)
             if match is None:
-                choices["attention" if part in ATTENTIONS else "activation"] = part
+                choices[_dimension_of(part)] = part
             elif match.group(1) in letters:
                 number = float(match.group(2))
                 choices[letters[match.group(1)]] = int(number) if number.is_integer() else number

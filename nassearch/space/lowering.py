@@ -161,13 +161,17 @@ def _block(
 
 def _head(space: SearchSpace, in_channels: int, resolution: int) -> BlockSpec:
     head = space.definition.head
-    choices: dict[str, Value] = {"activation": head.activation}
+    choices: dict[str, Value] = {}
     if head.expand_width is not None:
         choices["expand_width"] = head.expand_width
     if head.feature_width is not None:
         choices["feature_width"] = head.feature_width
-    if len(choices) == 1:
-        choices = {}
+        if head.feature_bias:
+            choices["feature_bias"] = 1
+    if choices:  # what has neither layer applies no activation
+        choices["activation"] = head.activation
+    if head.norm is not None:
+        choices["norm"] = head.norm
     return BlockSpec(
         "head", in_channels, space.num_classes, resolution, 1, canonical_choices(choices)
     )

@@ -83,7 +83,8 @@ class SearchSpace:
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of what the space holds, however its file spells it."""
-        content = {k: v for k, v in self.to_dict().items() if k not in ("name", "description")}
+        told = ("name", "description", "origin")
+        content = {key: value for key, value in self.to_dict().items() if key not in told}
         content["stages"] = [
             [stage.width, stage.depth, stage.stride, stage.alternatives()]
             for stage in self.definition.stages

@@ -1,6 +1,6 @@
 """The YAML form of a search space: one value fixes a dimension, a list makes it elastic."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -102,10 +102,12 @@ class StemFile(StrictModel):
 
 
 class HeadFile(StrictModel):
-    """1x1 convolution to `expand_width`, pooling, `feature_width` features, classes."""
+    """1x1 convolution to `expand_width`, pooling, `norm`, `feature_width` features, classes."""
 
     expand_width: Positive | None = None
     feature_width: Positive | None = None
+    feature_bias: Literal[True] | None = None
+    norm: str | None = None
     activation: str = "relu"
 
 
@@ -114,6 +116,7 @@ class SpaceFile(StrictModel):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     description: str = ""
+    origin: str = ""
     resolution: Integers
     in_channels: Positive = 3
     num_classes: Annotated[int, Field(gt=1)] = 1000

@@ -60,7 +60,7 @@ def results(bundle: Path) -> Path:
 def test_results_become_a_table_that_predicts(
     tiny: SearchSpace, bundle: Path, results: Path
 ) -> None:
-    table = import_results(results, bundle, SETTING)
+    table = import_results(results, SETTING, bundle=bundle)
     table.require_space(tiny, block_specs(tiny))
     assert {m.source for m in table.blocks.values()} == {"measured"}
     assert table.facts["version"].startswith("onnxruntime")
@@ -76,35 +76,42 @@ def test_results_of_another_bundle_are_refused(
         tmp_path / "b.zip", tiny, SETTING, rng=np.random.default_rng(0), seconds=9.0
     )
     with pytest.raises(TableError, match="is of the bundle"):
-        import_results(results, other, SETTING)
+        import_results(results, SETTING, bundle=other)
 
 
-def test_a_bundle_of_another_setting_is_refused(bundle: Path, results: Path) -> None:
-    with pytest.raises(TableError, match="was made for pi4/onnxruntime-fp32-b1-t1"):
-        import_results(results, bundle, Setting("pi4", "onnxruntime", "fp32", 1, 4))
+def test_results_of_another_setting_are_refused(results: Path) -> None:
+    with pytest.raises(TableError, match="was measured in pi4/onnxruntime-fp32-b1-t1"):
+        import_results(results, Setting("pi4", "onnxruntime", "fp32", 1, 4))
 
 
-@pytest.mark.parametrize("broken", ["unfinished", "foreign", "damaged"])
+@pytest.mark.parametrize("broken", ["unfinished", "foreign", "damaged", "changed"])
 def test_results_that_cannot_be_used_are_refused(
-    bundle: Path, results: Path, tmp_path: Path, broken: str
+    results: Path, tmp_path: Path, broken: str
 ) -> None:
     content = json.loads(results.read_text(encoding="utf-8"))
     if broken == "unfinished":
         del content["trace"]
     elif broken == "damaged":
         content["trace"]["block_ms"][0] = content["trace"]["block_ms"][0][:3]
+    elif broken == "changed":
+        content["manifest"]["networks"][0]["genes"][0] += 1
     else:
         content = ["something else"]
     path = tmp_path / "results.json"
     path.write_text(json.dumps(content), encoding="utf-8")
-    message = {"unfinished": "unfinished", "damaged": "damaged", "foreign": "runner writes"}
+    message = {
+        "unfinished": "unfinished",
+        "damaged": "damaged",
+        "foreign": "runner writes",
+        "changed": "manifest is not",
+    }
     with pytest.raises(TableError, match=message[broken]):
-        import_results(path, bundle, SETTING)
+        import_results(path, SETTING)
 
 
 def test_what_is_no_bundle_is_refused(results: Path) -> None:
     with pytest.raises(TableError, match="not a bundle"):
-        import_results(results, results, SETTING)
+        import_results(results, SETTING, bundle=results)
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -158,3 +158,17 @@ def test_the_report_is_one_file_that_needs_no_network(run: Path) -> None:
     assert "Plotly.newPlot" in page
     assert 'src="http' not in page
     assert len(page) < 6_000_000
+
+
+@pytest.mark.slow
+def test_a_search_on_ray_workers_finds_the_same_accuracies(
+    run: Path, nassearch: CommandLine
+) -> None:
+    arguments = ["search", "--device", "box", "--budget", "90%", "--trials", 4, "--json"]
+    arguments += ["--algorithm", "random", "--out"]
+    for name, workers in (("ray", ["--workers", 2]), ("here", [])):
+        (run / "evaluations.jsonl").unlink(missing_ok=True)
+        found = nassearch(*arguments, run / name, *workers)
+        assert found.code == 0, found.err
+    ray, here = ((run / name / "search" / "front.csv").read_text() for name in ("ray", "here"))
+    assert ray == here
