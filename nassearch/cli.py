@@ -131,23 +131,49 @@ def profile(
     batch: Batch = None,
     threads: Threads = None,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="Time for timing.")] = 60,
+    time_budget: Annotated[
+        str | None, typer.Option("--time-budget", help="2min: bounds loading as well.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Write a .zip to run on the device instead.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option("--import", help="Read the results of a bundle instead.")
+    ] = None,
     out: Out = None,
+    resume: Resume = False,
     as_json: Json = False,
 ) -> None:
     """Measure every block of a space on a device: its lookup table."""
+    from nassearch.config import parse_seconds
     from nassearch.latency.device import known_or_new_device
     from nassearch.latency.table import LatencyTable
-    from nassearch.pipeline.prediction import profile_device
+    from nassearch.pipeline.prediction import bundle_for, import_bundle, profile_device
     from nassearch.pipeline.run import LATEST, load_space
     from nassearch.report.terminal import Bars, profile_summary
 
     directory = out or Path("latency_tables")
-    found = known_or_new_device(device, [directory])
+    limit = None if time_budget is None else parse_seconds(time_budget)
+    elsewhere = bundle is not None or results is not None
+    found = known_or_new_device(device, [directory], elsewhere=elsewhere)
     setting = found.setting(runtime=runtime, precision=precision, batch=batch, threads=threads)
-    with Bars() as bars:
-        path = profile_device(
-            load_space(space, LATEST), setting, directory, seconds=seconds, progress=bars.stage
-        )
+    if bundle is not None:
+        bundle_for(load_space(space, LATEST), setting, bundle, seconds=seconds)
+        _print(as_json, {"bundle": str(bundle)}, lambda: f"run it on the device: {bundle}")
+        return
+    if results is not None:
+        path = import_bundle(results, setting, directory)
+    else:
+        with Bars() as bars:
+            path = profile_device(
+                load_space(space, LATEST),
+                setting,
+                directory,
+                seconds=seconds,
+                time_budget=limit,
+                resume=resume,
+                progress=bars.stage,
+            )
     found.with_default(setting).save(directory)
     table = LatencyTable.load(path, setting)
     document = {"table": str(path), "blocks": len(table.blocks), **table.facts}
@@ -156,7 +182,9 @@ def profile(
 
 @app.command()
 def predict(
-    network: Annotated[Path, typer.Argument(help="An architecture's YAML or an export.")],
+    network: Annotated[
+        Path, typer.Argument(help="An architecture's YAML, an export or mobilenet_v3:large.")
+    ],
     device: Annotated[str, typer.Option("--device", help="The device's name.")],
     space: Space = None,
     runtime: RuntimeName = None,
@@ -286,15 +314,20 @@ def list_plugins(
 
 @app.command()
 def describe(
-    name: Annotated[str, typer.Argument(help="A space, a device or an export.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A space, a published network (mobilenet_v3:large), a device, an export."
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
-    """A space, a device or an exported network."""
+    """A space, a published network, a device or an exported network."""
     from nassearch.pipeline.inventory import description
-    from nassearch.report.terminal import fact_table
+    from nassearch.report.overview import overview
 
     facts = description(name)
-    _print(as_json, facts, lambda: fact_table(facts))
+    _print(as_json, facts, lambda: overview(facts))
 
 
 def main() -> None:

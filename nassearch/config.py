@@ -181,6 +181,14 @@ def parse_milliseconds(text: str) -> float:
     return float(match.group(1)) * _MILLISECONDS[match.group(2)]
 
 
+def parse_seconds(text: str) -> float:
+    """'2min', '90s' to seconds; a bare number is refused."""
+    number, unit = text.strip()[:-3], text.strip()[-3:]
+    if unit == "min":
+        return parse_milliseconds(f"{number}s") * 60 / 1e3
+    return parse_milliseconds(text) / 1e3
+
+
 def parse_count(text: str) -> float:
     """'3M', '250K', '1.5MB', '4096' to a plain number (of parameters, operations or bytes)."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kKMG]?)(i?)(B?)\s*", text)

@@ -8,9 +8,11 @@ from nassearch import config
 from nassearch.errors import ConfigError
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.networks import cost
-from nassearch.search.candidate import Objective, Value
+from nassearch.networks.entropy import StructuralScore
+from nassearch.search.candidate import Direction, Objective, Value
 from nassearch.space import Architecture, BlockSpec, SearchSpace
-from nassearch.space.additive import AdditiveCost
+from nassearch.space.additive import AdditiveCost, Floats
+from nassearch.space.search_space import Genes
 from nassearch.training.evaluation import Evaluator
 
 OBJECTIVES = {
@@ -18,6 +20,8 @@ OBJECTIVES = {
     "latency": "nassearch.objectives:latency",
     "macs": "nassearch.objectives:macs",
     "params": "nassearch.objectives:params",
+    "zero_cost": "nassearch.objectives:zero_cost",
+    "effectiveness": "nassearch.objectives:effectiveness",
 }
 
 
@@ -85,6 +89,18 @@ def params(context: Context) -> list[Objective]:
     return [_counted("params", context, lambda spec: float(cost(spec).params))]
 
 
+def zero_cost(context: Context) -> list[Objective]:
+    """DeepMAD's entropy, without data or weights; the paper bounds the effectiveness beside it."""
+    score = StructuralScore(context.space)
+    return [_structural("zero_cost", "max", score, score.entropy)]
+
+
+def effectiveness(context: Context) -> list[Objective]:
+    """DeepMAD's depth over width, for a budget (the paper's is 0.5): more is hard to train."""
+    score = StructuralScore(context.space)
+    return [_structural("effectiveness", "min", score, score.effectiveness)]
+
+
 def _latency(name: str, predictor: LatencyPredictor) -> Objective:
     provenance = f"{predictor.provenance} {predictor.setting}"
 
@@ -121,6 +137,15 @@ def _counted(name: str, context: Context, of_spec: Callable[[BlockSpec], float])
         return Value(total(architecture), "counted")
 
     return Objective(name, "min", "", evaluate, total.of_genes, minimum)
+
+
+def _structural(
+    name: str, direction: Direction, score: StructuralScore, of_genes: Callable[[Genes], Floats]
+) -> Objective:
+    def evaluate(architecture: Architecture) -> Value:
+        return Value(score.of(architecture, of_genes), "structure alone")
+
+    return Objective(name, direction, "", evaluate, of_genes)
 
 
 def _custom(name: str, function: Callable[[Architecture], float]) -> Objective:

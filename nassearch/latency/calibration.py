@@ -105,7 +105,7 @@ def fit(
     scales = np.where(used, measured_ms.mean() / np.where(used, means, 1.0), 0.0)
     design = columns * scales / measured_ms[:, None]
     target = 1 - start * sums / measured_ms
-    ridge = _robust_ridge(design, target)
+    ridge = _robust_ridge(design, target, cautious=bool(sums.any()))
     shares = ridge.shares
     residuals = ridge.residuals
     deviations: dict[BlockSpec, float] = {}
@@ -146,42 +146,48 @@ class _Ridge:
         return float(np.mean(self.weights * self.residuals**2))
 
 
-def _robust_ridge(design: Floats, target: Floats) -> _Ridge:
+def _robust_ridge(design: Floats, target: Floats, *, cautious: bool) -> _Ridge:
     """Ridge regression, reweighted until what is far off no longer decides."""
     weights = np.ones(len(target))
-    found = _ridge(design, target, weights)
+    found = _ridge(design, target, weights, cautious=cautious)
     if len(target) < 2 * np.count_nonzero(design.any(axis=0)):
         return found  # too few networks to tell what is far off
     for _ in range(_REWEIGHTINGS):
         weights = _huber(target - design @ found.shares)
-        found = _ridge(design, target, weights)
+        found = _ridge(design, target, weights, cautious=cautious)
     return found
 
 
 def _huber(residuals: Floats) -> Floats:
     size = np.abs(residuals)
-    spread = 1.4826 * float(np.median(size))
+    spread = max(1e-6, 1.4826 * float(np.median(size)))
     return np.minimum(1.0, _HUBER * spread / np.maximum(size, 1e-12))
 
 
-def _ridge(design: Floats, target: Floats, weights: Floats) -> _Ridge:
-    """The ridge of least weighted leave-one-out error among those that do not interpolate."""
+def _ridge(design: Floats, target: Floats, weights: Floats, *, cautious: bool) -> _Ridge:
+    """The ridge of least weighted leave-one-out error among those that do not interpolate.
+
+    Where there is a table, `cautious` takes the strongest ridge within one standard error of that
+    (Hastie et al., 2009, section 7.10): sums of many block measurements are worth more than a
+    correction that a handful of networks hardly supports.
+    """
     root = np.sqrt(weights)
     left, singular, right = np.linalg.svd(design * root[:, None], full_matrices=False)
     goal = left.T @ (target * root)
-    best: _Ridge | None = None
+    tried: list[_Ridge] = []
     for ridge in _RIDGES[::-1]:
         shrink = singular**2 / (singular**2 + ridge)
-        if best is not None and shrink.sum() > _MAX_FREEDOM * len(target):
+        if tried and shrink.sum() > _MAX_FREEDOM * len(target):
             break
         shares = right.T @ (singular / (singular**2 + ridge) * goal)
         leverage = np.sum(left**2 * shrink, axis=1)
         residuals = (target - design @ shares) / (1 - np.minimum(leverage, 0.999))
-        found = _Ridge(shares, residuals, weights, float(ridge))
-        if best is None or found.loss < best.loss:
-            best = found
-    assert best is not None
-    return best
+        tried.append(_Ridge(shares, residuals, weights, float(ridge)))
+    best = min(tried, key=lambda found: found.loss)
+    if not cautious:
+        return best
+    spread = float(np.std(weights * best.residuals**2)) / np.sqrt(len(target))
+    return next(found for found in tried if found.loss <= best.loss + spread)
 
 
 def _process(

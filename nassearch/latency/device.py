@@ -143,10 +143,15 @@ def load_device(name: str, places: Sequence[Path] = ()) -> Device:
     )
 
 
-def known_or_new_device(name: str, places: Sequence[Path]) -> Device:
-    """The device called `name`; a name nobody knows is this machine under a new name."""
+def known_or_new_device(name: str, places: Sequence[Path], *, elsewhere: bool = False) -> Device:
+    """The device called `name`; a name nobody knows is this machine under a new name.
+
+    With `elsewhere` it is a machine of which nothing is known yet.
+    """
     if name in list_devices(places):
         return load_device(name, places)
+    if elsewhere:
+        return Device(name=name, default=SettingFile(threads=1))
     return host_device().model_copy(update={"name": name})
 
 

@@ -28,7 +28,7 @@ from nassearch.space import BlockSpec
 
 # Nothing was checked on CPUs: the interval is a factor of two and a half.
 RELATIVE_ERROR = 1.5
-# Covers nine in ten of the published A100 networks, none of which was fitted
+# Set to cover nine in ten of the published A100 networks, on which no constant was fitted
 # (`experiments/latency-accuracy/bench.py published`).
 GPU_RELATIVE_ERROR = 0.6
 # Of frameworks that run operator by operator, from published V100 networks (the same bench): what

@@ -97,11 +97,10 @@ def interleave(
         progress(min(1.0, max(elapsed / max(seconds, 1e-9), len(rounds) / max_rounds)))
         row, marks = [], []
         for subject in subjects:
-            marks.append(reference.run_ms())
+            # warm: how fast the machine is, not how much of the cache the subjects take
+            marks.append(min(reference.run_ms() for _ in range(BURST)))
             subject()
             row.append([subject() for _ in range(BURST)])
-        # the reference is cold too after each subject: what drifts is the machine, not the cache
-        marks += [reference.run_ms() for _ in range(BURST)]
         rounds.append(row)
         references.append(float(np.median(marks)))
     progress(1.0)

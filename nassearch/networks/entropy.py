@@ -1,12 +1,11 @@
 """DeepMAD: how expressive and how trainable an architecture is, from its structure alone.
 
 Shen et al., "DeepMAD: Mathematical Architecture Design for Deep Convolutional Neural Networks",
-CVPR 2023. A convolution from c channels with kernel k in g groups has the width w = c k^2 / g. A
-feature map of c channels and r pixels a side after L convolutions has the entropy
-log(r^2 c) sum log w over those L (section 3.3); a network's is the weighted sum over its scales, the
-last eight times the others (section 3.5). Its effectiveness is L / exp(mean log w) (section 3.2):
-a large one is too deep for its width to be trained. The paper maximises the entropy with the
-effectiveness bounded.
+CVPR 2023, section 3. A convolution from c channels with kernel k in g groups has the width
+w = c k^2 / g. A feature map of c channels and r pixels a side after L convolutions has the entropy
+log(r^2 c) sum log w over those L; a network's is the weighted sum over its scales, the last eight
+times the others. Its effectiveness is L / exp(mean log w): a large one is too deep for its width to
+be trained. The paper maximises the entropy with the effectiveness bounded.
 """
 
 import math
@@ -20,7 +19,7 @@ from torch import nn
 from nassearch.ops import build_op
 from nassearch.ops.layer import EfficientChannelAttention, Shortcut, SqueezeExcite
 from nassearch.space import Architecture, BlockSpec, SearchSpace, slots
-from nassearch.space.additive import AdditiveCost, Floats
+from nassearch.space.additive import Floats, SlotSum
 from nassearch.space.search_space import Genes
 
 LAST_SCALE = 8.0
@@ -47,14 +46,14 @@ class StructuralScore:
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
         features = slots(space)[:-1]
-        self._num_layers = AdditiveCost(space, _num_layers, slots=features)
-        self._log_width = AdditiveCost(space, _log_width, slots=features)
+        self._num_layers = SlotSum(features, _num_layers)
+        self._log_width = SlotSum(features, _log_width)
         # for each scale: log w summed over the places that lead to it, and its own log(r^2 c)
-        self._scales: list[tuple[AdditiveCost, AdditiveCost]] = []
+        self._scales: list[tuple[SlotSum, SlotSum]] = []
         start = 0
         for last, stop in _scales(space):
-            through = AdditiveCost(space, _log_width, slots=features[start:stop])
-            volume = AdditiveCost(space, _log_volume, slots=features[last : last + 1])
+            through = SlotSum(features[start:stop], _log_width)
+            volume = SlotSum(features[last : last + 1], _log_volume)
             self._scales.append((through, volume))
             start = stop
 

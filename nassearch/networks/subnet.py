@@ -61,6 +61,8 @@ _FREE = frozenset(
         "pad",
         "permute",
         "slice",
+        "stack",
+        "unflatten",
         "avg_pool2d",
         "max_pool2d",
         "layer_norm",
@@ -223,6 +225,20 @@ def _count_linear(inputs: list[Any], outputs: list[Any]) -> Counter[Layer]:
     return Counter([Layer("linear", image[-1], weight[0], 1, *sizes)])
 
 
+def _count_einsum(inputs: list[Any], outputs: list[Any]) -> Counter[Layer]:
+    """aten::einsum(equation, [left, right]): a product for each combination of its letters.
+
+    Weights that each pixel has of its own are swept like a depthwise convolution's, not reused.
+    """
+    letters = inputs[0].toIValue().partition("->")[0].split(",")
+    left, right = (_shape(operand) for operand in inputs[1].node().inputs())
+    sizes = dict(zip("".join(letters), [*left, *right], strict=True))
+    out, macs = _shape(outputs[0]), math.prod(sizes.values())
+    channels, kernel = math.prod(out[1:-2]), math.isqrt(macs // math.prod(out))
+    counts = (math.prod(left), math.prod(out), math.prod(right), macs)
+    return Counter([Layer("depthwise", channels, channels, kernel, *counts)])
+
+
 def _count_nothing(inputs: list[Any], outputs: list[Any]) -> Counter[Layer]:
     return Counter()
 
@@ -234,4 +250,5 @@ _HANDLES = {
         _count_convolution,
     ),
     "aten::linear": _count_linear,
+    "aten::einsum": _count_einsum,
 }

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nassearch.networks import growth
+from nassearch.networks.growth import Growth
 from nassearch.networks.subnet import Subnet
 from nassearch.ops import Elastic, check_space, static_op
 from nassearch.ops.elastic import elastic_specs
@@ -53,6 +55,16 @@ class Supernet(nn.Module):
         specs = lower(self.space, architecture)
         blocks = [op.extract(spec) for op, spec in self.walk(architecture)]
         return Subnet(specs, blocks).train(self.training)
+
+    def load_from(self, other: nn.Module, *, architecture: Architecture | None = None) -> Growth:
+        """Start from the trained weights of another space's supernet, as far as they are known.
+
+        Or from a plain network (torchvision's, say), which is `architecture` of this space. Wider,
+        deeper and larger-kernel networks compute at first what the old ones do; `growth` says where
+        that cannot be, and the Growth returned what was copied, grown and new. CheckpointError
+        where a network's layers are not the architecture's.
+        """
+        return growth.grow(self, other, architecture=architecture)
 
     def _path(self, architecture: Architecture) -> Iterator[Elastic]:
         if self.space.definition.stem is not None:

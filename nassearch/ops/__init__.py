@@ -24,6 +24,7 @@ OPS = {
     "large_kernel": "nassearch.ops.large_kernel:LargeKernel",
     "inception_mixer": "nassearch.ops.inception_mixer:InceptionMixer",
     "lka": "nassearch.ops.lka:LKA",
+    "ls_conv": "nassearch.ops.ls_conv:LSBlock",
     "skip": "nassearch.ops.skip:Skip",
     "pooled_conv": "nassearch.ops.pooled_conv:PooledConv",
     "patches": "nassearch.ops.patches:PatchStem",
@@ -50,6 +51,12 @@ def check_space(space: SearchSpace) -> SearchSpace:
         _check_op(f"{space.source}: stem", stem.op, given)
     for index, stage in enumerate(space.definition.stages):
         for op, dimensions in stage.alternatives():
+            if op == "head":
+                mixers = ", ".join(name for name in OPS if name != "head")
+                where = f"{space.source}: stages[{index}].op"
+                raise SpaceError(
+                    "op 'head' ends every network", where=where, fix=f"known: {mixers}"
+                )
             _check_op(f"{space.source}: stages[{index}]", op, dimensions)
     _check_names(f"{space.source}: head", "activation", (head.activation,), tuple(ACTIVATIONS))
     for slot in slots(space):

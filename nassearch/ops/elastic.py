@@ -18,7 +18,6 @@ from torch.overrides import TorchFunctionMode
 from nassearch.ops.layer import StaticOp
 from nassearch.space import BlockSpec
 
-
 Built = TypeVar("Built", bound=nn.Module)
 
 

@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from nassearch import config, objectives
-from nassearch.config import format_count
 from nassearch.errors import ConfigError
 from nassearch.export.export_file import read_export
 from nassearch.latency import RUNTIMES
 from nassearch.latency.device import list_devices, load_device
-from nassearch.networks.subnet import total_cost
 from nassearch.ops import OPS, check_space
+from nassearch.pipeline.overview import reference_facts, space_facts
 from nassearch.search import ALGORITHMS
-from nassearch.space import SearchSpace, block_specs, lower
+from nassearch.space import SearchSpace, is_reference, list_references, load_reference
 from nassearch.training import STRATEGIES
 
 
@@ -37,6 +36,7 @@ def listing(what: str) -> list[dict[str, str]]:
             {
                 "name": space.name,
                 "networks": f"{space.size():.3g}",
+                "origin": space.definition.origin,
                 "description": space.definition.description,
             }
             for space in spaces
@@ -48,27 +48,20 @@ def listing(what: str) -> list[dict[str, str]]:
 
 
 def description(name: str) -> dict[str, Any]:
-    """The facts about a space, a device or an export, whichever `name` is."""
+    """The facts about a space, a published network, a device or an export, whichever it is."""
     if (Path(name) / "config.yaml").is_file():
         export = read_export(Path(name))
         return export.model_dump(mode="json", by_alias=True, exclude={"space"})
     if name in list_devices():
         return load_device(name).model_dump(mode="json", exclude_none=True)
+    if is_reference(name):
+        reference = load_reference(name)
+        check_space(reference.space)
+        return reference_facts(reference)
     if name not in config.list_files("search_spaces") and not Path(name).is_file():
-        known = [*config.list_files("search_spaces"), *list_devices()]
+        known = [*config.list_files("search_spaces"), *list_references(), *list_devices()]
         raise ConfigError(
-            f"'{name}' is no space, device or export{config.nearest(name, known)}",
+            f"'{name}' is no space, network, device or export{config.nearest(name, known)}",
             fix=f"known: {', '.join(known)}",
         )
-    space = check_space(SearchSpace.load(name))
-    facts: dict[str, Any] = {
-        "space": space.name,
-        "description": space.definition.description,
-        "networks": space.size(),
-        "genes": len(space.genes),
-        "latency keys": len(block_specs(space)),
-    }
-    for label, architecture in (("smallest", space.smallest), ("largest", space.largest)):
-        cost = total_cost(lower(space, architecture))
-        facts[label] = f"{format_count(cost.macs)} MACs, {format_count(cost.params)} parameters"
-    return facts
+    return space_facts(check_space(SearchSpace.load(name)))

@@ -36,9 +36,7 @@ def space_facts(space: SearchSpace) -> dict[str, Any]:
         "networks": space.size(),
         "genes": len(space.genes),
         "latency_keys": len(block_specs(space)),
-        "references": [
-            name for name in list_references() if load_reference(name).space == space
-        ],
+        "references": [name for name in list_references() if load_reference(name).space == space],
         "stages": _stage_rows(space),
         "costs": {label: network_costs(space, one) for label, one in networks.items()},
         "latency": _latencies(space, list(networks.values()), tuple(networks)),
@@ -72,42 +70,48 @@ def network_costs(space: SearchSpace, architecture: Architecture) -> dict[str, i
 def _stage_rows(space: SearchSpace) -> list[dict[str, Any]]:
     """A row for the stem, for each stage (for each op it may choose), and for the head."""
     definition, places = space.definition, {slot.name: slot for slot in slots(space)}
-    rows = []
+    rows: list[dict[str, Any]] = []
     stem, head = definition.stem, definition.head
     if stem is not None:
-        dimensions = {"kernel_size": [stem.kernel_size], "activation": [stem.activation]}
-        rows.append(_row("stem", stem.op, [stem.width], [1], stem.stride, dimensions))
-        rows[-1]["resolution_in"] = _pixels(places["stem"])
+        rows.append(
+            {
+                "stage": "stem",
+                "op": stem.op,
+                "width": [stem.width],
+                "depth": [1],
+                "stride": stem.stride,
+                "dimensions": {"kernel_size": [stem.kernel_size], "activation": [stem.activation]},
+                "resolution_in": _pixels(places["stem"]),
+            }
+        )
     for index, stage in enumerate(definition.stages):
-        for op, choices in stage.alternatives():
-            dimensions = {name: list(values) for name, values in choices.items()}
-            width, depth = list(stage.width), list(stage.depth)
-            rows.append(_row(str(index), op, width, depth, stage.stride, dimensions))
-            rows[-1]["resolution_in"] = _pixels(places[f"stages[{index}].blocks[0]"])
+        rows += [
+            {
+                "stage": str(index),
+                "op": op,
+                "width": list(stage.width),
+                "depth": list(stage.depth),
+                "stride": stage.stride,
+                "dimensions": {name: list(values) for name, values in dimensions.items()},
+                "resolution_in": _pixels(places[f"stages[{index}].blocks[0]"]),
+            }
+            for op, dimensions in stage.alternatives()
+        ]
     said = head.model_dump(exclude_none=True)
+    if head.expand_width is None and head.feature_width is None:
+        del said["activation"]  # it follows one of the two
     rows.append(
-        _row("head", "head", [space.num_classes], [1], 1, {k: [v] for k, v in said.items()})
+        {
+            "stage": "head",
+            "op": "head",
+            "width": [space.num_classes],
+            "depth": [1],
+            "stride": 1,
+            "dimensions": {name: [value] for name, value in said.items()},
+            "resolution_in": _pixels(places["head"]),
+        }
     )
-    rows[-1]["resolution_in"] = _pixels(places["head"])
     return rows
-
-
-def _row(
-    stage: str,
-    op: str,
-    width: list[int],
-    depth: list[int],
-    stride: int,
-    dimensions: dict[str, list[Any]],
-) -> dict[str, Any]:
-    return {
-        "stage": stage,
-        "op": op,
-        "width": width,
-        "depth": depth,
-        "stride": stride,
-        "dimensions": dimensions,
-    }
 
 
 def _pixels(slot: Slot) -> list[int]:

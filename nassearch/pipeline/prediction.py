@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 
 from nassearch import config
-from nassearch.errors import MissingKeyError, TableError
+from nassearch.errors import ConfigError, MissingKeyError, TableError
 from nassearch.export.export_file import CONFIG, read_export
 from nassearch.files import make_directory
 from nassearch.latency import RUNTIMES
+from nassearch.latency.bundle import import_results, write_bundle
 from nassearch.latency.device import HOST, Device, host_cpu_name, table_directories
-from nassearch.latency.estimate import RELATIVE_ERROR, roofline
+from nassearch.latency.estimate import relative_error, roofline
+from nassearch.latency.memory import peak_memory_bytes
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.profiler import profile
 from nassearch.latency.setting import Runtime, Setting
 from nassearch.latency.table import LatencyTable, find_table
 from nassearch.networks.subnet import total_cost
+from nassearch.ops import check_space
 from nassearch.pipeline.run import LATEST, load_space, torch_threads
-from nassearch.space import Architecture, SearchSpace, lower
+from nassearch.space import Architecture, SearchSpace, is_reference, load_reference, lower
 
 Progress = Callable[[str, float], None]
 
@@ -40,11 +43,22 @@ def profile_device(
     directory: Path,
     *,
     seconds: float,
+    time_budget: float | None = None,
     seed: int = 0,
+    resume: bool = False,
     progress: Progress = silent,
 ) -> Path:
-    """Measure the blocks of `space` in `setting` and merge them into the table in `directory`."""
+    """Measure the blocks of `space` in `setting` and merge them into the table in `directory`.
+
+    What is measured is saved as it comes; with `resume` blocks measured before are not measured
+    again. `time_budget` in seconds bounds loading as well; blocks not reached are interpolated.
+    """
     make_directory(directory)
+    present = find_table(setting, [directory])
+
+    def save(table: LatencyTable) -> Path:
+        return (present.merged(table) if present is not None else table).save(directory)
+
     with torch_threads(1):
         table = profile(
             space,
@@ -52,8 +66,25 @@ def profile_device(
             runtime=make_runtime(setting),
             rng=np.random.default_rng(seed),
             seconds=seconds,
+            time_budget=time_budget,
+            known=present if resume else None,
+            keep=save,
             progress=progress,
         )
+    return save(table)
+
+
+def bundle_for(space: SearchSpace, setting: Setting, path: Path, *, seconds: float) -> Path:
+    """Write the bundle that measures `space` on a device that cannot install torch."""
+    if path.suffix != ".zip":
+        raise ConfigError("the bundle's name must end in .zip", where=path)
+    make_directory(path.parent)
+    return write_bundle(path, space, setting, rng=np.random.default_rng(0), seconds=seconds)
+
+
+def import_bundle(results: Path, setting: Setting, directory: Path) -> Path:
+    """Merge what a bundle's runner measured into the table in `directory`."""
+    table = import_results(results, setting)
     present = find_table(setting, [directory])
     return (present.merged(table) if present is not None else table).save(directory)
 
@@ -73,7 +104,7 @@ def predictor(
     """
     table = find_table(setting, places)
     if table is not None:
-        _check_host(device, table)
+        check_host(device, table)
         return LatencyPredictor.from_table(table, space), table
     if device.rates is None:
         raise MissingKeyError(
@@ -82,11 +113,11 @@ def predictor(
             fix=f"measure it: nassearch profile --device {device.name} --space {space.source}",
         )
     block_ms = roofline(device, setting)
-    estimated = LatencyPredictor.estimated(space, setting, block_ms, ratio=RELATIVE_ERROR)
-    return estimated, None
+    ratio = relative_error(device, setting)
+    return LatencyPredictor.estimated(space, setting, block_ms, ratio=ratio), None
 
 
-def _check_host(device: Device, table: LatencyTable) -> None:
+def check_host(device: Device, table: LatencyTable) -> None:
     """Refuse a table of 'host' that was measured on another machine's CPU."""
     measured_on = str(table.facts.get("host", ""))
     if device.name == HOST and not measured_on.startswith(host_cpu_name()):
@@ -98,7 +129,10 @@ def _check_host(device: Device, table: LatencyTable) -> None:
 
 
 def read_network(path: Path, space_name: str | None, run: Path) -> tuple[SearchSpace, Architecture]:
-    """The space and the architecture of an export, or of an architecture's YAML."""
+    """The space and the architecture of an export, a published network or an architecture file."""
+    if is_reference(str(path)):
+        reference = load_reference(str(path))
+        return check_space(reference.space), reference.architecture
     if (path / CONFIG).is_file():
         export = read_export(path)
         return export.search_space(), export.to_architecture()
@@ -122,4 +156,6 @@ def describe_network(
     if one.correction.ratio is not None:
         low, high = one.interval([architecture])
         facts |= {"low_ms": float(low[0]), "high_ms": float(high[0])}
-    return facts | {"macs": counted.macs, "params": counted.params}
+    memory = peak_memory_bytes(lower(space, architecture), batch=setting.batch)
+    costs = {"macs": counted.macs, "params": counted.params, "peak_memory_bytes": memory}
+    return facts | costs

@@ -129,7 +129,11 @@ def prediction_text(item: "LatencyFile") -> str:
     if item.low_ms is not None and item.high_ms is not None:
         low, high = format_milliseconds(item.low_ms), format_milliseconds(item.high_ms)
         text += f" ({low} to {high})"
-    return f"{text} estimated" if item.source == "estimated" else text
+    if item.source != "estimated":
+        return text
+    if item.high_ms is None:
+        return f"{text} estimated"
+    return f"{text} estimated ± {item.high_ms / item.predicted_ms - 1:.0%}"
 
 
 def measurement_text(check: "LatencyCheck") -> str:

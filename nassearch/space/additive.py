@@ -23,12 +23,33 @@ class _Lookup:
     values: Floats
 
 
-class AdditiveCost:
-    """constant + the sum of `cost_of(spec)` over an architecture's blocks.
+class SlotSum:
+    """The sum of `cost_of(spec)` over the blocks that stand in some slots of a space.
 
     Looked up slot by slot over genes, so a million architectures take about as many nanoseconds
-    each as there are slots. `minimum` is exact.
+    each as there are slots.
     """
+
+    def __init__(self, places: Sequence[Slot], cost_of: Callable[[BlockSpec], float]) -> None:
+        self.lookups = [_lookup(slot, cost_of) for slot in places]
+
+    def of_genes(self, genes: Genes) -> Floats:
+        """Sums, (n,), of gene vectors, (n, genes)."""
+        columns = np.ascontiguousarray(genes.T)
+        total = np.zeros(len(genes))
+        for lookup in self.lookups:
+            if not lookup.slot.genes:
+                total += lookup.values[0]
+                continue
+            index = np.zeros(len(genes), dtype=np.int32)
+            for gene, stride in zip(lookup.slot.genes, lookup.strides, strict=True):
+                index += columns[gene] * np.int32(stride)
+            total += lookup.values[index]
+        return total
+
+
+class AdditiveCost:
+    """constant + the sum of `cost_of(spec)` over an architecture's blocks; `minimum` is exact."""
 
     def __init__(
         self,
@@ -40,7 +61,7 @@ class AdditiveCost:
         self.space = space
         self.constant = constant
         self._cost_of = cost_of
-        self._lookups = [_lookup(slot, cost_of) for slot in slots(space)]
+        self._sum = SlotSum(slots(space), cost_of)
 
     def __call__(self, architecture: Architecture) -> float:
         """The cost of one architecture."""
@@ -49,17 +70,7 @@ class AdditiveCost:
 
     def of_genes(self, genes: Genes) -> Floats:
         """Costs, (n,), of gene vectors, (n, genes)."""
-        columns = np.ascontiguousarray(genes.T)
-        total = np.full(len(genes), self.constant)
-        for lookup in self._lookups:
-            if not lookup.slot.genes:
-                total += lookup.values[0]
-                continue
-            index = np.zeros(len(genes), dtype=np.int32)
-            for gene, stride in zip(lookup.slot.genes, lookup.strides, strict=True):
-                index += columns[gene] * np.int32(stride)
-            total += lookup.values[index]
-        return total
+        return self.constant + self._sum.of_genes(genes)
 
     def minimum(self) -> tuple[Architecture, float]:
         """The cheapest architecture of the space and its cost, exactly.
@@ -81,7 +92,7 @@ class AdditiveCost:
         return self.space.decode(best[1]), best[0]
 
     def _cheapest(self, fixed: Mapping[int, int]) -> tuple[float, dict[int, int]]:
-        lookups = iter(self._lookups)
+        lookups = iter(self._sum.lookups)
         start = self.constant
         if self.space.definition.stem is not None:
             start += _best(next(lookups), fixed)[0]

@@ -87,7 +87,9 @@ def is_reference(name: str) -> bool:
 def list_references() -> list[str]:
     """Every 'family:network'."""
     return [
-        f"{family}:{network}" for family in config.list_files(FOLDER) for network in _family(family)[1]
+        f"{family}:{network}"
+        for family in config.list_files(FOLDER)
+        for network in _family(family)[1]
     ]
 
 

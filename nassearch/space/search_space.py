@@ -1,10 +1,12 @@
 """SearchSpace: what may be chosen, and architectures as vectors of choice indices (genes)."""
 
+import gc
 import hashlib
 import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -156,8 +158,9 @@ class SearchSpace:
         if len(outside):
             self._check_genes(genes[outside[0, 0]].tolist(), slice(0, len(counts)))
         resolutions = self.layout.resolution.values(genes)
-        stages = [stage.decode_many(genes, counts.tolist()) for stage in self.layout.stages]
-        return list(map(Architecture, resolutions, zip(*stages, strict=True)))
+        with _nothing_collected():
+            stages = [stage.decode_many(genes, counts.tolist()) for stage in self.layout.stages]
+            return list(map(Architecture, resolutions, zip(*stages, strict=True)))
 
     def encode(self, architecture: Architecture) -> tuple[int, ...]:
         """The gene vector of an architecture, 0 for blocks that do not exist.
@@ -293,6 +296,18 @@ class SearchSpace:
         for resolution in self.resolutions:
             for stages in itertools.product(*per_stage):
                 yield Architecture(resolution, stages)
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """No garbage collection within: walking a growing list of live objects takes most of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _stage_choices(stage: StageLayout) -> list[Stage]:

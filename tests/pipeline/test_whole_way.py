@@ -1,6 +1,9 @@
 """What the user's own lines promise, on real digits and a fake device."""
 
 import json
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import yaml
 
 import nassearch as package
 from nassearch.networks import Subnet
-from nassearch.space import Architecture, lower
+from nassearch.space import Architecture, SearchSpace, block_specs, lower
 from nassearch.training import checkpoint
 from tests.pipeline.conftest import CommandLine
 
@@ -158,6 +161,33 @@ def test_the_report_is_one_file_that_needs_no_network(run: Path) -> None:
     assert "Plotly.newPlot" in page
     assert 'src="http' not in page
     assert len(page) < 6_000_000
+
+
+def test_a_device_without_torch_is_measured_by_a_bundle(
+    run: Path, nassearch: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    profile = ("profile", "--device", "pi", "--space", "digits_tiny")
+    assert nassearch(*profile, "--bundle", "pi.zip", "--seconds", 1).code == 0
+    with zipfile.ZipFile("pi.zip") as archive:
+        archive.extractall("pi")
+    runner = [sys.executable, "-S", "-c", RUN_WITH_NUMPY_AND_ONNXRUNTIME, *sys.path]
+    subprocess.run(runner, cwd="pi", check=True, capture_output=True)
+    found = nassearch(*profile, "--import", "pi/results.json", "--json")
+    assert found.code == 0, found.err
+    assert found.json()["blocks"] == len(block_specs(SearchSpace.load("digits_tiny")))
+    export = exports(run)[0]
+    facts = nassearch("predict", export, "--device", "pi", "--json").json()
+    assert facts["provenance"] == "predicted from measured"
+
+
+RUN_WITH_NUMPY_AND_ONNXRUNTIME = """
+import runpy, sys
+sys.path[:], sys.argv[:] = sys.argv[1:], ["run.py"]
+for name in ("torch", "nassearch", "pandas", "onnx", "yaml"):
+    sys.modules[name] = None
+runpy.run_path("run.py", run_name="__main__")
+"""
 
 
 @pytest.mark.slow

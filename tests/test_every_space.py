@@ -1,0 +1,107 @@
+"""Every shipped space goes the whole way: trained, profiled, searched, exported and loaded.
+
+The numbers mean nothing, as the images are noise, the device is fake and the entropy of the
+structure stands in for the accuracy; what must hold is that every room takes the space.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from nassearch import config
+from nassearch.export.export import load, write_export
+from nassearch.export.export_file import AccuracyFile, DataFile, ExportFile
+from nassearch.latency.fake import FakeRuntime
+from nassearch.latency.predictor import LatencyPredictor
+from nassearch.latency.profiler import profile
+from nassearch.latency.setting import Setting
+from nassearch.networks.onnx_graph import INPUT
+from nassearch.networks.subnet import total_cost
+from nassearch.objectives import Context, build
+from nassearch.search.candidate import Budget, Problem
+from nassearch.search.optuna_search import Random
+from nassearch.search.runner import search
+from nassearch.space import SearchSpace, lower
+from nassearch.training.checkpoint import load_supernet
+from nassearch.training.data import Data
+from nassearch.training.evaluation import Evaluator
+from nassearch.training.image_set import ImageSet
+from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.trainer import train
+from tests.contracts.conftest import shipped_space
+
+NUM_CLASSES = 3
+SETTING = Setting("box", "fake")
+# two epochs of two steps: the largest network alone, then the ramp, then the sandwich
+RECIPE = TrainingRecipe(epochs=2, batch_size=4, fm_warmup=0.75, ramp_epochs=0.5, num_random=1)
+
+
+def smallest_images(name: str) -> SearchSpace:
+    definition = shipped_space(name).to_dict()
+    pixels = min(definition["resolution"])
+    few = {"resolution": [pixels], "num_classes": NUM_CLASSES}
+    return SearchSpace.from_dict({**definition, **few})
+
+
+def noise(space: SearchSpace, *, generator: torch.Generator) -> Data:
+    def images(count: int) -> ImageSet:
+        shape = (count, space.in_channels, space.resolutions[0], space.resolutions[0])
+        pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        return ImageSet(pixels, torch.arange(count) % NUM_CLASSES)
+
+    names = tuple(f"class {number}" for number in range(NUM_CLASSES))
+    return Data("noise", names, images(8), images(6), lambda: images(6), mirrors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", config.list_files("search_spaces"))
+def test_it_goes_the_whole_way(
+    name: str, tmp_path: Path, rng: np.random.Generator, generator: torch.Generator
+) -> None:
+    space = smallest_images(name)
+    data = noise(space, generator=generator)
+    train(space, data, recipe=RECIPE, out=tmp_path / "run")
+    supernet = load_supernet(tmp_path / "run")
+    assert supernet.space == space
+
+    runtime = FakeRuntime(SETTING)
+    table = profile(space, SETTING, runtime=runtime, rng=rng, seconds=0.01, time_budget=2.0)
+    predictor = LatencyPredictor.from_table(table, space)
+    context = Context(space, (predictor,))
+    (entropy,), (latency,) = build("zero_cost", context), build("latency", context)
+    least = predictor.minimum()[1]
+    limit = least + (float(predictor.predict([space.largest])[0]) - least) / 2
+    problem = Problem(space, (entropy, latency), (Budget("latency", limit, "ms"),))
+    front = search(problem, algorithm=Random, trials=5, out=tmp_path / "run")
+    assert all(found.number("latency") <= limit for found in front.candidates)
+
+    chosen = front.sorted()[0].architecture
+    cost = total_cost(lower(space, chosen))
+    subnet = Evaluator(supernet, data).subnet(chosen)
+    facts = ExportFile(
+        id=chosen.id,
+        architecture=chosen.to_dict(),
+        space=space.to_dict(),
+        fingerprint=space.fingerprint,
+        macs=cost.macs,
+        params=cost.params,
+        data=DataFile(
+            spec=data.name, seed=0, class_names=data.class_names, mean=data.mean, std=data.std
+        ),
+        accuracy=AccuracyFile(
+            value=0.5, low=0.4, high=0.6, split="val", num_images=6, supernet="run"
+        ),
+        files={},
+    )
+    write_export(subnet, tmp_path / "export", facts=facts)
+    network = load(tmp_path / "export")
+    images = data.normalise(data.val.images[:1])
+    with torch.no_grad():
+        expected = subnet(images)
+        assert torch.equal(network(images), expected)
+    session = onnxruntime.InferenceSession(tmp_path / "export" / "model.onnx")
+    logits = session.run(None, {INPUT: images.numpy()})[0]
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4, rtol=1e-3)
