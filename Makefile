@@ -1,10 +1,11 @@
 # Two commands do everything on a fresh machine with Python 3.11: `make quickstart`, `make test`.
 PYTHON ?= python3.11
+DATA ?= ../shared/data/latency
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-all check format bench bench-spaces
+.PHONY: help install quickstart test test-all check format bench bench-latency bench-spaces
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -38,4 +39,11 @@ bench: install ## elasticity: supernet against extracted network, one run
 	$(BIN)/python experiments/elasticity/bench.py
 
 bench-spaces: install ## spaces: loading, sampling, generated ones, merged against branched kernels
+	$(BIN)/python experiments/spaces/bench.py
+
+bench-latency: install ## latency: fits, imports, speed, and this machine (needs DATA=..., a quiet machine)
+	for part in networks curves published note10 speed device; do \
+	  $(BIN)/python experiments/latency-accuracy/bench.py $$part --data $(DATA) || exit 1; done
+
+bench-spaces: install ## spaces: loading, sampling, re-parameterised kernels
 	$(BIN)/python experiments/spaces/bench.py

@@ -35,8 +35,11 @@ from tests.contracts.conftest import shipped_space
 
 NUM_CLASSES = 3
 SETTING = Setting("box", "fake")
-# two epochs of two steps: the largest network alone, then the ramp, then the sandwich
-RECIPE = TrainingRecipe(epochs=2, batch_size=4, fm_warmup=0.75, ramp_epochs=0.5, num_random=1)
+# Two epochs of two steps: the largest network alone, then the ramp, then the sandwich. A small
+# rate, because what has diverged on noise magnifies the rounding that export is judged by.
+RECIPE = TrainingRecipe(
+    epochs=2, batch_size=4, lr=0.01, fm_warmup=0.75, ramp_epochs=0.5, num_random=1
+)
 
 
 def smallest_images(name: str) -> SearchSpace:

@@ -143,10 +143,11 @@ def generated(table: Table) -> None:
             test = line.partition("::")[2].strip(":")
         if " passing, " in line and "generate phase" not in line:
             table.add_row(test, line.strip(" -"), "", "")
-    told = "reached" if done.returncode == 0 else "not reached"
-    table.add_row(
-        "property tests", done.stdout.splitlines()[-1], "300 spaces, 7 networks each", told
-    )
+    lines = done.stdout.splitlines()
+    last = next((line for line in reversed(lines) if " passed" in line or " failed" in line), "")
+    # networks are built for 20 spaces here; for all 300 only by the slow test
+    told = "not reached without the slow test" if done.returncode == 0 else "not reached"
+    table.add_row("property tests", last, "300 spaces, 7 networks each, built and run", told)
 
 
 def branched_block(kernel_size: int, channels: int, pixels: int) -> BranchedLargeKernel:

@@ -181,6 +181,25 @@ def test_a_device_without_torch_is_measured_by_a_bundle(
     assert facts["provenance"] == "predicted from measured"
 
 
+@pytest.mark.slow
+def test_the_bundle_runs_in_an_environment_of_numpy_and_onnxruntime_alone(
+    run: Path, nassearch: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    profile = ("profile", "--device", "pi", "--space", "digits_tiny")
+    assert nassearch(*profile, "--bundle", "pi.zip", "--seconds", 1).code == 0
+    with zipfile.ZipFile("pi.zip") as archive:
+        archive.extractall("pi")
+    subprocess.run([sys.executable, "-m", "venv", "venv"], check=True)
+    pip = subprocess.run(
+        ["venv/bin/pip", "install", "--quiet", "numpy", "onnxruntime"], check=False
+    )
+    if pip.returncode:
+        pytest.skip("no package registry to install numpy and onnxruntime from")
+    subprocess.run([tmp_path / "venv/bin/python", "run.py"], cwd="pi", check=True)
+    assert nassearch(*profile, "--import", "pi/results.json").code == 0
+
+
 RUN_WITH_NUMPY_AND_ONNXRUNTIME = """
 import runpy, sys
 sys.path[:], sys.argv[:] = sys.argv[1:], ["run.py"]
