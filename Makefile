@@ -44,6 +44,3 @@ bench-spaces: install ## spaces: loading, sampling, generated ones, merged again
 bench-latency: install ## latency: fits, imports, speed, and this machine (needs DATA=..., a quiet machine)
 	for part in networks curves published note10 speed device; do \
 	  $(BIN)/python experiments/latency-accuracy/bench.py $$part --data $(DATA) || exit 1; done
-
-bench-spaces: install ## spaces: loading, sampling, re-parameterised kernels
-	$(BIN)/python experiments/spaces/bench.py
