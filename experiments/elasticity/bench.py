@@ -11,6 +11,7 @@ import argparse
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,6 +29,11 @@ def at_resolution(name: str, resolution: int) -> SearchSpace:
     """The space called `name` with one resolution."""
     content = SearchSpace.load(name).to_dict()
     return SearchSpace.from_dict({**content, "resolution": resolution})
+
+
+def step(network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> None:
+    """One forward and backward pass."""
+    network(images).sum().backward()
 
 
 def ratios(
@@ -61,13 +67,12 @@ def main() -> None:
         images = torch.randn(batch, space.in_channels, resolution, resolution)
         networks = {"max": space.largest, "min": space.smallest, "random": space.sample(rng)}
         for label, architecture in networks.items():
-            extracted, again = supernet.extract(architecture), supernet.extract(architecture)
             calls = [
-                lambda run=run: run().sum().backward()
+                partial(step, run, images)
                 for run in (
-                    lambda a=architecture: supernet(images, a),
-                    lambda network=extracted: network(images),
-                    lambda network=again: network(images),
+                    partial(supernet, architecture=architecture),
+                    supernet.extract(architecture),
+                    supernet.extract(architecture),
                 )
             ]
             median, low, high = ratios(calls[0], calls[1], rounds=arguments.rounds)

@@ -97,8 +97,15 @@ def test_a_generated_space_holds_together(definition: dict[str, Any], seed: int)
         assert specs.issuperset(lower(space, architecture))
 
 
-def _networks_work(definition: dict[str, Any], rng: np.random.Generator) -> None:
+def _architectures(space: SearchSpace, rng: np.random.Generator) -> list[Architecture]:
+    return [*space.sample_many(rng, ARCHITECTURES_EACH - 2), space.smallest, space.largest]
+
+
+@settings(generated, max_examples=NUM_SPACES)
+@given(definition=definitions(), seed=st.integers(0, 2**16))
+def test_networks_of_a_generated_space_work(definition: dict[str, Any], seed: int) -> None:
     space = SearchSpace.from_dict(definition)
+    rng = np.random.default_rng(seed)
     supernet = Supernet(space).eval()
     for architecture in _architectures(space, rng):
         extracted = supernet.extract(architecture)
@@ -110,23 +117,6 @@ def _networks_work(definition: dict[str, Any], rng: np.random.Generator) -> None
     walked = lower(space, architecture)
     assert count(extracted, images, name="network") == total_cost(walked)
     supernet.train()(images.expand(2, -1, -1, -1), architecture).sum().backward()
-
-
-def _architectures(space: SearchSpace, rng: np.random.Generator) -> list[Architecture]:
-    return [*space.sample_many(rng, ARCHITECTURES_EACH - 2), space.smallest, space.largest]
-
-
-@settings(generated, max_examples=20)
-@given(definition=definitions(), seed=st.integers(0, 2**16))
-def test_networks_of_a_generated_space_work(definition: dict[str, Any], seed: int) -> None:
-    _networks_work(definition, np.random.default_rng(seed))
-
-
-@pytest.mark.slow
-@settings(generated, max_examples=NUM_SPACES)
-@given(definition=definitions(), seed=st.integers(0, 2**16))
-def test_networks_of_many_generated_spaces_work(definition: dict[str, Any], seed: int) -> None:
-    _networks_work(definition, np.random.default_rng(seed))
 
 
 @st.composite

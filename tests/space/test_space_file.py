@@ -55,7 +55,7 @@ CASES: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("stages", 1, "op"), ["mbconv", "mbconv"], "stages[1].op", "each once"),
     (("stages", 1, "op"), "mbcon", "stages[1].op", "did you mean mbconv"),
     (("stages", 1, "activation"), "relo", "stages[1].activation", "allowed: none, relu"),
-    (("stages", 1, "attention"), ["none", "cbam"], "stages[1].attention", "allowed: none, se, se_input, eca"),
+    (("stages", 1, "attention"), ["none", "cbam"], "stages[1].attention", "none, se, se_input"),
     (("stages", 0, "expand_ratio"), 2, "stages[0].expand_ratio", "op 'conv' takes no expand_ratio"),
     (("stages", 1, "kernel_size"), None, "stages[1].kernel_size", "op 'mbconv' needs kernel_size"),
     (("stem", "activation"), "relo", "stem.activation", "unknown activation 'relo'"),
