@@ -4,7 +4,7 @@ Both run the same batch in the same process, turn and turn about; the figure is 
 ratios of neighbours, with its 10th and 90th percentile. The noise floor is the same figure for the
 extracted network against itself.
 
-    python experiments/elasticity/bench.py [--rounds 30] [--threads 1]
+    python experiments/elasticity/bench.py [--rounds 15] [--threads 1]
 """
 
 import argparse
@@ -55,7 +55,7 @@ def ratios(
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
