@@ -108,7 +108,9 @@ def train_supernet(
         "training.strategy": strategy,
         "training.epochs": epochs,
     }
-    changes = {key: value for key, value in flags.items() if value is not None}
+    changes: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
+    if recipe is None and (space or data):
+        changes["threads"] = None  # one thread suits the default recipe's tiny networks alone
     changes |= dict(_assignment(text) for text in settings or ())
     directory, base = choose_run(None, out, resume=resume), recipe
     if base is None:
