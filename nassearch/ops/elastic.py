@@ -135,7 +135,7 @@ class _Uninitialised(TorchFunctionMode):
 class _Cut:
     """How one tensor of a block is cut out of the shared one."""
 
-    __slots__ = ("crop", "kernels", "leaf", "learned", "name", "narrow", "owner", "source", "table")
+    __slots__ = ("kernels", "leaf", "learned", "name", "narrow", "source", "table")
 
     def __init__(
         self,
@@ -146,10 +146,10 @@ class _Cut:
         kernels: Sequence[tuple[int, int]],
     ) -> None:
         self.name = name
-        self.owner, self.leaf = _owner(elastic, name)
-        self.source = _table(self.owner, self.leaf)
+        owner, self.leaf = _owner(elastic, name)
+        self.source = _table(owner, self.leaf)
         self.table = _table(*_owner(twin, name))
-        shared = getattr(self.owner, self.leaf)
+        shared = self.source[self.leaf]
         self.learned = isinstance(shared, nn.Parameter)
         full = shared.shape
         spatial = range(2, 4) if len(kernels) > 1 else range(0)

@@ -128,13 +128,6 @@ class AdditiveCost:
         return min(ends, key=lambda end: end[0])
 
 
-def totals(
-    space: SearchSpace, architectures: Sequence[Architecture], costs: Callable[[BlockSpec], Floats]
-) -> Floats:
-    """Sums over blocks of a vector-valued cost: (n, k) for n architectures and k costs."""
-    return np.array([sum(costs(spec) for spec in lower(space, a)) for a in architectures])
-
-
 def _lookup(slot: Slot, cost_of: Callable[[BlockSpec], float]) -> _Lookup:
     known: dict[BlockSpec, float] = {}
     values = np.zeros(len(slot.specs))
