@@ -3,6 +3,7 @@
 import io
 import warnings
 
+import onnx
 import torch
 from torch import nn
 
@@ -37,4 +38,24 @@ def to_onnx(
             dynamic_axes=dynamic,
         )
     module.train(was_training)
-    return buffer.getvalue()
+    return _unshared(buffer.getvalue())
+
+
+def _unshared(model: bytes) -> bytes:
+    """The graph with a tensor of its own for every weight.
+
+    The exporter hands layers whose weights are equal (the zero biases of fresh networks) one tensor
+    through an Identity. The quantizer takes that for a computed bias and leaves the layer in float:
+    an untrained int8 network would be timed at a third of its speed.
+    """
+    graph = onnx.load_from_string(model)
+    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
+    shared = [
+        node for node in graph.graph.node if node.op_type == "Identity" and node.input[0] in tensors
+    ]
+    for node in shared:
+        copy = graph.graph.initializer.add()
+        copy.CopyFrom(tensors[node.input[0]])
+        copy.name = node.output[0]
+        graph.graph.node.remove(node)
+    return graph.SerializeToString() if shared else model
