@@ -4,20 +4,27 @@ import torch
 from torch import Tensor
 
 
-def crop_and_flip(
-    images: Tensor, *, padding: int, flip: bool, generator: torch.Generator
-) -> Tensor:
-    """Images, (n, c, h, w), each shifted by up to `padding` pixels and, by half, mirrored.
+def draw_crops(
+    count: int, *, padding: int, flip: bool, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A shift in pixels, int64 (count, 2), and whether it is mirrored, bool (count,), per image.
 
-    Each image has its own shift, uniform in both directions; what enters at an edge is the
-    reflection of the image, as after padding by reflection. The generator is a CPU generator.
+    Shifts are uniform, up to `padding` pixels in both directions. The generator is a CPU generator.
+    """
+    shift = torch.randint(-padding, padding + 1, (2, count), generator=generator)
+    mirrored = torch.rand(count, generator=generator) < (0.5 if flip else 0.0)
+    return shift.T, mirrored
+
+
+def crop_and_flip(images: Tensor, shift: Tensor, mirrored: Tensor) -> Tensor:
+    """Images, (n, c, h, w), each shifted and mirrored as `draw_crops` drew it.
+
+    What enters at an edge is the reflection of the image, as after padding by reflection.
     """
     count, _, height, width = images.shape
-    shift = torch.randint(-padding, padding + 1, (2, count, 1), generator=generator)
-    mirrored = torch.rand(count, 1, generator=generator) < 0.5 if flip else torch.zeros(count, 1)
-    rows = _reflect(torch.arange(height) + shift[0], height)
-    columns = _reflect(torch.arange(width) + shift[1], width)
-    columns = torch.where(mirrored.bool(), columns.flip(1), columns)
+    rows = _reflect(torch.arange(height) + shift[:, :1], height)
+    columns = _reflect(torch.arange(width) + shift[:, 1:], width)
+    columns = torch.where(mirrored.unsqueeze(1), columns.flip(1), columns)
     image = torch.arange(count).view(-1, 1, 1)
     device = images.device
     picked = images.permute(0, 2, 3, 1)[

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -15,12 +14,12 @@ from nassearch.networks import Supernet
 from nassearch.networks.subnet import total_cost
 from nassearch.space import Architecture, SearchSpace, lower
 from nassearch.training import interruption
-from nassearch.training.augmentation import crop_and_flip
+from nassearch.training.batch import epoch_batches
 from nassearch.training.data import Data
 from nassearch.training.distillation import soft_target_loss
 from nassearch.training.evaluation import Evaluator
 from nassearch.training.progress import Progress, Silence
-from nassearch.training.randomness import Stream, derive_seed, numpy_generator, torch_generator
+from nassearch.training.randomness import Stream, derive_seed, numpy_generator
 from nassearch.training.recipe import TrainingRecipe
 from nassearch.training.run import Run, save, start
 from nassearch.training.schedule import learning_rate
@@ -53,15 +52,15 @@ def train(
         watch.start(total, done=run.step)
         with interruption.deferred() as interrupted:
             while run.step < total:
-                for images, labels in epoch_batches(run):
+                for images, targets in epoch_batches(run):
                     began = time.perf_counter()
                     moment = run.moment
                     rng = numpy_generator(recipe.seed, Stream.SUBNETS, moment.step)
                     passes = strategy.step(moment, rng)
                     set_learning_rate(run.optimizer, learning_rate(recipe, moment.epochs))
                     torch.manual_seed(derive_seed(recipe.seed, Stream.LAYERS, moment.step))
-                    loss = train_step(run, passes, images, labels)
-                    account(run, passes, loss, num_images=len(labels), began=began)
+                    loss = train_step(run, passes, images, targets)
+                    account(run, passes, loss, num_images=len(images), began=began)
                     watch.advance(loss=loss)
                     if interrupted.requested:
                         break
@@ -109,33 +108,6 @@ def train_step(run: Run, passes: tuple[Pass, ...], images: Tensor, labels: Tenso
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
-
-
-def epoch_batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of the epoch under way that are still to come, augmented and normalised.
-
-    Order and augmentation derive from the seed, the epoch and the step. The few images that fill no
-    batch sit this epoch out.
-    """
-    recipe, moment = run.recipe, run.moment
-    train = run.data.train
-    order = torch.randperm(
-        len(train), generator=torch_generator(recipe.seed, Stream.ORDER, moment.epoch)
-    )
-    padding = recipe.crop_padding
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    for number in range(moment.step_in_epoch, run.steps_per_epoch):
-        batch = train.where(order[number * recipe.batch_size : (number + 1) * recipe.batch_size])
-        images = crop_and_flip(
-            batch.images.to(run.device),
-            padding=padding if padding is not None else batch.images.shape[-1] // 8,
-            flip=recipe.flip if recipe.flip is not None else run.data.mirrors,
-            generator=torch_generator(recipe.seed, Stream.AUGMENTATION, moment.epoch, number),
-        )
-        yield (
-            run.data.normalise(images).contiguous(memory_format=layout),
-            batch.labels.to(run.device),
-        )
 
 
 def account(

@@ -14,7 +14,6 @@ from nassearch.errors import CheckpointError, ConfigError, OutputError
 from nassearch.networks import Supernet
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint, trainer
-from nassearch.training.augmentation import crop_and_flip
 from nassearch.training.data import Data
 from nassearch.training.recipe import TrainingRecipe
 from nassearch.training.run import make_optimizer, start
@@ -208,34 +207,3 @@ def test_the_learning_rate_is_a_cosine_with_warmup_and_floor() -> None:
     assert learning_rate(recipe, 1.0) == pytest.approx(0.5 * 0.975528, rel=1e-5)
     assert learning_rate(recipe, 5.0) == pytest.approx(0.5)
     assert learning_rate(recipe, 10.0) == 0.1
-
-
-def test_a_crop_is_a_window_of_the_image_padded_by_reflection() -> None:
-    images = torch.arange(2 * 3 * 6 * 6).reshape(2, 3, 6, 6)
-    padded = torch.nn.functional.pad(images.float(), (2, 2, 2, 2), mode="reflect").long()
-    windows = padded.unfold(2, 6, 1).unfold(3, 6, 1)  # (n, c, dy, dx, h, w)
-    found = set()
-    for seed in range(40):
-        generator = torch.Generator().manual_seed(seed)
-        cropped = crop_and_flip(images, padding=2, flip=True, generator=generator)
-        for number, image in enumerate(cropped):
-            matches = [
-                (dy, dx, mirrored)
-                for dy in range(5)
-                for dx in range(5)
-                for mirrored in (False, True)
-                if torch.equal(
-                    image,
-                    windows[number, :, dy, dx].flip(-1) if mirrored else windows[number, :, dy, dx],
-                )
-            ]
-            assert matches
-            found.add(matches[0])
-    assert {dy for dy, _, _ in found} == set(range(5))
-    assert {mirrored for _, _, mirrored in found} == {False, True}
-
-
-def test_without_padding_and_flip_images_stay_as_they_are() -> None:
-    images = torch.randint(0, 256, (3, 3, 5, 7), dtype=torch.uint8)
-    out = crop_and_flip(images, padding=0, flip=False, generator=torch.Generator())
-    assert torch.equal(out, images)
