@@ -129,7 +129,9 @@ def verify(directory: Path, *, device: str | None = None, seconds: float = 3.0) 
         accuracy["onnx"] = measure_accuracy(
             through_onnx, images, data, split="test", resolution=pixels
         )
-        probe = _probe(data, images.images[:AGREEMENT_IMAGES], pixels)
+        probe = _probe(
+            data, images.where(torch.arange(len(images))[:AGREEMENT_IMAGES]).images, pixels
+        )
         with torch.inference_mode():
             difference = float((through_onnx(probe) - network(probe)).abs().max())
     promises = [item for item in export.latency if device in (None, item.device)]

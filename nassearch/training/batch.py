@@ -27,12 +27,13 @@ def epoch_batches(run: Run, *, share: tuple[int, int] = (0, 1)) -> Iterator[Batc
         len(train), generator=torch_generator(recipe.seed, Stream.ORDER, moment.epoch)
     )
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    for number in range(moment.step_in_epoch, run.steps_per_epoch):
-        chosen = order[number * recipe.batch_size : (number + 1) * recipe.batch_size]
-        batch = train.where(chosen[rank::num_workers])
+    numbers = range(moment.step_in_epoch, run.steps_per_epoch)
+    chosen = [order[n * recipe.batch_size : (n + 1) * recipe.batch_size] for n in numbers]
+    batches = train.batches([whole[rank::num_workers] for whole in chosen])
+    for number, whole, batch in zip(numbers, chosen, batches, strict=True):
         padding = recipe.crop_padding
         shift, mirrored = draw_crops(
-            len(chosen),
+            len(whole),
             padding=padding if padding is not None else batch.images.shape[-1] // 8,
             flip=recipe.flip if recipe.flip is not None else run.data.mirrors,
             generator=torch_generator(recipe.seed, Stream.AUGMENTATION, moment.epoch, number),

@@ -11,8 +11,7 @@ from nassearch.networks import Subnet, Supernet
 from nassearch.networks.supernet import resize
 from nassearch.space import Architecture
 from nassearch.training.data import Data
-from nassearch.training.image_set import ImageSet
-from nassearch.training.randomness import Stream, torch_generator
+from nassearch.training.image_set import Images
 
 _Z_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 _BATCH_SIZE = 200
@@ -77,8 +76,7 @@ class Evaluator:
         self._supernet = supernet
         self._data = data
         self._batch_size = batch_size
-        order = torch.randperm(len(data.train), generator=torch_generator(0, Stream.CALIBRATION))
-        self._calibration = data.train.images[order[:calibration_images]]
+        self._calibration = data.sample(calibration_images).images
         self._prepared: dict[tuple[str, int], list[Tensor]] = {}
 
     def subnet(self, architecture: Architecture) -> Subnet:
@@ -91,7 +89,8 @@ class Evaluator:
         """The recalibrated subnet's accuracy on the validation split."""
         subnet = self.subnet(architecture)
         batches = self._batches("val", architecture.resolution)
-        return _accuracy(subnet, batches, self._data.val.labels, split="val")
+        labels = _evenly(self._data.val.labels, self._batch_size)
+        return _accuracy(subnet, zip(batches, labels, strict=True), split="val")
 
     @property
     def _device(self) -> torch.device:
@@ -103,14 +102,14 @@ class Evaluator:
             images = self._calibration if split == "calibration" else self._data.val.images
             self._prepared[key] = [
                 resize(self._data.normalise(batch.to(self._device)), resolution)
-                for batch in _even_batches(images, self._batch_size)
+                for batch in _evenly(images, self._batch_size)
             ]
         return self._prepared[key]
 
 
 def measure_accuracy(
     network: Callable[[Tensor], Tensor],
-    images: ImageSet,
+    images: Images,
     data: Data,
     *,
     split: str,
@@ -121,21 +120,22 @@ def measure_accuracy(
     A network that holds batch norm must be in evaluation mode. `data` normalises the images;
     `split` names where they come from.
     """
-    batches = (
-        resize(data.normalise(batch), resolution)
-        for batch in _even_batches(images.images, _BATCH_SIZE)
-    )
-    return _accuracy(network, batches, images.labels, split=split)
+    parts = map(images.where, _evenly(torch.arange(len(images)), _BATCH_SIZE))
+    batches = ((resize(data.normalise(part.images), resolution), part.labels) for part in parts)
+    return _accuracy(network, batches, split=split)
 
 
 def _accuracy(
-    network: Callable[[Tensor], Tensor], batches: Iterable[Tensor], labels: Tensor, *, split: str
+    network: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]], *, split: str
 ) -> Accuracy:
+    num_right = num_images = 0
     with torch.inference_mode():
-        predicted = torch.cat([network(batch).argmax(1).cpu() for batch in batches])
-    return Accuracy.of(int((predicted == labels).sum()), len(labels), split=split)
+        for images, labels in batches:
+            num_right += int((network(images).argmax(1).cpu() == labels).sum())
+            num_images += len(labels)
+    return Accuracy.of(num_right, num_images, split=split)
 
 
-def _even_batches(images: Tensor, batch_size: int) -> tuple[Tensor, ...]:
-    """At most `batch_size` images each, sizes as equal as can be: all batches count alike."""
-    return images.tensor_split(max(1, -(-len(images) // batch_size)))
+def _evenly(values: Tensor, most: int) -> tuple[Tensor, ...]:
+    """Batches of at most `most` each, sizes as equal as can be: all batches count alike."""
+    return values.tensor_split(max(1, -(-len(values) // most)))

@@ -1,45 +1,30 @@
-"""Any folder of class folders, decoded once: PATH/train/<class>/*, and PATH/test or PATH/val."""
+"""Any folder of class folders: PATH/train/<class>/**, and PATH/test or PATH/val."""
 
+import os
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from torch import Tensor
 
 from nassearch.errors import DataError
-from nassearch.training.image_set import ImageSet
+from nassearch.training.image_files import Damage, Form, ImageFiles, is_deep, is_grey
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tiff"})
-_MAX_DAMAGED = 0.01
-_MAX_BYTES = 8 * 2**30
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What every image is decoded to."""
-
-    mode: str
-    width: int
-    height: int
-
-    @property
-    def num_bytes(self) -> int:
-        return self.width * self.height * (1 if self.mode == "L" else 3)
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
+_LOOKED_AT = 200  # headers read to learn the form of a set
 
 
 def read(
     folder: Path, pixels: int | None
-) -> tuple[tuple[str, ...], ImageSet, Callable[[], ImageSet]]:
-    """Class names, the decoded images of `train`, and how to read the test split.
+) -> tuple[tuple[str, ...], ImageFiles, Callable[[], ImageFiles]]:
+    """Class names, the image files of `train`, and how to find those of the test split.
 
-    Images are resized to `pixels` square, or to the size of the first; they are grey where the
-    first one is. Damaged files are skipped with a warning, and refused above 1 %. Raises DataError.
+    Images are resized to `pixels` square, or to the size of the first; they are grey where all are.
+    Raises DataError.
     """
     train = folder / "train"
     held_out = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
@@ -51,10 +36,10 @@ def read(
             fix="an image folder holds train/<class>/* and test/<class>/* (or val/)",
         )
     class_names = _class_names(train)
-    paths = _paths(train, class_names)
-    form = _form(paths, pixels)
+    names, labels = _names(train, class_names)
+    form = _form(train, names, pixels)
 
-    def test() -> ImageSet:
+    def test() -> ImageFiles:
         assert held_out is not None
         unknown = sorted(set(_class_names(held_out)) - set(class_names))
         if unknown:
@@ -63,80 +48,70 @@ def read(
                 where=held_out,
                 fix=f"known: {', '.join(class_names)}",
             )
-        return _decode(held_out, _paths(held_out, class_names), form)
+        return _files(held_out, *_names(held_out, class_names), form)
 
-    return class_names, _decode(train, paths, form), test
+    return class_names, _files(train, names, labels, form), test
+
+
+def _files(split: Path, names: npt.NDArray[np.bytes_], labels: Tensor, form: Form) -> ImageFiles:
+    return ImageFiles(split, names, labels, form, Damage(split, len(labels)))
 
 
 def _class_names(split: Path) -> tuple[str, ...]:
-    return tuple(sorted(path.name for path in split.iterdir() if path.is_dir()))
+    folders = (path.name for path in split.iterdir() if path.is_dir())
+    return tuple(sorted(name for name in folders if not name.startswith(".")))
 
 
-def _paths(split: Path, class_names: tuple[str, ...]) -> list[tuple[Path, int]]:
-    """Every image file with its label."""
-    found = [
-        (path, label)
-        for label, name in enumerate(class_names)
-        for path in sorted((split / name).glob("*"))
-        if path.suffix.lower() in _SUFFIXES
-    ]
-    present = {label for _, label in found}
+def _names(split: Path, class_names: tuple[str, ...]) -> tuple[npt.NDArray[np.bytes_], Tensor]:
+    """Every image file, relative to `split`, with its label; sorted within its class."""
+    found: list[bytes] = []
+    counts: list[int] = []
+    for name in class_names:
+        of_class = sorted(_images_below(split, name))
+        found += map(os.fsencode, of_class)
+        counts.append(len(of_class))
     if not found:
         raise DataError("holds no images in class folders", where=split)
-    for label, name in enumerate(class_names):
-        if label not in present:
-            raise DataError("this class folder holds no images", where=split / name)
-    return found
+    if 0 in counts:
+        raise DataError(
+            "this class folder holds no images",
+            where=split / class_names[counts.index(0)],
+            fix=f"known endings: {', '.join(_SUFFIXES)}",
+        )
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    return np.array(found, dtype=np.bytes_), labels
 
 
-def _form(paths: list[tuple[Path, int]], pixels: int | None) -> Form:
-    """The form of the first image that opens, at `pixels` where given."""
-    for path, _ in paths:
+def _images_below(split: Path, class_name: str) -> Iterator[str]:
+    for place, _, files in os.walk(split / class_name, followlinks=True):
+        relative = os.path.relpath(place, split)
+        yield from (f"{relative}/{name}" for name in files if name.lower().endswith(_SUFFIXES))
+
+
+def _form(split: Path, names: npt.NDArray[np.bytes_], pixels: int | None) -> Form:
+    """Grey where all images looked at are; at `pixels`, or as large as the first that opens."""
+    grey, sizes = [], []
+    for number in np.unique(np.linspace(0, len(names) - 1, _LOOKED_AT).astype(int)):
+        path = split / os.fsdecode(bytes(names[number]))
         try:
             with Image.open(path) as image:
-                mode = "L" if image.mode in ("1", "L") else "RGB"
-                width, height = (pixels, pixels) if pixels is not None else image.size
-                form = Form(mode, width, height)
+                if is_deep(image):
+                    raise DataError(
+                        f"has more than 8 bits a channel (mode {image.mode})",
+                        where=path,
+                        fix="convert the images to 8-bit grey or RGB",
+                    )
+                grey.append(is_grey(image))
+                sizes.append(image.size)
         except (OSError, SyntaxError):
             continue
-        if form.num_bytes * len(paths) > _MAX_BYTES:
-            raise DataError(
-                f"{len(paths)} images of {width}x{height} do not fit in memory",
-                where=path.parent.parent,
-                fix="give a smaller size, as in imagefolder:PATH@64",
-            )
-        return form
-    raise DataError("no image opens", where=paths[0][0].parent.parent)
-
-
-def _decode(split: Path, paths: list[tuple[Path, int]], form: Form) -> ImageSet:
-    with ThreadPoolExecutor() as pool:
-        decoded = list(pool.map(partial(_pixels, form), [path for path, _ in paths]))
-    damaged = [path for (path, _), pixels in zip(paths, decoded, strict=True) if pixels is None]
-    if len(damaged) > _MAX_DAMAGED * len(paths):
-        raise DataError(
-            f"{len(damaged)} of {len(paths)} images are damaged, the first {damaged[0]}",
-            where=split,
-            fix=f"at most {_MAX_DAMAGED:.0%} are skipped",
+    if not sizes:
+        raise DataError("no image opens", where=split)
+    if pixels is None and len(set(sizes)) > 1:
+        width, height = sizes[0]
+        warnings.warn(
+            f"{split}: images differ in size; all are resized to {width}x{height}, the size of "
+            "the first (choose another with imagefolder:PATH@PIXELS)",
+            stacklevel=2,
         )
-    if damaged:
-        listed = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
-        warnings.warn(f"{split}: skipped {len(damaged)} damaged images: {listed}", stacklevel=2)
-    images = np.stack([pixels for pixels in decoded if pixels is not None])
-    labels = [
-        label for (_, label), pixels in zip(paths, decoded, strict=True) if pixels is not None
-    ]
-    return ImageSet(torch.from_numpy(images), torch.tensor(labels, dtype=torch.int64))
-
-
-def _pixels(form: Form, path: Path) -> npt.NDArray[np.uint8] | None:
-    """One image as (c, h, w); None where the file is damaged."""
-    try:
-        with Image.open(path) as image:
-            converted = image.convert(form.mode)
-            if converted.size != (form.width, form.height):
-                converted = converted.resize((form.width, form.height), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None  # Pillow's ways of saying that a file is damaged
-    pixels = np.asarray(converted)
-    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return Form("L" if all(grey) else "RGB", *(sizes[0] if pixels is None else (pixels, pixels)))

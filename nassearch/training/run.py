@@ -65,7 +65,7 @@ def start(
         raise OutputError(
             "already holds a training", where=out, fix="continue it with --resume, or choose --out"
         )
-    if recipe.crop_padding is not None and recipe.crop_padding >= min(data.train.images.shape[2:]):
+    if recipe.crop_padding is not None and recipe.crop_padding >= min(data.train.shape[1:]):
         raise ConfigError(f"crop_padding {recipe.crop_padding} is as large as the images")
     files.make_directory(out)
     torch.manual_seed(derive_seed(recipe.seed, Stream.WEIGHTS))

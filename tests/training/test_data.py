@@ -10,15 +10,19 @@ import torch
 from PIL import Image
 
 from nassearch.errors import DataError
-from nassearch.training import known_data
+from nassearch.training import image_folder, known_data
 from nassearch.training.data import Data, load_data
-from nassearch.training.image_set import ImageSet
+from nassearch.training.image_set import Images, ImageSet
 
 Folder = Callable[..., Path]
 
 
-def rows(images: ImageSet) -> list[bytes]:
-    return [image.numpy().tobytes() for image in images.images]
+def pixels(images: Images) -> torch.Tensor:
+    return images.where(torch.arange(len(images))).images
+
+
+def rows(images: Images) -> list[bytes]:
+    return [image.numpy().tobytes() for image in pixels(images)]
 
 
 @pytest.fixture
@@ -85,7 +89,7 @@ def test_a_folder_of_class_folders_is_read(folder: Folder) -> None:
     data = load_data(f"imagefolder:{folder()}")
     assert data.class_names == ("cat", "dog")
     assert len(data.train) + len(data.val) == 24
-    assert data.train.images.shape[1:] == (3, 6, 6)
+    assert data.train.shape == (3, 6, 6)
     values = data.train.images[:, 0, 0, 0].long()
     assert torch.equal(values % 2, data.train.labels)
     test = data.test()
@@ -98,11 +102,89 @@ def test_a_val_folder_serves_where_there_is_no_test_folder(folder: Folder) -> No
     assert len(load_data(f"imagefolder:{path}").test()) == 24
 
 
-def test_images_are_resized_to_the_size_of_the_spec_or_of_the_first(folder: Folder) -> None:
+def test_images_of_other_sizes_are_resized_as_the_spec_or_the_first_says(folder: Folder) -> None:
     path = folder(size=(6, 4), mode="L")
-    Image.new("RGB", (20, 20)).save(path / "train" / "dog" / "large.png")
-    assert load_data(f"imagefolder:{path}").train.images.shape[1:] == (1, 4, 6)
-    assert load_data(f"imagefolder:{path}@16").train.images.shape[1:] == (1, 16, 16)
+    Image.new("L", (20, 20)).save(path / "train" / "dog" / "large.png")
+    with pytest.warns(UserWarning, match="differ in size; all are resized to 6x4.*PATH@PIXELS"):
+        assert load_data(f"imagefolder:{path}").train.shape == (1, 4, 6)
+    assert load_data(f"imagefolder:{path}@16").train.shape == (1, 16, 16)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
+def test_grey_images_among_colour_ones_become_colour(folder: Folder, mode: str) -> None:
+    path = folder(mode="L")
+    place = path / "train" / "dog" / ("x.png" if mode != "CMYK" else "x.jpg")
+    Image.new(mode, (6, 6)).save(place)
+    data = load_data(f"imagefolder:{path}")
+    assert data.train.shape == (3, 6, 6)
+    assert data.test().shape == (3, 6, 6)
+
+
+def test_a_colour_image_met_late_in_a_grey_set_is_refused(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_folder, "_LOOKED_AT", 2)
+    path = folder(mode="L")
+    strange = path / "train" / "cat" / "005.png"
+    Image.new("RGB", (6, 6)).save(strange)
+    with pytest.raises(DataError, match=rf"{strange}: is a colour image.*convert it"):
+        load_data(f"imagefolder:{path}")
+
+
+@pytest.mark.parametrize("looked_at", [2, 200])
+def test_images_of_more_than_8_bits_are_refused(
+    folder: Folder, looked_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_folder, "_LOOKED_AT", looked_at)
+    path = folder(mode="L")
+    deep = path / "train" / "cat" / "005.png"
+    Image.fromarray(np.full((6, 6), 40_000, dtype=np.uint16)).save(deep)
+    with pytest.raises(DataError, match=rf"{deep}: .*more than 8 bits a channel.*convert"):
+        load_data(f"imagefolder:{path}")
+
+
+def test_a_test_split_of_other_channels_is_refused(folder: Folder) -> None:
+    path = folder(mode="L")
+    Image.new("RGB", (6, 6)).save(path / "test" / "cat" / "005.png")
+    with pytest.raises(DataError, match=r"test/cat/005\.png: is a colour image"):
+        load_data(f"imagefolder:{path}").test()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        ((4, 1, 5, 5), [0, 1, 2, 1], "val: a label is 2, where there are 2 classes.*from 0 to 1"),
+        ((4, 1, 5, 5), [0, 1, -1, 1], "val: a label is -1"),
+        ((4, 3, 5, 5), [0, 1, 0, 1], "val: images have 3 channels, those to train on 1"),
+        ((0, 1, 5, 5), [], "val: holds no images"),
+    ],
+)
+def test_images_that_do_not_match_those_to_train_on_are_refused(
+    images: tuple[int, ...], labels: list[int], message: str
+) -> None:
+    def of(shape: tuple[int, ...], labels: list[int]) -> ImageSet:
+        return ImageSet(
+            torch.zeros(shape, dtype=torch.uint8), torch.tensor(labels, dtype=torch.int64)
+        )
+
+    train = of((2, 1, 5, 5), [0, 1])
+    with pytest.raises(DataError, match=message):
+        Data("mine", ("a", "b"), train, of(images, labels), lambda: train, mirrors=True)
+    with pytest.raises(DataError, match=message.replace("val", "test", 1)):
+        Data("mine", ("a", "b"), train, train, lambda: of(images, labels), mirrors=True).test()
+
+
+def test_pictures_in_folders_of_a_class_are_found_and_hidden_folders_are_no_class(
+    folder: Folder,
+) -> None:
+    path = folder()
+    inner = path / "train" / "cat" / "more"
+    inner.mkdir()
+    Image.new("RGB", (6, 6)).save(inner / "x.JPEG")
+    (path / "train" / ".thumbnails").mkdir()
+    data = load_data(f"imagefolder:{path}")
+    assert data.class_names == ("cat", "dog")
+    assert len(data.train) + len(data.val) == 25
 
 
 def test_a_few_damaged_images_are_skipped_with_their_paths(folder: Folder) -> None:
