@@ -1,11 +1,14 @@
 """DeepMAD: how expressive and how trainable an architecture is, from its structure alone.
 
 Shen et al., "DeepMAD: Mathematical Architecture Design for Deep Convolutional Neural Networks",
-CVPR 2023, section 3. A convolution from c channels with kernel k in g groups has the width
-w = c k^2 / g. A feature map of c channels and r pixels a side after L convolutions has the entropy
-log(r^2 c) sum log w over those L; a network's is the weighted sum over its scales, the last eight
-times the others. Its effectiveness is L / exp(mean log w): a large one is too deep for its width to
-be trained. The paper maximises the entropy with the effectiveness bounded.
+CVPR 2023, section 3, checked against the authors' code (alibaba/lightweight-neural-architecture-
+search, `compute_deepmad.py` and `CnnNet.get_efficient_score`). A convolution from c channels with
+kernel k in g groups has the width w = c k^2 / g. A feature map of c channels and r pixels a side
+after L convolutions has the entropy log(r^2 c) sum log w over those L, and the effectiveness
+L / exp(mean log w): a large one is too deep for its width to be trained. A network's entropy is the
+weighted sum over its scales, the last eight times the others; its effectiveness is the largest of
+its scales'. The search maximises the entropy with the effectiveness bounded. The code takes the
+square root of each width, which halves every entropy here; the order stays the same.
 """
 
 import math
@@ -40,36 +43,40 @@ def widths(spec: BlockSpec) -> tuple[int, ...]:
 class StructuralScore:
     """Entropy and effectiveness of a space's architectures, vectorised over gene vectors.
 
-    The head is left out: its resolution and channels say nothing about features.
+    The last scale ends with the head's 1x1 convolution, where there is one; its linear layers say
+    nothing about features.
     """
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
-        features = slots(space)[:-1]
-        self._num_layers = SlotSum(features, _num_layers)
-        self._log_width = SlotSum(features, _log_width)
-        # for each scale: log w summed over the places that lead to it, and its own log(r^2 c)
-        self._scales: list[tuple[SlotSum, SlotSum]] = []
+        places = slots(space)
+        # for each scale: layers and log w of the places that lead to it, and its own log(r^2 c)
+        self._scales: list[tuple[SlotSum, SlotSum, SlotSum]] = []
         start = 0
         for last, stop in _scales(space):
-            through = SlotSum(features[start:stop], _log_width)
-            volume = SlotSum(features[last : last + 1], _log_volume)
-            self._scales.append((through, volume))
+            layers = SlotSum(places[start:stop], _num_layers)
+            through = SlotSum(places[start:stop], _log_width)
+            volume = SlotSum(places[last : last + 1], _log_volume)
+            self._scales.append((layers, through, volume))
             start = stop
 
     def entropy(self, genes: Genes) -> Floats:
         """Entropies, (n,), of gene vectors, (n, genes)."""
         through, total = np.zeros(len(genes)), np.zeros(len(genes))
-        for number, (added, volume) in enumerate(self._scales, start=1):
+        for number, (_, added, volume) in enumerate(self._scales, start=1):
             through += added.of_genes(genes)
             weight = LAST_SCALE if number == len(self._scales) else 1.0
             total += weight * volume.of_genes(genes) * through
         return total
 
     def effectiveness(self, genes: Genes) -> Floats:
-        """L / exp(mean log w), (n,), of gene vectors, (n, genes); 0 without a convolution."""
-        depth = self._num_layers.of_genes(genes)
-        return depth / np.exp(self._log_width.of_genes(genes) / np.maximum(depth, 1.0))
+        """The largest L / exp(mean log w) of a scale, (n,); 0 without a convolution."""
+        depth, through, worst = np.zeros(len(genes)), np.zeros(len(genes)), np.zeros(len(genes))
+        for layers, added, _ in self._scales:
+            depth += layers.of_genes(genes)
+            through += added.of_genes(genes)
+            worst = np.maximum(worst, depth / np.exp(through / np.maximum(depth, 1.0)))
+        return worst
 
     def of(self, architecture: Architecture, score: Callable[[Genes], Floats]) -> float:
         """One architecture's `entropy` or `effectiveness`."""
@@ -80,7 +87,8 @@ def _scales(space: SearchSpace) -> Sequence[tuple[int, int]]:
     """For each scale, the place whose output ends it and where the next scale's places start.
 
     A stage with a stride starts a scale. Every block of a stage gives the same shape, so the
-    stage's first, which always exists, stands for its last.
+    stage's first, which always exists, stands for its last. The head's 1x1 convolution belongs to
+    the last scale.
     """
     place = int(space.definition.stem is not None)
     found = [(0, place)] if place else []
@@ -89,6 +97,8 @@ def _scales(space: SearchSpace) -> Sequence[tuple[int, int]]:
             found.pop()
         found.append((place, place + len(space.layout.stages[index].positions)))
         place = found[-1][1]
+    if space.definition.head.expand_width is not None:
+        found[-1] = (place, place + 1)
     return found
 
 
@@ -109,4 +119,5 @@ def _log_width(spec: BlockSpec) -> float:
 
 
 def _log_volume(spec: BlockSpec) -> float:
-    return math.log(spec.out_resolution**2 * spec.out_channels)
+    channels = spec.get("expand_width") if spec.op == "head" else spec.out_channels
+    return math.log(spec.out_resolution**2 * channels)

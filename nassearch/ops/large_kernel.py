@@ -16,18 +16,23 @@ from torch import Tensor, nn
 from nassearch.ops.layer import ConvNorm, StaticOp, attention
 from nassearch.space import BlockSpec
 
-# (kernel size, dilation) of the branches; a kernel has those that are smaller and fit inside it, so
-# that a smaller kernel's branches are among a larger one's.
-BRANCHES = ((5, 1), (3, 2), (3, 3), (3, 5), (3, 7))
+# Kernel -> (kernel size, dilation) of its branches, as in the authors' `DilatedReparamBlock`. There
+# the table ends at 17; larger kernels (RepLKNet's reach 31) have the branches of 17. Alike branches
+# of two kernels share their weights.
+BRANCHES: Mapping[int, tuple[tuple[int, int], ...]] = {
+    5: ((3, 1), (3, 2)),
+    7: ((5, 1), (3, 2), (3, 3)),
+    9: ((5, 1), (5, 2), (3, 3), (3, 4)),
+    11: ((5, 1), (5, 2), (3, 3), (3, 4), (3, 5)),
+    13: ((5, 1), (7, 2), (3, 3), (3, 4), (3, 5)),
+    15: ((5, 1), (7, 2), (3, 3), (3, 5), (3, 7)),
+    17: ((5, 1), (9, 2), (3, 4), (3, 5), (3, 7)),
+}
 
 
-def branches_of(kernel_size: int) -> list[tuple[int, int]]:
-    """The (kernel size, dilation) of the branches beside a kernel."""
-    return [
-        (size, dilation)
-        for size, dilation in BRANCHES
-        if size < kernel_size and (size - 1) * dilation < kernel_size
-    ]
+def branches_of(kernel_size: int) -> tuple[tuple[int, int], ...]:
+    """The (kernel size, dilation) of the branches beside a kernel; none beside one under 5."""
+    return BRANCHES.get(min(kernel_size, max(BRANCHES)), ())
 
 
 class LargeKernel(StaticOp):

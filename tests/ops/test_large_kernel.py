@@ -51,13 +51,20 @@ def test_every_branch_matters(kernel_size: int, generator: torch.Generator) -> N
             branched.scales[name].copy_(kept)
 
 
-def test_a_smaller_kernel_shares_the_branches_of_a_larger_one() -> None:
-    sizes = range(3, 33, 2)
-    for size in sizes:
-        assert set(branches_of(size)) <= set(branches_of(size + 2))
-        assert all((k - 1) * d + 1 <= size for k, d in branches_of(size))
-    assert len(branches_of(31)) == 5
-    assert branches_of(3) == []
+def test_branches_lie_inside_their_kernel() -> None:
+    for size in range(5, 33, 2):
+        assert branches_of(size)
+        assert all((k - 1) * dilation + 1 <= size for k, dilation in branches_of(size))
+    assert branches_of(31) == branches_of(17)
+    assert branches_of(3) == ()
+
+
+def test_alike_branches_of_two_kernels_share_their_weights() -> None:
+    elastic = Elastic(LargeKernel, [spec_of(13), spec_of(7)])
+    small, large = elastic.weights(spec_of(7)), elastic.weights(spec_of(13))
+    shared = {name for name in small if name.startswith("branches.")} & set(large)
+    assert shared == {"branches.k5d1.weight", "branches.k3d3.weight"}
+    assert all(small[name].data_ptr() == large[name].data_ptr() for name in shared)
 
 
 def test_what_is_counted_and_extracted_has_no_branches() -> None:
