@@ -1,16 +1,19 @@
 """What a search can trade: quantities of an architecture, cheap ones vectorised over genes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nassearch import config
 from nassearch.errors import ConfigError
+from nassearch.latency.memory import PeakActivations
+from nassearch.latency.memory import peak_activation_bytes as peak_of
+from nassearch.latency.memory import peak_memory_bytes as memory_of
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.networks import cost
 from nassearch.networks.entropy import StructuralScore
 from nassearch.search.candidate import Direction, Objective, Value
-from nassearch.space import Architecture, BlockSpec, SearchSpace
+from nassearch.space import Architecture, BlockSpec, SearchSpace, lower
 from nassearch.space.additive import AdditiveCost, Floats
 from nassearch.space.search_space import Genes
 from nassearch.training.evaluation import Evaluator
@@ -20,6 +23,8 @@ OBJECTIVES = {
     "latency": "nassearch.objectives:latency",
     "macs": "nassearch.objectives:macs",
     "params": "nassearch.objectives:params",
+    "peak_activation_bytes": "nassearch.objectives:peak_activation_bytes",
+    "peak_memory_bytes": "nassearch.objectives:peak_memory_bytes",
     "zero_cost": "nassearch.objectives:zero_cost",
     "effectiveness": "nassearch.objectives:effectiveness",
 }
@@ -89,6 +94,23 @@ def params(context: Context) -> list[Objective]:
     return [_counted("params", context, lambda spec: float(cost(spec).params))]
 
 
+def peak_activation_bytes(context: Context) -> list[Objective]:
+    """The most float32 activations held at once for one image; in int8 a quarter of it."""
+    peak = PeakActivations(context.space)
+    return [_peak("peak_activation_bytes", context, peak.of_genes, peak_of)]
+
+
+def peak_memory_bytes(context: Context) -> list[Objective]:
+    """The same and all weights."""
+    peak = PeakActivations(context.space)
+    weights = AdditiveCost(context.space, lambda spec: float(cost(spec).weight_bytes))
+
+    def of_genes(genes: Genes) -> Floats:
+        return peak.of_genes(genes) + weights.of_genes(genes)
+
+    return [_peak("peak_memory_bytes", context, of_genes, memory_of)]
+
+
 def zero_cost(context: Context) -> list[Objective]:
     """DeepMAD's entropy, without data or weights; the paper bounds the effectiveness beside it."""
     score = StructuralScore(context.space)
@@ -137,6 +159,18 @@ def _counted(name: str, context: Context, of_spec: Callable[[BlockSpec], float])
         return Value(total(architecture), "counted")
 
     return Objective(name, "min", "", evaluate, total.of_genes, minimum)
+
+
+def _peak(
+    name: str,
+    context: Context,
+    of_genes: Callable[[Genes], Floats],
+    of_specs: Callable[[Sequence[BlockSpec]], int],
+) -> Objective:
+    def evaluate(architecture: Architecture) -> Value:
+        return Value(float(of_specs(lower(context.space, architecture))), "counted")
+
+    return Objective(name, "min", "", evaluate, of_genes)
 
 
 def _structural(

@@ -1,9 +1,13 @@
 """Peak memory: which activations a network holds at once, from its blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from nassearch.networks import cost
-from nassearch.space import BlockSpec
+from nassearch.space import BlockSpec, SearchSpace, slots
+from nassearch.space.additive import Floats, SlotSum
+from nassearch.space.search_space import Genes
 
 
 def peak_activation_bytes(specs: Sequence[BlockSpec], *, batch: int = 1, size: int = 4) -> int:
@@ -12,16 +16,69 @@ def peak_activation_bytes(specs: Sequence[BlockSpec], *, batch: int = 1, size: i
     Within a block its layers run one after the other: a layer needs its input and its output, and
     a block that adds its input at the end holds that input all the while. Layers of a block are
     known by size, not by order, so the largest pair is an upper bound of the block's own peak.
+    While blocks run patch by patch, the image and the whole output of the last of them are held as
+    well (MCUNetV2 leaves out the image, where it can be decoded part by part).
     """
-    peak = 0
-    for spec in specs:
-        kept = 0
-        if spec.stride == 1 and spec.in_channels == spec.out_channels:
-            kept = spec.in_channels * spec.resolution**2
-        for layer, _ in cost(spec).layers:
-            held = 0 if layer.inputs == kept else kept
-            peak = max(peak, held + layer.inputs + layer.outputs)
+    patched = [spec for spec in specs if spec.grid > 1]
+    held = _image(patched[0]) + _output(patched[-1]) if patched else 0
+    peak = max(_block_peak(spec) + (held if spec.grid > 1 else 0) for spec in specs)
     return peak * batch * size
+
+
+class PeakActivations:
+    """`peak_activation_bytes` of a space's architectures, vectorised over gene vectors."""
+
+    def __init__(self, space: SearchSpace, *, size: int = 4) -> None:
+        self._size = size
+        self._layout = space.layout
+        places = slots(space)
+        firsts = {slot.name: slot for slot in places}
+        self._layer_by_layer = SlotSum(places, _unless_patched(_block_peak))
+        self._tiles = SlotSum(places, _if_patched(_block_peak))
+        self._image = SlotSum(places[:1], _if_patched(_image))
+        # the number of patched stages -> what the last of them gives
+        self._outputs = {
+            stages: SlotSum([firsts[f"stages[{stages - 1}].blocks[0]"]], _if_patched(_output))
+            for stages in self._layout.patched_stages.choices
+            if stages
+        }
+
+    def of_genes(self, genes: Genes) -> Floats:
+        """Bytes, (n,), of gene vectors, (n, genes)."""
+        tiles = self._tiles.largest_of_genes(genes)
+        tiles += self._image.of_genes(genes)
+        stages = np.array(self._layout.patched_stages.values(genes))
+        for number, outputs in self._outputs.items():
+            tiles += np.where(stages == number, outputs.of_genes(genes), 0.0)
+        return self._size * np.maximum(tiles, self._layer_by_layer.largest_of_genes(genes))
+
+
+def _if_patched(count: Callable[[BlockSpec], int]) -> Callable[[BlockSpec], float]:
+    return lambda spec: float(count(spec)) if spec.grid > 1 else 0.0
+
+
+def _unless_patched(count: Callable[[BlockSpec], int]) -> Callable[[BlockSpec], float]:
+    return lambda spec: float(count(spec)) if spec.grid == 1 else 0.0
+
+
+def _block_peak(spec: BlockSpec) -> int:
+    """The most elements one run of a block holds at once."""
+    kept = 0
+    if spec.stride == 1 and spec.in_channels == spec.out_channels:
+        kept = spec.in_channels * spec.run_resolution**2
+    peak = 0
+    for layer, _ in cost(spec).layers:
+        held = 0 if layer.inputs == kept else kept
+        peak = max(peak, held + layer.inputs + layer.outputs)
+    return peak
+
+
+def _image(spec: BlockSpec) -> int:
+    return spec.in_channels * spec.resolution**2
+
+
+def _output(spec: BlockSpec) -> int:
+    return spec.out_channels * spec.out_resolution**2
 
 
 def peak_memory_bytes(specs: Sequence[BlockSpec], *, batch: int = 1, size: int = 4) -> int:

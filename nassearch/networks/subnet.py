@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nassearch.errors import SpaceError
+from nassearch.networks.patchwise import Patchwise
 from nassearch.ops import StaticOp, build_op
 from nassearch.space import BlockSpec
 
@@ -74,7 +75,8 @@ class Subnet(nn.Module):
     """A plain network: one static op for each BlockSpec, in order.
 
     Input (n, channels, r, r) with r = `resolution`; output logits (n, classes). It depends on torch
-    alone, traces, scripts and exports.
+    alone, traces, scripts and exports. Where its first specs have a grid, those blocks are run
+    patch by patch, in graphs traced from it too.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class Subnet(nn.Module):
     ) -> None:
         super().__init__()
         self.specs = tuple(specs)
-        self.blocks = nn.Sequential(*(blocks or [build_op(spec) for spec in specs]))
+        blocks = blocks or [build_op(spec) for spec in specs]
+        patched = specs[0].grid > 1
+        self.blocks = Patchwise(specs, blocks) if patched else nn.Sequential(*blocks)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -93,6 +97,20 @@ class Subnet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.blocks(images)
         return logits
+
+    def steps(self, images: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """(number of a block, what it gave) for each run of a block, in order."""
+        if isinstance(self.blocks, Patchwise):
+            yield from self.blocks.steps(images)
+            return
+        for number, block in enumerate(self.blocks):
+            images = block(images)
+            yield number, images
+
+    def whole(self) -> "Subnet":
+        """The same blocks, run layer by layer."""
+        blocks: list[Any] = list(self.blocks)
+        return Subnet([spec.whole for spec in self.specs], blocks)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -163,12 +181,16 @@ def total_cost(specs: Sequence[BlockSpec]) -> Cost:
 
 @lru_cache(maxsize=65536)
 def cost(spec: BlockSpec) -> Cost:
-    """The cost of one block, counted by fvcore on the built module.
+    """The cost of one block, counted by fvcore on the built module; on tiles, that of all of them.
 
     Raises SpaceError where the block holds an operator that cannot be counted.
     """
-    image = torch.zeros(1, spec.in_channels, spec.resolution, spec.resolution)
-    return count(build_op(spec), image, name=spec.key)
+    image = torch.zeros(1, spec.in_channels, spec.run_resolution, spec.run_resolution)
+    found = count(build_op(spec), image, name=spec.key)
+    if spec.grid == 1:
+        return found
+    layers = tuple((layer, times * spec.grid**2) for layer, times in found.layers)
+    return Cost(layers, found.params)
 
 
 def count(module: nn.Module, image: Tensor, *, name: str) -> Cost:

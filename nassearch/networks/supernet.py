@@ -47,8 +47,14 @@ class Supernet(nn.Module):
         return out
 
     def walk(self, architecture: Architecture) -> Iterator[tuple[Elastic, BlockSpec]]:
-        """The elastic op and the block it is to be, from the stem to the head."""
-        yield from zip(self._path(architecture), lower(self.space, architecture), strict=True)
+        """The elastic op and the block it is to be, from the stem to the head.
+
+        Blocks are whole: how a network is run says nothing about its weights.
+        """
+        specs = lower(self.space, architecture)
+        if architecture.patches is not None:
+            specs = tuple(spec.whole for spec in specs)
+        yield from zip(self._path(architecture), specs, strict=True)
 
     def extract(self, architecture: Architecture) -> Subnet:
         """The subnet as a plain network with its own copy of the weights."""
@@ -85,7 +91,7 @@ def resize(images: Tensor, resolution: int) -> Tensor:
 
 
 def _elastic(slot: Slot) -> nn.ModuleDict:
-    grouped = elastic_specs(slot.specs)
+    grouped = elastic_specs(spec.whole for spec in slot.specs if spec is not None)
     return nn.ModuleDict(
         {_module_name(op): Elastic(static_op(op), specs) for op, specs in grouped.items()}
     )

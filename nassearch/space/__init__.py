@@ -3,6 +3,7 @@
 from nassearch.space.architecture import Architecture as Architecture
 from nassearch.space.architecture import Block as Block
 from nassearch.space.architecture import BlockSpec as BlockSpec
+from nassearch.space.architecture import Patches as Patches
 from nassearch.space.architecture import Stage as Stage
 from nassearch.space.lowering import Slot as Slot
 from nassearch.space.lowering import block_specs as block_specs

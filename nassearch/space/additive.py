@@ -1,7 +1,7 @@
 """Costs that add up over blocks, for one architecture or for millions, and their exact minimum."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,17 +35,29 @@ class SlotSum:
 
     def of_genes(self, genes: Genes) -> Floats:
         """Sums, (n,), of gene vectors, (n, genes)."""
-        columns = np.ascontiguousarray(genes.T)
         total = np.zeros(len(genes))
+        for found in self._each(genes):
+            total += found
+        return total
+
+    def largest_of_genes(self, genes: Genes) -> Floats:
+        """The largest cost of a block instead of their sum, (n,); at least 0."""
+        largest = np.zeros(len(genes))
+        for found in self._each(genes):
+            np.maximum(largest, found, out=largest)
+        return largest
+
+    def _each(self, genes: Genes) -> Iterator[Floats | float]:
+        """What each slot's block costs."""
+        columns = np.ascontiguousarray(genes.T)
         for lookup in self.lookups:
             if not lookup.slot.genes:
-                total += lookup.values[0]
+                yield lookup.values[0]
                 continue
             index = np.zeros(len(genes), dtype=np.int32)
             for gene, stride in zip(lookup.slot.genes, lookup.strides, strict=True):
                 index += columns[gene] * np.int32(stride)
-            total += lookup.values[index]
-        return total
+            yield lookup.values[index]
 
 
 class AdditiveCost:
@@ -77,11 +89,10 @@ class AdditiveCost:
 
         Blocks are independent once the resolution, the widths and the depths are given, so each
         block takes its best own choice, and stages are chained by dynamic programming over widths.
+        Kernels of blocks run patch by patch are given too: the tiles before depend on them.
         """
         best: tuple[float, tuple[int, ...]] | None = None
-        resolution = self.space.layout.resolution
-        for level in range(len(resolution.choices)):
-            fixed = {} if resolution.gene is None else {resolution.gene: level}
+        for fixed in self._starts():
             cost, chosen = self._cheapest(fixed)
             if best is None or cost < best[0]:
                 genes = [0] * len(self.space.genes)
@@ -90,6 +101,27 @@ class AdditiveCost:
                 best = (cost, tuple(genes))
         assert best is not None
         return self.space.decode(best[1]), best[0]
+
+    def _starts(self) -> Iterator[dict[int, int]]:
+        """Every value of the genes that make the rest independent."""
+        layout = self.space.layout
+        dials = (layout.resolution, layout.grid, layout.patched_stages)
+        for chosen in itertools.product(*(range(len(dial.choices)) for dial in dials)):
+            patches = layout.patches(
+                layout.grid.choices[chosen[1]], layout.patched_stages.choices[chosen[2]]
+            )
+            if patches is None and chosen[2]:
+                continue  # the same network as with the first number of stages
+            given = {
+                dial.gene: choice
+                for dial, choice in zip(dials, chosen, strict=True)
+                if dial.gene is not None
+            }
+            stages = layout.stages[: patches.stages if patches else 0]
+            shared = [gene for stage in stages for gene in stage.tile_genes()]
+            lengths = (range(len(self.space.genes[gene].choices)) for gene in shared)
+            for values in itertools.product(*lengths):
+                yield {**given, **dict(zip(shared, values, strict=True))}
 
     def _cheapest(self, fixed: Mapping[int, int]) -> tuple[float, dict[int, int]]:
         lookups = iter(self._sum.lookups)
@@ -106,6 +138,8 @@ class AdditiveCost:
                 paths.items(), range(len(stage.width.choices)), range(len(stage.depth.choices))
             )
             for (before, (cost, chosen)), width, depth in options:
+                if stage.depth.gene is not None and fixed.get(stage.depth.gene, depth) != depth:
+                    continue
                 genes = dict(chosen)
                 for gene, value in (
                     (previous, before),
@@ -148,7 +182,11 @@ def _best(lookup: _Lookup, fixed: Mapping[int, int]) -> tuple[float, dict[int, i
     if not slot.genes:
         return float(lookup.values[0]), {}
     table = lookup.values.reshape(slot.shape)
-    table = table[tuple(fixed.get(gene, slice(None)) for gene in slot.genes)]
-    free = [gene for gene in slot.genes if gene not in fixed]
+    own = slot.genes[: slot.num_own]
+    others = slot.genes[slot.num_own :]  # one that is not fixed says nothing here
+    table = table[
+        (*(fixed.get(gene, slice(None)) for gene in own), *(fixed.get(gene, 0) for gene in others))
+    ]
+    free = [gene for gene in own if gene not in fixed]
     at = np.unravel_index(int(np.argmin(table)), table.shape)
     return float(np.min(table)), dict(zip(free, map(int, at), strict=True))

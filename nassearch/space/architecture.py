@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -79,17 +79,30 @@ class Stage:
     blocks: tuple[Block, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """How the first `stages` stages are run: on grid x grid tiles, one after the other."""
+
+    grid: int
+    stages: int
+
+
 @dataclass(frozen=True)
 class Architecture:
-    """The only configuration a subnet has: the resolution and what each stage chose."""
+    """The only configuration a subnet has: the resolution, what each stage chose, the schedule.
+
+    `patches` says how it is run, None layer by layer; what it computes does not depend on it.
+    """
 
     resolution: int
     stages: tuple[Stage, ...]
+    patches: Patches | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A form that YAML and JSON hold; `from_dict` inverts it."""
         return {
             "resolution": self.resolution,
+            **({} if self.patches is None else {"patches": asdict(self.patches)}),
             "stages": [
                 {"width": stage.width, "blocks": [block.to_dict() for block in stage.blocks]}
                 for stage in self.stages
@@ -117,7 +130,11 @@ class Architecture:
                         )
                     blocks.append(Block(str(block["op"]), canonical_choices(choices)))
                 stages.append(Stage(int(stage["width"]), tuple(blocks)))
-            return cls(int(value["resolution"]), tuple(stages))
+            said = value.get("patches")
+            patches = None if said is None else Patches(int(said["grid"]), int(said["stages"]))
+            if patches is not None and patches.grid == 1:
+                patches = None
+            return cls(int(value["resolution"]), tuple(stages), patches)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArchitectureError(
                 f"is not an architecture ({type(error).__name__}: {error})",
@@ -136,8 +153,9 @@ class Architecture:
 class BlockSpec:
     """One block as it is built, counted, timed and exported.
 
-    `resolution` is that of its square input in pixels. The key identifies it in every latency
-    table and knows nothing of the space it came from.
+    `resolution` is that of its square input in pixels. A block that is run patch by patch runs on
+    grid x grid tiles of `tile` pixels a side (`space.patching`). The key identifies it in every
+    latency table and knows nothing of the space it came from.
     """
 
     op: str
@@ -146,6 +164,8 @@ class BlockSpec:
     resolution: int
     stride: int
     choices: Choices
+    grid: int = 1
+    tile: int = 0
 
     @property
     def key(self) -> str:
@@ -156,6 +176,8 @@ class BlockSpec:
         parts.append(f"s{self.stride}")
         parts += [str(values[name]) for name in NAMES if name in values]
         parts.append(f"r{self.resolution}")
+        if self.grid > 1:
+            parts += [f"t{self.tile}", f"n{self.grid}"]
         return "-".join(parts)
 
     @classmethod
@@ -174,10 +196,17 @@ class BlockSpec:
                 choices[letters[match.group(1)]] = int(number) if number.is_integer() else number
             else:
                 fields[match.group(1)] = int(float(match.group(2)))
-        if set(fields) != {"i", "o", "s", "r"}:
+        patched = {"t", "n"} & set(fields)
+        if set(fields) - patched != {"i", "o", "s", "r"} or len(patched) == 1:
             raise TableError(f"'{key}' is not the key of a block")
         return cls(
-            op, fields["i"], fields["o"], fields["r"], fields["s"], canonical_choices(choices)
+            op,
+            fields["i"],
+            fields["o"],
+            fields["r"],
+            fields["s"],
+            canonical_choices(choices),
+            *((fields["n"], fields["t"]) if patched else ()),
         )
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -193,6 +222,16 @@ class BlockSpec:
         return make_divisible(round(self.in_channels * self.get("expand_ratio", 1)))
 
     @property
+    def whole(self) -> "BlockSpec":
+        """The same block run on the whole image."""
+        return self if self.grid == 1 else replace(self, grid=1, tile=0)
+
+    @property
+    def run_resolution(self) -> int:
+        """Pixels of what it is run on: a tile, or the whole input."""
+        return self.tile or self.resolution
+
+    @property
     def out_resolution(self) -> int:
-        """Pixels of the output: every op pads so that a stride divides and rounds up."""
+        """Pixels of the whole output: every op pads so that a stride divides and rounds up."""
         return -(-self.resolution // self.stride)

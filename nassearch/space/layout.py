@@ -1,5 +1,6 @@
 """Where every choice of a space stands in its gene vector."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nassearch.space.architecture import Block, Stage, canonical_choices
+from nassearch.space.architecture import Block, Patches, Stage, canonical_choices
 from nassearch.space.space_file import SpaceFile, StageFile
 
 Genes = npt.NDArray[np.uint8]
@@ -78,6 +79,13 @@ class Position:
         dials = [self.op, *(dial for item in self.alternatives for _, dial in item.dials)]
         return tuple(dial.gene for dial in dials if dial.gene is not None)
 
+    def kernel_genes(self) -> tuple[int, ...]:
+        """The genes that say how large the kernel of the block here is."""
+        sizes = [
+            dial for item in self.alternatives for name, dial in item.dials if name == "kernel_size"
+        ]
+        return tuple(dial.gene for dial in (self.op, *sizes) if dial.gene is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class StageLayout:
@@ -87,6 +95,11 @@ class StageLayout:
     depth: Dial
     positions: tuple[Position, ...]
     genes: slice
+
+    def tile_genes(self) -> tuple[int, ...]:
+        """The genes by which tiles before this stage depend on it: its depth and its kernels."""
+        depth = () if self.depth.gene is None else (self.depth.gene,)
+        return depth + tuple(gene for at in self.positions for gene in at.kernel_genes())
 
     def decode(self, genes: Sequence[int]) -> Stage:
         positions = self.positions[: self.depth.value(genes)]
@@ -125,11 +138,28 @@ class Layout:
 
     genes: tuple[Gene, ...]
     resolution: Dial
+    grid: Dial
+    patched_stages: Dial
     stages: tuple[StageLayout, ...]
+
+    def patches(self, grid: int, stages: int) -> Patches | None:
+        """The schedule; None where it is layer by layer."""
+        return None if grid == 1 else Patches(grid, stages)
+
+    @property
+    def ahead(self) -> slice:
+        """Where the genes stand that belong to no stage."""
+        return slice(0, self.stages[0].genes.start)
+
+    @property
+    def schedules(self) -> tuple[Patches | None, ...]:
+        """Every schedule once."""
+        pairs = itertools.product(self.grid.choices, self.patched_stages.choices)
+        return tuple(dict.fromkeys(self.patches(*pair) for pair in pairs))
 
 
 def layout_of(definition: SpaceFile) -> Layout:
-    """The layout of a space: resolution, then each stage's width, depth and blocks in order."""
+    """The layout of a space: resolution, schedule, then stages: width, depth, blocks in order."""
     genes: list[Gene] = []
 
     def dial(name: str, choices: tuple[Any, ...]) -> Dial:
@@ -139,12 +169,16 @@ def layout_of(definition: SpaceFile) -> Layout:
         return Dial(len(genes) - 1, choices)
 
     resolution = dial("resolution", definition.resolution)
+    said = definition.patches
+    grid = dial("patches.grid", (1,) if said is None else said.grid)
+    stages_said = (0,) if said is None or said.grid == (1,) else said.stages
+    patched_stages = dial("patches.stages", stages_said)
     stages = []
     for index, stage in enumerate(definition.stages):
         start = len(genes)
         width, depth, positions = _stage_dials(f"stages[{index}]", stage, dial)
         stages.append(StageLayout(width, depth, positions, slice(start, len(genes))))
-    return Layout(tuple(genes), resolution, tuple(stages))
+    return Layout(tuple(genes), resolution, grid, patched_stages, tuple(stages))
 
 
 def _stage_dials(

@@ -6,7 +6,8 @@ looked up for millions of architectures at once. Both use the same steps.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,10 +15,12 @@ from nassearch.space.architecture import (
     Architecture,
     Block,
     BlockSpec,
+    Choices,
     Value,
     canonical_choices,
 )
 from nassearch.space.layout import Position
+from nassearch.space.patching import in_patches
 from nassearch.space.search_space import SearchSpace
 
 
@@ -26,13 +29,15 @@ class Slot:
     """A place for a block, and the block that stands there for each value of the genes it reads.
 
     `specs` is row-major over `shape`, one axis for each of `genes`; None where the stage is not
-    that deep.
+    that deep. Genes from `num_own` on are read only because the block may be run patch by patch:
+    the schedule's, and those of later blocks, whose kernels say how large its tiles are.
     """
 
     name: str
     genes: tuple[int, ...]
     shape: tuple[int, ...]
     specs: tuple[BlockSpec | None, ...]
+    num_own: int
 
 
 @lru_cache(maxsize=65536)
@@ -45,10 +50,13 @@ def lower(space: SearchSpace, architecture: Architecture) -> tuple[BlockSpec, ..
     pixels = _resolutions(space, architecture.resolution)
     channels = _stem_width(space)
     specs = _stem(space, architecture.resolution)
+    patches = architecture.patches
     for index, stage in enumerate(architecture.stages):
         for number, block in enumerate(stage.blocks):
             specs.append(_block(space, index, number, block, channels, stage.width, pixels))
             channels = stage.width
+        if patches is not None and patches.stages == index + 1:
+            specs = list(in_patches(specs, patches.grid))
     specs.append(_head(space, channels, pixels[-1]))
     return tuple(specs)
 
@@ -86,6 +94,8 @@ def slots(space: SearchSpace) -> tuple[Slot, ...]:
             ]
             found.append(_slot(f"stages[{index}].blocks[{number}]", axes, specs))
         channels_in = width
+    if space.definition.patches is not None:
+        found = list(_scheduled(space, found))
     heads = [
         _head(space, channels, scale[-1])
         for scale, channels in itertools.product(pixels, channels_in[1])
@@ -196,4 +206,73 @@ def _slot(name: str, axes: list[tuple[int | None, int]], specs: Sequence[BlockSp
         tuple(gene for gene, _ in elastic),
         tuple(length for _, length in elastic),
         tuple(specs),
+        len(elastic),
     )
+
+
+# -- patch by patch --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a block can stand: the stage, -1 for the stem, and the block's number in it."""
+
+    stage: int
+    number: int
+
+
+def _scheduled(space: SearchSpace, plain: Sequence[Slot]) -> Iterator[Slot]:
+    """The slots, those of the stages that may be run patch by patch read also over schedules."""
+    layout = space.layout
+    places = [_Place(-1, 0)] if space.definition.stem is not None else []
+    for index, stage in enumerate(layout.stages):
+        places += [_Place(index, number) for number in range(len(stage.positions))]
+    last = layout.patched_stages.choices[-1]
+    patched = [place for place in places if place.stage < last]
+    for number, slot in enumerate(plain):
+        if number < len(patched):
+            yield _over_schedules(space, slot, patched[number].stage, patched[number + 1 :])
+        else:
+            yield slot
+
+
+def _over_schedules(space: SearchSpace, slot: Slot, stage: int, later: Sequence[_Place]) -> Slot:
+    """`slot` read also over the schedule and over what says which kernels `later` blocks have."""
+    layout = space.layout
+    reads = [layout.grid.gene, layout.patched_stages.gene]
+    for place in later:
+        reads.append(layout.stages[place.stage].depth.gene)
+        reads += layout.stages[place.stage].positions[place.number].kernel_genes()
+    more = [gene for gene in dict.fromkeys(reads) if gene is not None and gene not in slot.genes]
+    genes = (*slot.genes, *more)
+    shape = (*slot.shape, *(len(space.genes[gene].choices) for gene in more))
+    repeats = math.prod(shape[len(slot.shape) :])
+    specs = []
+    values = [0] * len(space.genes)
+    for index, choice in enumerate(itertools.product(*map(range, shape))):
+        spec = slot.specs[index // repeats]
+        for gene, value in zip(genes, choice, strict=True):
+            values[gene] = value
+        patches = layout.patches(layout.grid.value(values), layout.patched_stages.value(values))
+        if spec is not None and patches is not None and stage < patches.stages:
+            chain = [spec]
+            for place in later:
+                own = layout.stages[place.stage]
+                if place.stage < patches.stages and place.number < own.depth.value(values):
+                    block = own.positions[place.number].block(values)
+                    chain.append(_after(space, chain[-1], place, block))
+            spec = _first_in_patches(tuple(chain), patches.grid)
+        specs.append(spec)
+    return Slot(slot.name, genes, shape, tuple(specs), slot.num_own)
+
+
+def _after(space: SearchSpace, before: BlockSpec, place: _Place, block: Block) -> BlockSpec:
+    """A block that follows another, as far as the size of tiles depends on it."""
+    stride = space.definition.stages[place.stage].stride if place.number == 0 else 1
+    kernel: Choices = (("kernel_size", dict(block.choices)["kernel_size"]),)
+    return BlockSpec(block.op, 0, 0, before.out_resolution, stride, kernel)
+
+
+@lru_cache(maxsize=65536)
+def _first_in_patches(chain: tuple[BlockSpec, ...], grid: int) -> BlockSpec:
+    return in_patches(chain, grid)[0]

@@ -120,9 +120,8 @@ class SearchSpace:
             raise ArchitectureError(
                 f"{len(genes)} genes where the space {self.name} has {len(self.genes)}"
             )
-        resolution = self.layout.resolution
-        if resolution.gene is not None:
-            self._check_genes(genes, slice(resolution.gene, resolution.gene + 1))
+        layout = self.layout
+        self._check_genes(genes, layout.ahead)
         stages = []
         for stage, known in zip(self.layout.stages, self._known_stages, strict=True):
             own = tuple(genes[stage.genes])
@@ -133,7 +132,8 @@ class SearchSpace:
                 if len(known) < KNOWN_STAGES:
                     known[own] = found
             stages.append(found)
-        return Architecture(resolution.value(genes), tuple(stages))
+        patches = layout.patches(layout.grid.value(genes), layout.patched_stages.value(genes))
+        return Architecture(layout.resolution.value(genes), tuple(stages), patches)
 
     @cached_property
     def _known_stages(self) -> tuple[dict[tuple[int, ...], Stage], ...]:
@@ -157,10 +157,14 @@ class SearchSpace:
         outside = np.argwhere(genes >= counts)
         if len(outside):
             self._check_genes(genes[outside[0, 0]].tolist(), slice(0, len(counts)))
-        resolutions = self.layout.resolution.values(genes)
+        layout = self.layout
+        resolutions = layout.resolution.values(genes)
+        patches = map(
+            layout.patches, layout.grid.values(genes), layout.patched_stages.values(genes)
+        )
         with _nothing_collected():
-            stages = [stage.decode_many(genes, counts.tolist()) for stage in self.layout.stages]
-            return list(map(Architecture, resolutions, zip(*stages, strict=True)))
+            stages = [stage.decode_many(genes, counts.tolist()) for stage in layout.stages]
+            return list(map(Architecture, resolutions, zip(*stages, strict=True), patches))
 
     def encode(self, architecture: Architecture) -> tuple[int, ...]:
         """The gene vector of an architecture, 0 for blocks that do not exist.
@@ -179,6 +183,11 @@ class SearchSpace:
                 genes[dial.gene] = dial.choices.index(value)
 
         turn(self.layout.resolution, architecture.resolution, "resolution")
+        if architecture.patches is None:
+            turn(self.layout.grid, 1, "patches.grid")
+        else:
+            turn(self.layout.grid, architecture.patches.grid, "patches.grid")
+            turn(self.layout.patched_stages, architecture.patches.stages, "patches.stages")
         if len(architecture.stages) != len(self.layout.stages):
             raise ArchitectureError(
                 f"{len(architecture.stages)} stages where the space {self.name}"
@@ -212,6 +221,9 @@ class SearchSpace:
     def canonical(self, genes: Genes) -> Genes:
         """Gene vectors, (n, genes), with every gene that says nothing set to 0."""
         genes = genes.copy()
+        grid, patched = self.layout.grid, self.layout.patched_stages
+        if grid.gene is not None and patched.gene is not None and grid.choices[0] == 1:
+            genes[genes[:, grid.gene] == 0, patched.gene] = 0
         for stage in self.layout.stages:
             for number, position in enumerate(stage.positions):
                 owned = list(position.genes())
@@ -277,7 +289,7 @@ class SearchSpace:
 
     def size(self) -> int:
         """How many different architectures the space holds, exactly."""
-        total = len(self.resolutions)
+        total = len(self.resolutions) * len(self.layout.schedules)
         for stage in self.layout.stages:
             blocks = [
                 sum(
@@ -293,9 +305,9 @@ class SearchSpace:
     def enumerate(self) -> Iterator[Architecture]:
         """Every architecture once, in the order of the genes."""
         per_stage = [_stage_choices(stage) for stage in self.layout.stages]
-        for resolution in self.resolutions:
+        for resolution, patches in itertools.product(self.resolutions, self.layout.schedules):
             for stages in itertools.product(*per_stage):
-                yield Architecture(resolution, stages)
+                yield Architecture(resolution, stages, patches)
 
 
 @contextmanager

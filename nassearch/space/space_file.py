@@ -1,11 +1,14 @@
 """The YAML form of a search space: one value fixes a dimension, a list makes it elastic."""
 
+import itertools
+from collections.abc import Container
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nassearch.config import StrictModel
 from nassearch.space.architecture import DIMENSIONS, NEUTRAL
+from nassearch.space.patching import LOCAL_OPS
 
 
 def _as_tuple(value: Any) -> Any:
@@ -111,6 +114,13 @@ class HeadFile(StrictModel):
     activation: str = "relu"
 
 
+class PatchesFile(StrictModel):
+    """The first `stages` stages may be run on grid x grid tiles; a grid of 1 is layer by layer."""
+
+    grid: Integers
+    stages: Integers
+
+
 class SpaceFile(StrictModel):
     """A whole search space as its file holds it."""
 
@@ -118,6 +128,7 @@ class SpaceFile(StrictModel):
     description: str = ""
     origin: str = ""
     resolution: Integers
+    patches: PatchesFile | None = None
     in_channels: Positive = 3
     num_classes: Annotated[int, Field(gt=1)] = 1000
     stem: StemFile | None = None
@@ -137,3 +148,40 @@ class SpaceFile(StrictModel):
                 )
             pixels = -(-pixels // stride)
         return self
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> "SpaceFile":
+        if self.patches is None:
+            return self
+        most = self.patches.stages[-1]
+        if most > len(self.stages):
+            raise ValueError(f"patches.stages {most} is more than the {len(self.stages)} stages")
+        ops: list[tuple[str, str, Container[str]]] = []
+        if self.stem is not None:
+            ops.append(("stem", self.stem.op, ()))
+        for index, stage in enumerate(self.stages[:most]):
+            ops += [(f"stages[{index}]", op, said) for op, said in stage.alternatives()]
+        for place, op, said in ops:
+            if op not in LOCAL_OPS or "attention" in said:
+                what = f"attention of '{op}'" if op in LOCAL_OPS else f"op '{op}'"
+                raise ValueError(
+                    f"patches.stages {most} holds {place}, whose {what} needs the whole image;"
+                    f" fewer stages, or one of {', '.join(LOCAL_OPS)} without attention"
+                )
+        for resolution, stages, grid in itertools.product(
+            self.resolution, self.patches.stages, self.patches.grid
+        ):
+            pixels = self._pixels_after(stages, resolution)
+            tiles = -(-pixels // -(-pixels // grid))
+            if tiles != grid:
+                raise ValueError(
+                    f"patches.grid {grid}: the {pixels} pixels after {stages} stages (resolution"
+                    f" {resolution}) are cut into {tiles} tiles; a smaller grid or fewer stages"
+                )
+        return self
+
+    def _pixels_after(self, stages: int, resolution: int) -> int:
+        strides = [] if self.stem is None else [self.stem.stride]
+        for stride in strides + [stage.stride for stage in self.stages[:stages]]:
+            resolution = -(-resolution // stride)
+        return resolution

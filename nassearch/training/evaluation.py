@@ -82,7 +82,9 @@ class Evaluator:
     def subnet(self, architecture: Architecture) -> Subnet:
         """The subnet as a plain network with recalibrated batch norm, in evaluation mode."""
         subnet = self._supernet.extract(architecture).to(self._device)
-        recalibrate(subnet, self._batches("calibration", architecture.resolution))
+        # statistics are those of whole images, also where it runs patch by patch
+        recalibrate(subnet.whole(), self._batches("calibration", architecture.resolution))
+        subnet.eval()
         return subnet
 
     def accuracy(self, architecture: Architecture) -> Accuracy:

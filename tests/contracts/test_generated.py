@@ -17,6 +17,7 @@ from nassearch.networks import Supernet
 from nassearch.networks.subnet import count, total_cost
 from nassearch.ops import OPS, check_space, static_op
 from nassearch.space import Architecture, BlockSpec, SearchSpace, block_specs, lower
+from nassearch.space.patching import LOCAL_OPS
 
 NUM_SPACES = 300
 ARCHITECTURES_EACH = 7
@@ -65,6 +66,23 @@ def stages(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def schedules(draw: st.DrawFn, definition: dict[str, Any]) -> dict[str, Any] | None:
+    """A patch-based schedule over leading stages that can have one, down to two pixels; or none."""
+    pixels = np.min(definition["resolution"]) // definition.get("stem", {}).get("stride", 1)
+    most = 0
+    for stage in definition["stages"]:
+        ops = stage["op"] if isinstance(stage["op"], list) else [stage]
+        local = all(one["op"] in LOCAL_OPS for one in ops)
+        pixels //= stage["stride"]
+        if not local or any(one.get("attention", "none") != "none" for one in ops) or pixels < 2:
+            break
+        most += 1
+    if most == 0:
+        return None
+    return {"grid": draw(choices((1, 2))), "stages": draw(choices(tuple(range(1, most + 1))))}
+
+
+@st.composite
 def definitions(draw: st.DrawFn) -> dict[str, Any]:
     """A valid space: at most 8 wide where it strides, so that every image survives."""
     found: dict[str, Any] = {
@@ -77,6 +95,9 @@ def definitions(draw: st.DrawFn) -> dict[str, Any]:
     # without a stem the first group convolution would stand on the image's channels
     if found["in_channels"] != 8 or draw(st.booleans()):
         found["stem"] = {"width": 8, "stride": draw(st.sampled_from((1, 2)))}
+    patches = draw(schedules(found))
+    if patches:
+        found["patches"] = patches
     if draw(st.booleans()):
         found["head"] = {"expand_width": 16, "feature_width": 24, "activation": "hswish"}
     return found
@@ -112,7 +133,11 @@ def test_networks_of_a_generated_space_work(definition: dict[str, Any], seed: in
         images = torch.ones(1, *extracted.input_shape)
         with torch.no_grad():
             expected = supernet(images, architecture)
-            torch.testing.assert_close(extracted(images), expected, atol=1e-5, rtol=1e-5)
+            whole = extracted.whole()
+            torch.testing.assert_close(whole(images), expected, atol=1e-5, rtol=1e-5)
+            if architecture.patches is not None:  # in double: tiles round otherwise than the whole
+                tiles, same = copy.deepcopy(extracted).double(), copy.deepcopy(whole).double()
+                torch.testing.assert_close(tiles(images.double()), same(images.double()))
         assert expected.shape == (1, space.num_classes)
     walked = lower(space, architecture)
     assert count(extracted, images, name="network") == total_cost(walked)
@@ -127,6 +152,9 @@ def spoiled(draw: st.DrawFn) -> tuple[dict[str, Any], str]:
     stage, at = definition["stages"][index], f"stages[{index}]"
     fault = draw(st.sampled_from(sorted(FAULTS)))
     key, value = FAULTS[fault]
+    if key == "patches":
+        definition["patches"] = value
+        return definition, key
     if key == "":
         del stage["width"]
         return definition, f"{at}.width"
@@ -153,6 +181,9 @@ FAULTS: dict[str, tuple[str, Any]] = {
     "unknown op": ("op", "mbcon"),
     "op twice": ("op", ["skip", "skip"]),
     "op that is the head": ("op", "head"),
+    "schedule of too many stages": ("patches", {"grid": 2, "stages": 9}),
+    "schedule of too many tiles": ("patches", {"grid": 99, "stages": 1}),
+    "schedule without a grid": ("patches", {"stages": 1}),
 }
 
 

@@ -1,5 +1,7 @@
 """Additive costs: looked up over genes as walked block by block, and their exact minimum."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -32,7 +34,15 @@ def test_looked_up_costs_are_the_walked_costs(space: SearchSpace, rng: np.random
     np.testing.assert_allclose(cost.of_genes(genes), walked)
 
 
-def test_the_minimum_is_the_cheapest_of_all(space: SearchSpace) -> None:
+@pytest.mark.parametrize("patches", [None, {"grid": [1, 2], "stages": [1, 2]}])
+def test_the_minimum_is_the_cheapest_of_all(
+    space: SearchSpace, patches: dict[str, Any] | None
+) -> None:
+    if patches is not None:  # tiles make blocks depend on one another
+        choice = {"op": "conv", "width": [8, 16], "depth": [1, 2], "kernel_size": [1, 5]}
+        stages = [choice, {**choice, "stride": 2, "kernel_size": [3, 5]}]
+        definition = {"name": "toy", "resolution": [8, 12], "stages": stages, "patches": patches}
+        space = SearchSpace.from_dict(definition)
     cost = AdditiveCost(space, _price)
     cheapest, value = cost.minimum()
     assert value == pytest.approx(min(cost(architecture) for architecture in space.enumerate()))
