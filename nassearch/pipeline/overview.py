@@ -36,6 +36,7 @@ def space_facts(space: SearchSpace) -> dict[str, Any]:
         "networks": space.size(),
         "genes": len(space.genes),
         "latency_keys": len(block_specs(space)),
+        "patches": _patches(space),
         "references": [name for name in list_references() if load_reference(name).space == space],
         "stages": _stage_rows(space),
         "costs": {label: network_costs(space, one) for label, one in networks.items()},
@@ -65,6 +66,12 @@ def network_costs(space: SearchSpace, architecture: Architecture) -> dict[str, i
         "params": counted.params,
         "peak_activation_bytes": peak_activation_bytes(specs),
     }
+
+
+def _patches(space: SearchSpace) -> dict[str, list[int]] | None:
+    """The patch-based schedules that may be chosen; None where all networks run layer by layer."""
+    said = space.definition.patches
+    return None if said is None else {"grid": list(said.grid), "stages": list(said.stages)}
 
 
 def _stage_rows(space: SearchSpace) -> list[dict[str, Any]]:

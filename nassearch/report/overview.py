@@ -24,6 +24,7 @@ def _space(facts: Mapping[str, Any]) -> Group:
         "networks": f"{facts['networks']} ({facts['networks']:.3g})",
         "genes": facts["genes"],
         "latency keys": facts["latency_keys"],
+        "patches": _patches(facts["patches"]),
         "holds": ", ".join(facts["references"]),
     }
     shown = {name: value for name, value in counted.items() if value != ""}
@@ -35,6 +36,13 @@ def _space(facts: Mapping[str, Any]) -> Group:
     if facts["latency"]:
         parts.append(_latency(facts["latency"], tuple(facts["costs"])))
     return _apart(parts)
+
+
+def _patches(said: Mapping[str, Sequence[int]] | None) -> str:
+    if said is None:
+        return ""
+    grids = "/".join(f"{grid}x{grid}" for grid in said["grid"])
+    return f"{grids} over the first {_values(said['stages'])} stages"
 
 
 def _network(facts: Mapping[str, Any]) -> Group:

@@ -21,6 +21,11 @@ def test_a_space_is_described_stage_by_stage() -> None:
         assert facts["costs"][label]["peak_activation_bytes"] > 0
 
 
+def test_a_space_says_how_its_networks_may_be_run() -> None:
+    assert description("digits_tiny")["patches"] is None
+    assert description("mcu")["patches"] == {"grid": [1, 2, 3], "stages": [3]}
+
+
 def test_each_op_a_block_may_choose_has_a_row() -> None:
     rows = [row for row in description("mixer_choice")["stages"] if row["stage"] == "1"]
     assert [row["op"] for row in rows] == ["skip", "convnext", "inception_mixer", "lka"]
