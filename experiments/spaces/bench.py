@@ -225,7 +225,7 @@ def merging(arguments: argparse.Namespace) -> Table:
         with torch.no_grad():
             difference = float((block(images) - block.merged()(images)).abs().max())
         assert difference <= AGREEMENT
-        taps = sum(size**2 for size, _ in branches_of(kernel_size))
+        taps = sum(size**2 for size in branches_of(kernel_size).values())
         for runtime in RUNTIMES:
             pairs = (
                 (Kernel(block, merged=False), Kernel(block, merged=True)),

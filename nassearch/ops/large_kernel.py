@@ -16,23 +16,24 @@ from torch import Tensor, nn
 from nassearch.ops.layer import ConvNorm, StaticOp, attention
 from nassearch.space import BlockSpec
 
-# Kernel -> (kernel size, dilation) of its branches, as in the authors' `DilatedReparamBlock`. There
-# the table ends at 17; larger kernels (RepLKNet's reach 31) have the branches of 17. Alike branches
-# of two kernels share their weights.
-BRANCHES: Mapping[int, tuple[tuple[int, int], ...]] = {
-    5: ((3, 1), (3, 2)),
-    7: ((5, 1), (3, 2), (3, 3)),
-    9: ((5, 1), (5, 2), (3, 3), (3, 4)),
-    11: ((5, 1), (5, 2), (3, 3), (3, 4), (3, 5)),
-    13: ((5, 1), (7, 2), (3, 3), (3, 4), (3, 5)),
-    15: ((5, 1), (7, 2), (3, 3), (3, 5), (3, 7)),
-    17: ((5, 1), (9, 2), (3, 4), (3, 5), (3, 7)),
+# Kernel -> dilation -> kernel size of its branches, as in the authors' `DilatedReparamBlock`. Their
+# table ends at 17; larger kernels (RepLKNet's reach 31) have all of its dilations here. Kernels
+# share the branches of a dilation like any kernel: a smaller one is the centre of a larger one.
+BRANCHES: Mapping[int, Mapping[int, int]] = {
+    5: {1: 3, 2: 3},
+    7: {1: 5, 2: 3, 3: 3},
+    9: {1: 5, 2: 5, 3: 3, 4: 3},
+    11: {1: 5, 2: 5, 3: 3, 4: 3, 5: 3},
+    13: {1: 5, 2: 7, 3: 3, 4: 3, 5: 3},
+    15: {1: 5, 2: 7, 3: 3, 5: 3, 7: 3},
+    17: {1: 5, 2: 9, 4: 3, 5: 3, 7: 3},
+    19: {1: 5, 2: 9, 3: 3, 4: 3, 5: 3, 7: 3},
 }
 
 
-def branches_of(kernel_size: int) -> tuple[tuple[int, int], ...]:
-    """The (kernel size, dilation) of the branches beside a kernel; none beside one under 5."""
-    return BRANCHES.get(min(kernel_size, max(BRANCHES)), ())
+def branches_of(kernel_size: int) -> Mapping[int, int]:
+    """Dilation -> kernel size of the branches beside a kernel; none beside one under 5."""
+    return BRANCHES.get(min(kernel_size, max(BRANCHES)), {})
 
 
 class LargeKernel(StaticOp):
@@ -81,8 +82,8 @@ class BranchedLargeKernel(StaticOp):
         self.block = LargeKernel(spec)
         self.branches = nn.ModuleDict(
             {
-                f"k{size}d{dilation}": _depthwise(spec, size, dilation=dilation)
-                for size, dilation in branches_of(spec.get("kernel_size"))
+                f"d{dilation}": _depthwise(spec, size, dilation=dilation)
+                for dilation, size in branches_of(spec.get("kernel_size")).items()
             }
         )
         self.scales = nn.ParameterDict(
