@@ -1,7 +1,132 @@
-"""Random crop and flip of a whole batch in one gather, on uint8."""
+"""What is done to the images of a batch, each by draws of its own, on the training device."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from nassearch.training.recipe import TrainingRecipe
+
+Transform = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The augmentation a recipe names, for images of `shape` (c, h, w).
+
+    `mirrors`: whether an image flipped left to right still shows its class.
+    """
+
+    recipe: TrainingRecipe
+    shape: tuple[int, int, int]
+    mirrors: bool
+
+    @property
+    def padding(self) -> int:
+        """The largest shift, in pixels."""
+        if self.recipe.crop_padding is not None:
+            return self.recipe.crop_padding
+        return self.shape[2] // 8 if self.recipe.random_resized_crop is None else 0
+
+    @property
+    def flip(self) -> bool:
+        return self.recipe.flip if self.recipe.flip is not None else self.mirrors
+
+    @property
+    def mixes(self) -> bool:
+        return self.recipe.mixup > 0 or self.recipe.cutmix > 0
+
+    @cached_property
+    def transforms(self) -> Transform | None:
+        """What happens to one image, uint8, after shift and flip; None: nothing."""
+        from torchvision.transforms import v2
+
+        recipe, found = self.recipe, []
+        if recipe.random_resized_crop is not None:
+            area = (recipe.random_resized_crop, 1.0)
+            found.append(v2.RandomResizedCrop(self.shape[1:], scale=area, antialias=True))
+        if recipe.auto_augment == "randaugment":
+            found.append(v2.RandAugment())
+        if recipe.auto_augment == "trivialaugment":
+            found.append(v2.TrivialAugmentWide())
+        return v2.Compose(found) if found else None
+
+    @cached_property
+    def erasing(self) -> Transform | None:
+        """What happens to one normalised image: a rectangle becomes the mean colour."""
+        from torchvision.transforms import v2
+
+        chance = self.recipe.random_erasing
+        return v2.RandomErasing(p=chance) if chance > 0 else None
+
+
+def transform_each(images: Tensor, transform: Transform | None, seeds: Tensor) -> Tensor:
+    """Every image, (n, c, h, w), transformed by draws from its own seed, int64 (n,).
+
+    torchvision draws from torch's global generator, which is put back afterwards.
+    """
+    if transform is None:
+        return images
+    done = []
+    with torch.random.fork_rng(devices=[]):
+        for image, seed in zip(images, seeds.tolist(), strict=True):
+            torch.default_generator.manual_seed(seed)
+            done.append(transform(image))
+    return torch.stack(done)
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How each image of a batch is mixed: all tensors float32 (n,).
+
+    `kept` is the image's own share; where `cut` is 1 the other image's is a box around (`row`,
+    `column`), in shares of height and width, otherwise the two are averaged by `kept`.
+    """
+
+    kept: Tensor
+    cut: Tensor
+    row: Tensor
+    column: Tensor
+
+    @classmethod
+    def draw(cls, count: int, *, mixup: float, cutmix: float, rng: np.random.Generator) -> "Mix":
+        """Shares from Beta(α, α) with the α of the way drawn; of two ways each serves a half."""
+        cut = rng.random(count) < (0.5 if mixup and cutmix else float(cutmix > 0))
+        alpha = np.where(cut, cutmix, mixup)
+        drawn = (rng.beta(alpha, alpha), cut, rng.random(count), rng.random(count))
+        return cls(*(torch.from_numpy(each.astype(np.float32)) for each in drawn))
+
+    def at(self, positions: slice) -> "Mix":
+        return Mix(*(each[positions] for each in (self.kept, self.cut, self.row, self.column)))
+
+
+def mix(images: Tensor, labels: Tensor, drawn: Mix, *, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Each image mixed with the one before it, and the classes' shares, float (n, num_classes).
+
+    Mixup: Zhang et al., ICLR 2018. CutMix: Yun et al., ICCV 2019; its share is that of the pixels.
+    """
+    own = _own_weight(drawn, *images.shape[2:]).to(images.device)
+    mixed = torch.lerp(images.roll(1, 0), images, own)
+    share = own.mean((2, 3))
+    classes = F.one_hot(labels, num_classes).float()
+    return mixed, torch.lerp(classes.roll(1, 0), classes, share)
+
+
+def _own_weight(drawn: Mix, height: int, width: int) -> Tensor:
+    """What each pixel keeps of its own image, float (n, 1, height, width)."""
+    side = (1 - drawn.kept).sqrt()
+
+    def inside(centre: Tensor, size: int) -> Tensor:
+        pixel = (torch.arange(size) + 0.5) / size
+        return (pixel - centre.unsqueeze(1)).abs() < side.unsqueeze(1) / 2
+
+    box = inside(drawn.row, height).unsqueeze(2) & inside(drawn.column, width).unsqueeze(1)
+    averaged = drawn.kept.view(-1, 1, 1).expand(box.shape)
+    return torch.where(drawn.cut.view(-1, 1, 1) > 0, (~box).float(), averaged).unsqueeze(1)
 
 
 def draw_crops(

@@ -5,12 +5,21 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nassearch.training.augmentation import crop_and_flip, draw_crops
-from nassearch.training.randomness import Stream, torch_generator
+from nassearch.training.augmentation import (
+    Augmentation,
+    Mix,
+    crop_and_flip,
+    draw_crops,
+    mix,
+    transform_each,
+)
+from nassearch.training.image_set import ImageSet
+from nassearch.training.randomness import Stream, numpy_generator, torch_generator
 from nassearch.training.run import Run
 
 Batch = tuple[Tensor, Tensor]
-"""Normalised images, float (n, c, h, w), and their targets, int64 labels (n,)."""
+"""Normalised images, float (n, c, h, w), and their targets: labels, int64 (n,), or, where images
+are mixed, the share of every class, float (n, classes). Both are what `F.cross_entropy` takes."""
 
 
 def epoch_batches(run: Run, *, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
@@ -18,30 +27,50 @@ def epoch_batches(run: Run, *, share: tuple[int, int] = (0, 1)) -> Iterator[Batc
 
     Order and augmentation derive from the seed, the epoch and the step. With `share` (r, w), of
     every batch only the images at positions r, r + w, ...: w workers together see the batch that
-    one would see. The few images that fill no batch sit this epoch out.
+    one would see, but that mixup and cutmix find an image's partner within its worker's share. The
+    few images that fill no batch sit this epoch out.
     """
-    recipe, moment = run.recipe, run.moment
-    rank, num_workers = share
-    train = run.data.train
+    recipe, moment, train = run.recipe, run.moment, run.data.train
     order = torch.randperm(
         len(train), generator=torch_generator(recipe.seed, Stream.ORDER, moment.epoch)
     )
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    augmentation = Augmentation(recipe, train.shape, run.data.mirrors)
     numbers = range(moment.step_in_epoch, run.steps_per_epoch)
     chosen = [order[n * recipe.batch_size : (n + 1) * recipe.batch_size] for n in numbers]
-    batches = train.batches([whole[rank::num_workers] for whole in chosen])
+    mine = slice(share[0], None, share[1])
+    batches = train.batches([whole[mine] for whole in chosen])
     for number, whole, batch in zip(numbers, chosen, batches, strict=True):
-        padding = recipe.crop_padding
-        shift, mirrored = draw_crops(
-            len(whole),
-            padding=padding if padding is not None else batch.images.shape[-1] // 8,
-            flip=recipe.flip if recipe.flip is not None else run.data.mirrors,
-            generator=torch_generator(recipe.seed, Stream.AUGMENTATION, moment.epoch, number),
-        )
-        images = crop_and_flip(
-            batch.images.to(run.device), shift[rank::num_workers], mirrored[rank::num_workers]
-        )
-        yield (
-            run.data.normalise(images).contiguous(memory_format=layout),
-            batch.labels.to(run.device),
-        )
+        place = (moment.epoch, number)
+        yield _augmented(run, batch, augmentation, place=place, count=len(whole), mine=mine)
+
+
+def _augmented(
+    run: Run,
+    batch: ImageSet,
+    augmentation: Augmentation,
+    *,
+    place: tuple[int, int],
+    count: int,
+    mine: slice,
+) -> Batch:
+    """`batch` as a step sees it: the positions `mine` of `count` images, for all of which is drawn.
+
+    An image's draws are thus the same however many workers share the batch.
+    """
+    recipe = run.recipe
+    generator = torch_generator(recipe.seed, Stream.AUGMENTATION, *place)
+    shift, mirrored = draw_crops(
+        count, padding=augmentation.padding, flip=augmentation.flip, generator=generator
+    )
+    seeds = torch.randint(2**62, (2, count), generator=generator)
+    images = crop_and_flip(batch.images.to(run.device), shift[mine], mirrored[mine])
+    images = transform_each(images, augmentation.transforms, seeds[0, mine])
+    images = run.data.normalise(images)
+    images = transform_each(images, augmentation.erasing, seeds[1, mine])
+    targets = batch.labels.to(run.device)
+    if augmentation.mixes:
+        rng = numpy_generator(recipe.seed, Stream.AUGMENTATION, *place)
+        drawn = Mix.draw(count, mixup=recipe.mixup, cutmix=recipe.cutmix, rng=rng).at(mine)
+        images, targets = mix(images, targets, drawn, num_classes=run.data.num_classes)
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    return images.contiguous(memory_format=layout), targets

@@ -41,9 +41,23 @@ class TrainingRecipe(StrictModel):
     distillation_temperature: Positive = 1.0
 
     crop_padding: Annotated[int, Field(ge=0)] | None = None
-    """Largest shift of the random crop in pixels; unset: an eighth of the image."""
+    """Largest shift of the random crop in pixels; unset: an eighth of the image, or none where
+    random_resized_crop is set."""
     flip: bool | None = None
     """Random left-right flips; unset: where the data set allows (digits do not)."""
+    random_resized_crop: Annotated[float, Field(gt=0, le=1)] | None = None
+    """For larger photos: train on a random part of each image, of at least this share of its area,
+    resized to the image's size (0.08 to 0.35 are usual). Unset: none."""
+    auto_augment: Literal["none", "randaugment", "trivialaugment"] = "none"
+    """Random distortions of colour and shape: two of middling strength in each image (RandAugment,
+    Cubuk et al., 2020), or one of any strength (TrivialAugment, Mueller and Hutter, 2021)."""
+    random_erasing: Fraction = 0.0
+    """The chance that a random rectangle of an image is blanked (Zhong et al., 2020)."""
+    mixup: NonNegative = 0.0
+    """α > 0 averages each image and its label with another's by a share from Beta(α, α)."""
+    cutmix: NonNegative = 0.0
+    """α > 0 pastes a box of another image into each, its area from Beta(α, α), labels alike; with
+    mixup too, each of the two serves half of the images."""
 
     channels_last: bool = False
     device: str = "auto"
