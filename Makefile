@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-all check format bench bench-latency bench-spaces
+.PHONY: help install quickstart test test-all check format bench bench-data bench-latency bench-spaces
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ format: install ## let ruff mend what it can
 
 bench: install ## elasticity: supernet against extracted network, one run
 	$(BIN)/python experiments/elasticity/bench.py
+
+bench-data: install ## data: every augmentation and the decoding of small files, per image
+	$(BIN)/python experiments/augmentation/bench.py
 
 bench-spaces: install ## spaces: loading, sampling, generated ones, merged against branched kernels
 	$(BIN)/python experiments/spaces/bench.py

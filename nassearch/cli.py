@@ -3,6 +3,7 @@
 import json
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -337,6 +338,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    warnings.formatwarning = _warning_line
     try:
         app()
     except NassearchError as error:
@@ -387,6 +389,10 @@ def _print(as_json: bool, document: Any, text: Callable[[], Any]) -> None:
     # Where nobody sets a width (a pipe), cells must not wrap at a guessed one.
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(text(), highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
+    return f"nassearch: warning: {message}\n"
 
 
 def _note(text: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from tests.pipeline.conftest import CommandLine
 
@@ -133,6 +134,23 @@ def test_a_place_that_cannot_be_written_is_refused(
     occupied.write_text("")
     line = refused(nassearch, "train-supernet", "--recipe", "recipe.yaml", "--out", occupied)
     assert str(occupied) in line
+
+
+def test_a_folder_of_damaged_images_is_refused_before_anything_is_written(
+    run: Path, nassearch: CommandLine, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    for place in ("train/a", "train/b", "test/a"):
+        (images / place).mkdir(parents=True)
+        for number in range(20):
+            Image.new("L", (8, 8), number).save(images / place / f"{number}.png")
+    damaged = images / "train" / "a" / "3.png"
+    damaged.write_bytes(b"no image")
+    out = tmp_path / "out"
+    arguments = ["train-supernet", "--out", out, "--set", f"data=imagefolder:{images}"]
+    line = refused(nassearch, *arguments)
+    assert f"1 of 40 images are damaged, the first {damaged}" in line
+    assert not out.exists()
 
 
 def test_a_truncated_checkpoint_is_refused(copy: Path, nassearch: CommandLine) -> None:
