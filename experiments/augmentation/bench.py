@@ -1,8 +1,8 @@
 """What images cost: each augmentation of the recipe, and decoding a folder of small files.
 
-Microseconds an image, one thread: the median over rounds in which all take turns, with the 10th and
-90th percentile. `nothing` is a batch that is only picked and normalised; what an option costs is its
-line less that one. Files are JPEGs made here, decoded by 0, 1 and 2 worker processes.
+Microseconds an image, one thread: the median over rounds in which all take turns, with the 10th
+and 90th percentile. `nothing` is a batch that is only picked and normalised; what an option costs
+is its line less that one. Files are JPEGs made here, decoded by 0, 1 and 2 worker processes.
 
     python experiments/augmentation/bench.py [--pixels 32] [--rounds 15]
 """
@@ -109,7 +109,8 @@ def main() -> None:
                 table.add_row(name, f"{median:.0f}", f"{low:.0f}", f"{high:.0f}")
     console = Console()
     console.print(table)
-    console.print(f"{host_cpu_name()}, python {platform.python_version()}, torch {torch.__version__}")
+    versions = f"python {platform.python_version()}, torch {torch.__version__}"
+    console.print(f"{host_cpu_name()}, {versions}")
 
 
 if __name__ == "__main__":
