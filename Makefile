@@ -14,7 +14,7 @@ install: $(INSTALLED) ## create .venv and install the package with the pinned ve
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,openvino]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,images,openvino]'
 	touch $@
 
 quickstart: install ## install, then train, profile, search, export and verify on digits

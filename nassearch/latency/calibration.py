@@ -62,6 +62,7 @@ class Correction:
 
     `ratio` is the half-width of the interval as a share of the prediction: the conformal quantile
     of the leave-one-out residuals; `error` is their mean. None where nothing was fitted.
+    `residuals` are those of the networks, in order: 1 - prediction without it / measurement.
     """
 
     constant: float = 0.0
@@ -70,6 +71,7 @@ class Correction:
     deviations: Mapping[BlockSpec, float] = field(default_factory=dict)
     ratio: float | None = None
     error: float | None = None
+    residuals: tuple[float, ...] = ()
 
     def block_ms(self, spec: BlockSpec, table_ms: float) -> float:
         """What a block of `table_ms` contributes."""
@@ -129,6 +131,7 @@ def fit(
         deviations=deviations,
         ratio=float(np.sort(np.abs(residuals))[rank]),
         error=float(np.mean(np.abs(residuals))),
+        residuals=tuple(map(float, residuals)),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from nassearch.export.export_file import LatencyFile
 from nassearch.files import write_json
 from nassearch.latency import RUNTIMES
+from nassearch.latency.basis import LatencyBasis, write_bases
 from nassearch.latency.device import Device
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.setting import Setting
@@ -14,8 +15,9 @@ from nassearch.latency.table import LatencyTable
 from nassearch.latency.timing import interleave
 from nassearch.networks import Supernet
 from nassearch.pipeline.prediction import make_runtime
-from nassearch.pipeline.run import torch_threads
+from nassearch.pipeline.run import command_line, torch_threads
 from nassearch.search.candidate import Budget, Candidate
+from nassearch.search.journal import latest_search
 from nassearch.search.pareto import ParetoFront
 
 MEASURE_SECONDS = 6.0
@@ -127,21 +129,35 @@ def recalibrated(one: LatencyPredictor, front: ParetoFront, measured: Measured) 
 
 
 def write_picks(out: Path, run: Path, picks: Sequence[Pick], measured: Measured) -> None:
-    write_json(
-        out / "search" / PICKS,
-        {
-            "run": str(run.resolve()),
-            "picks": [
-                {
-                    "budget": pick.budget,
-                    "architecture": pick.candidate.architecture.to_dict(),
-                    "latency": [item.model_dump(exclude_none=True) for item in pick.latency],
-                }
-                for pick in picks
-            ],
-            "measured": [
-                {"device": device, "id": name, "ms": row[0], "noise_floor": row[2]}
-                for (device, name), row in measured.items()
-            ],
-        },
-    )
+    """Write the choices into the directory of the search that just ended, and as the latest."""
+    content = {
+        "run": str(run.resolve()),
+        "command": command_line(),
+        "picks": [
+            {
+                "budget": pick.budget,
+                "architecture": pick.candidate.architecture.to_dict(),
+                "latency": [item.model_dump(exclude_none=True) for item in pick.latency],
+            }
+            for pick in picks
+        ],
+        "measured": [
+            {"device": device, "id": name, "ms": row[0], "noise_floor": row[2]}
+            for (device, name), row in measured.items()
+        ],
+    }
+    for directory in (latest_search(out), out / "search"):
+        write_json(directory / PICKS, content)
+
+
+def keep_bases(
+    out: Path,
+    found: Sequence[tuple[LatencyPredictor, LatencyTable | None]],
+    settings: Sequence[tuple[Device, Setting]],
+) -> None:
+    """Keep, beside the search that just ended, what its latencies were made of."""
+    bases = [
+        LatencyBasis.of(one, table, device)
+        for (one, table), (device, _) in zip(found, settings, strict=True)
+    ]
+    write_bases(latest_search(out), bases)

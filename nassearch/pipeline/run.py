@@ -3,7 +3,9 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -130,7 +132,14 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "commit": commit or None,
+        "command": command_line(),
     }
+
+
+def command_line() -> str:
+    """The command that was given, as it can be given again."""
+    program = Path(sys.argv[0]).name
+    return shlex.join(["nassearch" if program == "cli.py" else program, *sys.argv[1:]])
 
 
 @contextmanager

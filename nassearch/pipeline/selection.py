@@ -16,6 +16,7 @@ from nassearch.pipeline.choice import (
     Measured,
     Pick,
     choose,
+    keep_bases,
     measure_front,
     recalibrated,
     write_picks,
@@ -146,6 +147,7 @@ def search_supernet(
                 evaluate=evaluator(problem, trained.cache, pool),
                 first=first,
             )
+        keep_bases(out, found, settings)
         measured |= measure_front(front, trained.supernet, found, settings)
         picks = [
             choose(text, one, front, found, measured)

@@ -1,155 +1,239 @@
-"""One self-contained HTML page about a run."""
+"""One self-contained HTML page about a run, or about two side by side.
 
-import html
-from collections.abc import Sequence
+Everything a run says (names, paths, budgets) is somebody's input: the template escapes it, the
+document's JSON cannot end its script element, and the page's policy lets it load nothing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
+import jinja2
 
-from nassearch.config import format_milliseconds
-from nassearch.errors import ConfigError
-from nassearch.files import read_json, read_json_lines, write_text
-from nassearch.search.candidate import Candidate
-from nassearch.search.pareto import ParetoFront, read_candidates
-from nassearch.space import Architecture, SearchSpace
+from nassearch.config import format_count
+from nassearch.errors import ConfigError, RuntimeUnavailableError
+from nassearch.files import replacing, write_text
+from nassearch.report import document, latency_chart
+from nassearch.report.figure import for_paper, training_figure
+from nassearch.report.latency_chart import Chart
+from nassearch.report.quantity import quantities
+from nassearch.report.record import RunRecord, read_run
+from nassearch.report.view import Series, View, figure_dict, views
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-       color: #1a1a1a; background: #fff; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ddd; }
-h1, h2 { line-height: 1.2; } code { font-size: .85em; }
-"""
+ASSETS = Path(__file__).parent / "assets"
+# Plotly's own bundle of the charts used here, a third of the whole and opened three times as fast.
+PLOTLY = "plotly-cartesian.min.js"
+SCRIPTS = ("look.js", "network.js", "candidates.js", "page.js")
+IMAGES = (".png", ".svg", ".pdf")
 
 
-def write_report(run: Path, *, out: Path | None = None) -> Path:
-    """Write the page of a run and return its path; what the run does not hold yet is named.
+def write_report(*runs: Path, out: Path | None = None) -> Path:
+    """Write the page of one or two runs and return its path; what a run lacks is named on it.
 
-    Raises ConfigError where `run` is no run.
+    Raises ConfigError where one of `runs` is no run.
     """
-    if not (run / "recipe.yaml").is_file():
-        raise ConfigError("is not a run: it has no recipe.yaml", where=run)
-    sections = [_facts(run), *_front(run), *_training(run)]
-    title = html.escape(run.name)
-    page = (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width'>"
-        f"<title>{title}</title><style>{_STYLE}</style></head>"
-        f"<body><h1>{title}</h1>{''.join(sections)}</body></html>"
-    )
-    path = out or run / "report.html"
-    write_text(path, page)
+    records = [read_run(run) for run in runs]
+    path = out or runs[0] / "report.html"
+    write_text(path, render(records))
     return path
 
 
-def front_figure(
-    front: ParetoFront, candidates: list[Candidate], budgets: list[tuple[str, float]]
-) -> Any:
-    """Accuracy against latency: every candidate, the front, budgets as lines."""
-    latency = next(axis.name for axis in front.axes if axis.name.startswith("latency"))
-    provenance = candidates[0].values[latency].provenance
-    figure = go.Figure()
-    for name, group, mode, color in (
-        ("evaluated", candidates, "markers", "#9aa5b1"),
-        ("front", front.sorted(), "lines+markers", "#0072b2"),
-    ):
-        figure.add_scatter(
-            x=[candidate.number(latency) for candidate in group],
-            y=[100 * candidate.number("accuracy") for candidate in group],
-            text=[candidate.architecture.id for candidate in group],
-            hovertemplate="%{text}<br>%{x:.4g} ms<br>%{y:.2f} %<extra></extra>",
-            name=name,
-            mode=mode,
-            line={"color": color},
-            marker={"color": color, "size": 7},
+def write_front(*runs: Path, out: Path) -> Path:
+    """Write the front of one or two runs as an image for a paper: .png, .svg or .pdf.
+
+    Raises ConfigError where there is no front, RuntimeUnavailableError where nothing draws images.
+    """
+    if out.suffix not in IMAGES:
+        raise ConfigError("is no image", where=out, fix=f"name it {', '.join(IMAGES)}")
+    found = views(_series([read_run(run) for run in runs]))
+    if not found:
+        raise ConfigError("holds no search, so there is no front to draw", where=runs[0])
+    with replacing(out) as temporary:
+        try:
+            image = for_paper(found[0].figure).to_image(out.suffix[1:], scale=3)
+        except (ImportError, ValueError, RuntimeError, OSError) as error:
+            line = str(error).strip().partition("\n")[0]
+            raise RuntimeUnavailableError(
+                f"cannot draw images ({line})",
+                where=out,
+                fix="pip install 'nassearch[images]' and install Chromium or Chrome",
+            ) from error
+        temporary.write_bytes(image)
+    return out
+
+
+def render(records: Sequence[RunRecord]) -> str:
+    """The page as text."""
+    series = _series(records)
+    shown = views(series)
+    title = " and ".join(record.name for record in records)
+    sections = {
+        "prediction": _charts(records, latency_chart.prediction_charts),
+        "training": _charts(records, _training),
+        "blocks": _charts(records, latency_chart.heat_charts),
+    }
+    content = {
+        "runs": [
+            document.run_dict(record, [one for one in series if one.run == number])
+            for number, record in enumerate(records)
+        ],
+        "views": [view.to_dict() for view in shown],
+        "charts": {
+            name: [
+                {"label": chart.label, "note": chart.note} | {"figure": figure_dict(chart.figure)}
+                for chart in charts
+            ]
+            for name, charts in sections.items()
+        },
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        title=title,
+        runs=[{"number": number, **_told(record)} for number, record in enumerate(records)],
+        sections=sections,
+        has_candidates=bool(series),
+        not_compared=len(records) == 2 and _not_compared(series, shown),
+        made=f"nassearch {version('nassearch')}, {datetime.now():%Y-%m-%d %H:%M}",
+        style=_asset("page.css"),
+        scripts="\n".join(_asset(name) for name in SCRIPTS),
+        plotly=_asset(PLOTLY).replace("</script", "<\\/script"),
+        document=_json(content),
+    )
+
+
+def _series(records: Sequence[RunRecord]) -> list[Series]:
+    return [
+        Series(
+            number,
+            index,
+            _series_name(records, number, index),
+            search,
+            quantities(record, search),
         )
-    for text, limit in budgets:
-        figure.add_vline(x=limit, line={"dash": "dot", "color": "#d55e00"}, annotation_text=text)
-    figure.update_layout(
-        template="plotly_white",
-        xaxis_title=f"latency, ms ({provenance})",
-        yaxis_title="accuracy on validation images, %",
-        margin={"l": 60, "r": 20, "t": 20, "b": 60},
-        height=460,
-    )
-    return figure
+        for number, record in enumerate(records)
+        for index, search in enumerate(record.searches)
+    ]
 
 
-def _front(run: Path) -> list[str]:
-    picks_path = run / "search" / "picks.json"
-    if not picks_path.is_file():
-        return ["<h2>Search</h2><p>This run holds no finished search yet.</p>"]
-    from nassearch.search.journal import load_front
-    from nassearch.training import checkpoint
+def _series_name(records: Sequence[RunRecord], number: int, index: int) -> str:
+    record = records[number]
+    words = [record.name] if len(records) > 1 else []
+    if len(record.searches) > 1:
+        search = record.searches[index]
+        devices = ", ".join(search.device(name) for name in search.latency_names)
+        words.append(f"search {search.past.directory.name}" + (f" ({devices})" if devices else ""))
+    return " ".join(words) or record.name
 
-    space: SearchSpace = checkpoint.load(run).space
-    front = load_front(run, space=space)
-    candidates = read_candidates(run / "search" / "candidates.csv", space=space)
-    picks = read_json(picks_path)["picks"]
-    names = {axis.name for axis in front.axes}
-    parts = ["<h2>Front</h2>"]
-    if "accuracy" in names and any(name.startswith("latency") for name in names):
-        budgets = [
-            (pick["budget"], item["budget_ms"])
-            for pick in picks
-            for item in pick["latency"]
-            if "budget_ms" in item
-        ]
-        figure = front_figure(front, candidates, budgets)
-        parts.append(figure.to_html(full_html=False, include_plotlyjs="inline"))
-    parts.append("<h2>Chosen networks</h2>")
-    rows = []
-    for pick in picks:
-        identity = Architecture.from_dict(pick["architecture"]).id
-        for item in pick["latency"]:
-            measured = item.get("measured_ms")
-            word = "estimated" if item["source"] == "estimated" else "predicted"
-            rows.append(
-                (
-                    pick["budget"],
-                    identity,
-                    f"{format_milliseconds(item['predicted_ms'])} {word}",
-                    "not here" if measured is None else format_milliseconds(measured),
-                )
+
+def _charts(records: Sequence[RunRecord], make: Any) -> list[Chart]:
+    """The charts of every run, with the run's name before the label where there are two."""
+    return [
+        Chart(f"{record.name}: {chart.label}", chart.note, chart.figure)
+        if len(records) > 1
+        else chart
+        for record in records
+        for chart in make(record)
+    ]
+
+
+def _training(record: RunRecord) -> list[Chart]:
+    if not record.metrics:
+        return []
+    seconds = float(record.metrics[-1].get("seconds", 0.0))
+    epochs = record.metrics[-1]["epoch"]
+    note = f"{epochs} epochs in {seconds:.0f} s; accuracies with recalibrated batch norm."
+    return [Chart("training", note, training_figure(record.metrics))]
+
+
+def _not_compared(series: Sequence[Series], shown: Sequence[View]) -> bool:
+    """Whether both runs have candidates and yet nothing that may stand in one figure."""
+    both = {one.run for one in series} == {0, 1}
+    return both and all(len(view.series) == 1 for view in shown)
+
+
+def _told(record: RunRecord) -> dict[str, Any]:
+    """What the template says about a run in words."""
+    training = record.recipe.get("training") or {}
+    rows = document.chosen_rows(record)
+    for row in rows:
+        row["params"] = format_count(row["params"])
+    return {
+        "name": record.name,
+        "summary": _summary(record),
+        "missing": record.missing,
+        "chosen": rows,
+        "facts": {
+            "Run": {
+                "directory": record.path,
+                "space": record.recipe.get("space"),
+                "data": record.recipe.get("data"),
+                "device": record.recipe.get("device"),
+                "seed": record.recipe.get("seed", 0),
+                "threads of PyTorch": record.recipe.get("threads") or "as many as it likes",
+            },
+            "Training": training,
+            "Searches": {
+                search.past.directory.name: _search_text(search.past.settings)
+                for search in record.searches
+            },
+            "Versions and hardware": {
+                name: value
+                for name, value in record.environment.items()
+                if value is not None and name != "command"
+            },
+        },
+        "commands": [
+            command
+            for command in dict.fromkeys(
+                [record.environment.get("command", ""), *(s.command for s in record.searches)]
             )
-    parts.append(_table(("budget", "network", "latency", "measured"), rows))
-    return parts
+            if command
+        ],
+        "provenance": _provenance(record),
+    }
 
 
-def _training(run: Path) -> list[str]:
-    records = read_json_lines(run / "metrics.jsonl")
-    if not records:
-        return ["<h2>Training</h2><p>No metrics yet.</p>"]
-    figure = go.Figure()
-    for name in ("max", "random", "min"):
-        key = f"val_accuracy_{name}"
-        points = [(record["epoch"], 100 * record[key]) for record in records if key in record]
-        figure.add_scatter(x=[x for x, _ in points], y=[y for _, y in points], name=name)
-    figure.update_layout(
-        template="plotly_white",
-        xaxis_title="epoch",
-        yaxis_title="accuracy on validation images, %",
-        height=360,
-        margin={"l": 60, "r": 20, "t": 20, "b": 60},
-    )
-    inline = not (run / "search" / "picks.json").is_file()
-    body = figure.to_html(full_html=False, include_plotlyjs="inline" if inline else False)
-    return ["<h2>Training</h2>", body]
+def _summary(record: RunRecord) -> str:
+    words = [f"{record.recipe.get('space')} on {record.recipe.get('data')}"]
+    if record.searches:
+        search = record.searches[0]
+        words.append(f"{len(search.candidates)} networks evaluated")
+        words += [f"latency on {search.device(name)}" for name in search.latency_names]
+    return ", ".join(words)
 
 
-def _facts(run: Path) -> str:
-    environment = read_json(run / "environment.json")
-    rows = [(name, str(value)) for name, value in environment.items() if value is not None]
-    return (
-        "<details><summary>Versions and hardware</summary>" + _table(("", ""), rows) + "</details>"
-    )
+def _search_text(settings: Mapping[str, Any]) -> str:
+    goals = ", ".join(f"{item['direction']} {item['name']}" for item in settings["objectives"])
+    limits = ", ".join(f"{name} ≤ {value:.4g}" for name, value in settings["budgets"].items())
+    algorithm = str(settings["algorithm"]).rpartition(":")[2]
+    within = f", within {limits}" if limits else ""
+    return f"{algorithm}, seed {settings['seed']}: {goals}{within}"
 
 
-def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def _provenance(record: RunRecord) -> list[tuple[str, str, bool]]:
+    """(quantity, where its numbers come from, whether that is an estimate), each once."""
+    found = [
+        (name.replace("_", " "), value.provenance, value.provenance.startswith("estimated"))
+        for search in record.searches
+        for name, value in search.candidates[0].values.items()
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _json(content: Any) -> str:
+    """JSON that no HTML parser sees a tag in."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -115,21 +116,68 @@ class Journal:
         self._lock.close()
 
 
+@dataclass(frozen=True)
+class PastSearch:
+    """A search as its directory tells it; `ended` is False where it was killed under way."""
+
+    directory: Path
+    settings: Mapping[str, Any]
+    candidates: tuple[Candidate, ...]
+    front: ParetoFront
+    ended: bool
+
+
+def load_searches(out: Path, *, space: SearchSpace) -> list[PastSearch]:
+    """Every search under `out` that told something, the newest first.
+
+    Raises SearchError where one is of another space, ConfigError where its settings are damaged.
+    """
+    found = []
+    for path in sorted((out / "search").glob("*/search.json"), key=_modified, reverse=True):
+        settings = files.read_json(path)
+        axes = _axes(settings, space, where=path)
+        candidates, _ = _read(path.parent / "candidates.jsonl", space)
+        front = ParetoFront(axes, (candidate for candidate in candidates if candidate.is_finite))
+        ended = (path.parent / "front.csv").is_file()
+        if candidates:
+            found.append(PastSearch(path.parent, settings, tuple(candidates), front, ended))
+    return found
+
+
+def latest_search(out: Path) -> Path:
+    """The directory of the search that ended last under `out`; SearchError where none did."""
+    root = out / "search"
+    try:
+        return root / (root / "latest").read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SearchError("no finished search", where=root, fix="run nassearch search") from error
+
+
 def load_front(out: Path, *, space: SearchSpace) -> ParetoFront:
     """The front of the search that ended last under `out`, without anything that evaluates.
 
     Raises SearchError where there is none, or where it is of another space.
     """
-    root = out / "search"
+    directory = latest_search(out)
     try:
-        search_id = (root / "latest").read_text(encoding="utf-8").strip()
-        settings: Mapping[str, Any] = files.read_json(root / search_id / "search.json")
-    except (OSError, ConfigError) as error:
-        raise SearchError("no finished search", where=root, fix="run nassearch search") from error
+        settings: Mapping[str, Any] = files.read_json(directory / "search.json")
+    except ConfigError as error:
+        raise SearchError(
+            "no finished search", where=directory.parent, fix="run nassearch search"
+        ) from error
+    axes = _axes(settings, space, where=directory.parent)
+    return ParetoFront.read(directory / "front.csv", space=space, axes=axes)
+
+
+def _axes(settings: Mapping[str, Any], space: SearchSpace, *, where: Path) -> list[Axis]:
     if settings["space"] != space.fingerprint:
-        raise SearchError(f"the search is not one of the space {space.name}", where=root)
-    axes = [Axis(item["name"], item["direction"], item["unit"]) for item in settings["objectives"]]
-    return ParetoFront.read(root / search_id / "front.csv", space=space, axes=axes)
+        raise SearchError(f"the search is not one of the space {space.name}", where=where)
+    return [Axis(item["name"], item["direction"], item["unit"]) for item in settings["objectives"]]
+
+
+def _modified(path: Path) -> float:
+    """When a search last wrote something."""
+    return max(file.stat().st_mtime for file in path.parent.iterdir())
 
 
 def _searches(root: Path, digest: str) -> list[Path]:

@@ -1,0 +1,138 @@
+"""What is known about the candidates of a search, by the column and in the unit it is shown in."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nassearch.latency.device import HOST
+from nassearch.networks import cost
+from nassearch.report.figure import Floats
+from nassearch.report.record import RunRecord, SearchRecord
+from nassearch.search.candidate import Direction
+from nassearch.space import lower
+
+COUNTED = {"macs": "multiply-accumulates", "params": "parameters"}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A quantity of a search's candidates in the unit it is shown in: number x `scale`.
+
+    `key` is equal in two searches only where their numbers may be compared.
+    """
+
+    name: str
+    label: str
+    unit: str
+    scale: float
+    direction: Direction
+    provenance: str
+    key: str
+    numbers: Floats
+    low: Floats | None = None
+    high: Floats | None = None
+
+    @property
+    def estimated(self) -> bool:
+        return self.provenance.startswith("estimated")
+
+    @property
+    def title(self) -> str:
+        """The title of an axis: what, in which unit, and 'estimated' where it is."""
+        unit = f", {self.unit}" if self.unit else ""
+        return f"{self.label}{unit}{' (estimated)' if self.estimated else ''}"
+
+    @property
+    def shown(self) -> Floats:
+        return self.numbers * self.scale
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "label": self.label,
+            "unit": self.unit,
+            "direction": self.direction,
+            "provenance": self.provenance,
+            "estimated": self.estimated,
+            "values": _rounded(self.shown),
+            "low": None if self.low is None else _rounded(self.low * self.scale),
+            "high": None if self.high is None else _rounded(self.high * self.scale),
+        }
+
+
+def quantities(run: RunRecord, search: SearchRecord) -> list[Quantity]:
+    """Everything known about the candidates of a search, and their counted costs."""
+    found = [_told(run, search, name) for name in search.candidates[0].values]
+    known = {quantity.name for quantity in found}
+    return found + [_counted(run, search, name) for name in COUNTED if name not in known]
+
+
+def _told(run: RunRecord, search: SearchRecord, name: str) -> Quantity:
+    """A quantity that the search itself recorded."""
+    values = [candidate.values[name] for candidate in search.candidates]
+    numbers = np.array([value.number for value in values])
+    low = np.array([math.nan if value.low is None else value.low for value in values])
+    high = np.array([math.nan if value.high is None else value.high for value in values])
+    known = bool(np.isfinite(low).any())
+    axis = next((axis for axis in search.axes if axis.name == name), None)
+    provenance = values[0].provenance
+    label, unit, scale = name.replace("_", " "), axis.unit if axis is not None else "", 1.0
+    key = name
+    if name == "accuracy":
+        label, unit, scale = "accuracy on validation images", "%", 100.0
+        key = f"{name} {run.recipe.get('data')} {provenance}"
+    elif name in search.latency_names:
+        label = f"latency on {search.device(name)}"
+        unit, scale = ("µs", 1e3) if float(np.nanmedian(numbers)) < 1.0 else ("ms", 1.0)
+        key = f"latency {search.setting(name)} {_machine(run, search, name)}"
+    elif not unit:
+        label = COUNTED.get(name, label)
+        unit, scale = count_unit(numbers)
+    return Quantity(
+        name=name,
+        label=label,
+        unit=unit,
+        scale=scale,
+        direction="min" if axis is None else axis.direction,
+        provenance=provenance,
+        key=key,
+        numbers=numbers,
+        low=low if known else None,
+        high=high if known else None,
+    )
+
+
+def _machine(run: RunRecord, search: SearchRecord, name: str) -> object:
+    """What tells the machines apart that measured devices of one name: 'host' is any machine."""
+    basis = search.basis(name)
+    host = None if basis is None else basis.host
+    return run.path if host is None and search.device(name) == HOST else host
+
+
+def _counted(run: RunRecord, search: SearchRecord, name: str) -> Quantity:
+    """A cost that adds up over blocks and was not among the objectives."""
+    assert run.space is not None
+    numbers = np.array(
+        [
+            float(sum(getattr(cost(spec), name) for spec in lower(run.space, one.architecture)))
+            for one in search.candidates
+        ]
+    )
+    unit, scale = count_unit(numbers)
+    return Quantity(name, COUNTED[name], unit, scale, "min", "counted", name, numbers)
+
+
+def count_unit(numbers: Floats) -> tuple[str, float]:
+    """The prefix that suits most of the counts, and what to multiply them with."""
+    median = float(np.nanmedian(np.abs(numbers)))
+    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if median >= size:
+            return unit, 1 / size
+    return "", 1.0
+
+
+def _rounded(values: Floats) -> list[float | None]:
+    """Five significant digits are more than is shown, and keep the page small."""
+    return [float(f"{value:.5g}") if math.isfinite(value) else None for value in values]

@@ -1,0 +1,147 @@
+"""A run as its commands leave it, without training or measuring: accuracies follow a formula."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from nassearch import files, objectives
+from nassearch.latency.basis import LatencyBasis, write_bases
+from nassearch.latency.device import Device, load_device
+from nassearch.latency.estimate import roofline
+from nassearch.latency.fake import fake_block_ms
+from nassearch.latency.predictor import LatencyPredictor
+from nassearch.latency.setting import Setting
+from nassearch.networks.subnet import total_cost
+from nassearch.search.candidate import Objective, Problem, Value
+from nassearch.search.pareto import ParetoFront, write_candidates
+from nassearch.search.runner import serial
+from nassearch.space import Architecture, SearchSpace, block_specs, lower
+from nassearch.training import checkpoint
+
+ESTIMATED = "a100"
+NUM_MEASURED = 24
+
+
+def make_run(
+    run: Path,
+    *,
+    space: str = "digits_tiny",
+    candidates: int = 60,
+    devices: Sequence[str] = ("box",),
+    seed: int = 0,
+    budget: str = "40%",
+    data: str = "digits",
+) -> Path:
+    """A finished run in `run`; the device a100 is estimated, any other is measured."""
+    owner = SearchSpace.load(space)
+    start_run(run, owner, data=data, seed=seed)
+    rng = np.random.default_rng(seed)
+    predictors = [_predictor(owner, device, rng) for device in devices]
+    context = objectives.Context(owner, tuple(predictors))
+    latencies = objectives.latency(context)
+    accuracy = Objective("accuracy", "max", "", _accuracy(owner, rng), source="made up")
+    problem = Problem(owner, (accuracy, *latencies), seed=seed)
+    architectures = list(dict.fromkeys(owner.sample_many(rng, candidates * 2)))[:candidates]
+    found = list(serial(problem)(architectures))
+    search = files.make_directory(run / "search" / "feedbeef-1")
+    settings = {"schema": 1, "algorithm": "nassearch.search.guided:Guided", **problem.settings()}
+    files.write_json(search / "search.json", settings)
+    lines = [json.dumps(candidate.to_record(owner)) + "\n" for candidate in found]
+    (search / "candidates.jsonl").write_text("".join(lines))
+    front = ParetoFront(problem.axes, found)
+    write_candidates(search / "candidates.csv", found, space=owner)
+    front.write(search / "front.csv", space=owner)
+    (run / "search" / "latest").write_text(search.name + "\n")
+    write_bases(
+        search,
+        [
+            LatencyBasis.of(
+                one, None, load_device(name) if name == ESTIMATED else Device(name=name)
+            )
+            for one, name in zip(predictors, devices, strict=True)
+        ],
+    )
+    picks = _picks(front, predictors, budget, rng)
+    for directory in (search, search.parent):
+        files.write_json(directory / "picks.json", {"run": str(run.resolve()), **picks})
+    return run
+
+
+def start_run(run: Path, space: SearchSpace, *, data: str = "digits", seed: int = 0) -> None:
+    """A run whose training has ended: recipe, environment, metrics, checkpoint."""
+    files.make_directory(run)
+    recipe = {"name": "made-up", "space": space.name, "data": data, "seed": seed}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    files.write_json(run / "environment.json", {"python": "3", "command": "nassearch run made-up"})
+    for epoch in range(1, 11):
+        record: dict[str, object] = {"epoch": epoch, "loss": 2 / epoch, "seconds": 3.0 * epoch}
+        if epoch % 2 == 0:
+            for name, share in (("max", 1.0), ("random", 0.98), ("min", 0.94)):
+                record[f"val_accuracy_{name}"] = share * (1 - 0.5 / epoch)
+        files.append_json_line(run / "metrics.jsonl", record)
+    state = checkpoint.Checkpoint(space, {}, {}, 10, 1, {}, {}, {})
+    checkpoint.save(run, state)
+
+
+def _predictor(space: SearchSpace, name: str, rng: np.random.Generator) -> LatencyPredictor:
+    if name == ESTIMATED:
+        device = load_device(name)
+        setting = device.setting()
+        return LatencyPredictor.estimated(space, setting, roofline(device, setting), ratio=0.6)
+    known = {spec: fake_block_ms(spec) for spec in block_specs(space)}
+    predictor = LatencyPredictor(space, Setting(name, "fake"), "measured", known)
+    networks = space.sample_many(rng, NUM_MEASURED)
+    noise = rng.normal(1.0, 0.03, len(networks))
+    measured = predictor.predict(networks) * noise
+    return predictor.calibrate(
+        [(space, one, float(ms)) for one, ms in zip(networks, measured, strict=True)]
+    )
+
+
+def _accuracy(space: SearchSpace, rng: np.random.Generator) -> Callable[[Architecture], Value]:
+    largest = total_cost(lower(space, space.largest)).params
+
+    def evaluate(architecture: Architecture) -> Value:
+        share = total_cost(lower(space, architecture)).params / largest
+        number = min(0.995, 0.9 + 0.09 * share**0.3 + rng.normal(0, 0.006))
+        return Value(number, "val (1000 images)", number - 0.01, min(1.0, number + 0.008))
+
+    return evaluate
+
+
+def _picks(
+    front: ParetoFront,
+    predictors: Sequence[LatencyPredictor],
+    budget: str,
+    rng: np.random.Generator,
+) -> dict[str, object]:
+    pick = front.knee()
+    latency, measured = [], []
+    for one in predictors:
+        setting = one.setting
+        predicted = float(one.predict([pick.architecture])[0])
+        low, high = (float(bound[0]) for bound in one.interval([pick.architecture]))
+        item = {
+            "device": setting.device,
+            "runtime": setting.runtime,
+            "precision": setting.precision,
+            "batch": setting.batch,
+            "source": one.source,
+            "predicted_ms": predicted,
+            "low_ms": low,
+            "high_ms": high,
+            "budget_ms": 1.2 * predicted,
+        }
+        if one.source != "estimated":
+            for candidate in front:
+                ms = float(one.predict([candidate.architecture])[0] * rng.normal(1.0, 0.02))
+                name = candidate.architecture.id
+                measured.append({"device": setting.device, "id": name, "ms": ms})
+            item["measured_ms"] = predicted
+        latency.append(item)
+    chosen = {"budget": budget, "architecture": pick.architecture.to_dict(), "latency": latency}
+    command = "nassearch search --device box --budget 40%"
+    return {"command": command, "picks": [chosen], "measured": measured}
