@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nassearch.export.export import load as load
+    from nassearch.export.weights import load as load
+    from nassearch.networks import Subnet as Subnet
     from nassearch.networks import Supernet as Supernet
     from nassearch.space import Architecture as Architecture
     from nassearch.space import SearchSpace as SearchSpace
 
 __version__ = "0.1.0"
-__all__ = ["Architecture", "SearchSpace", "Supernet", "load"]
+__all__ = ["Architecture", "SearchSpace", "Subnet", "Supernet", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,7 +18,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     homes = {
-        "load": "nassearch.export.export",
+        "load": "nassearch.export.weights",
+        "Subnet": "nassearch.networks",
         "Supernet": "nassearch.networks",
         "SearchSpace": "nassearch.space",
         "Architecture": "nassearch.space",

@@ -37,6 +37,12 @@ Space = Annotated[str | None, typer.Option("--space", help="A space's name or YA
 RuntimeName = Annotated[str | None, typer.Option("--runtime", help="onnxruntime, fake, ...")]
 Precision = Annotated[str | None, typer.Option("--precision", help="fp32, fp16, int8, ...")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Images at once.")]
+Formats = Annotated[str, typer.Option("--format", help="config, weights, onnx, pt2, int8.")]
+GraphBatch = Annotated[str, typer.Option("--batch", help="Images a graph takes: 1, 8, dynamic.")]
+Loss = Annotated[
+    float, typer.Option("--max-accuracy-loss", min=0, max=1, help="What int8 may cost: 0.01.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace another export.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the runtime.")]
 
 
@@ -256,17 +262,30 @@ def search(
 def export(
     search_dir: Annotated[Path | None, typer.Argument(help="A searched run.")] = None,
     pick: Annotated[str, typer.Option("--pick", help="best, knee, all or an id.")] = "best",
-    formats: Annotated[str, typer.Option("--format")] = "config,weights,onnx",
+    formats: Formats = "config,weights,onnx",
+    batch: GraphBatch = "1",
+    max_accuracy_loss: Loss = 0.01,
     out: Out = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write chosen networks as config, weights and ONNX."""
+    """Write chosen networks in formats that run anywhere."""
+    from nassearch.export.format import parse_batch
     from nassearch.pipeline.delivery import export_networks
     from nassearch.pipeline.run import LATEST
+    from nassearch.report.terminal import Bars
 
-    written = export_networks(
-        search_dir or LATEST, pick=pick, formats=tuple(formats.split(",")), out=out
-    )
+    with Bars() as bars:
+        written = export_networks(
+            search_dir or LATEST,
+            pick=pick,
+            formats=tuple(formats.split(",")),
+            batch=parse_batch(batch),
+            max_accuracy_loss=max_accuracy_loss,
+            out=out,
+            force=force,
+            progress=bars.stage,
+        )
     names = [str(path) for path in written]
     _print(as_json, {"exports": names}, lambda: "\n".join(names))
 
@@ -277,11 +296,12 @@ def verify(
     device: Annotated[str | None, typer.Option("--device", help="Only this device.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure an export again: test accuracy, latency, agreement of the formats."""
+    """Measure an export again: accuracy, speed, memory and agreement of its formats."""
     from nassearch.export import verify as room
-    from nassearch.report.terminal import verification_table
+    from nassearch.report.terminal import Bars, verification_table
 
-    found = room.verify(export_dir, device=device)
+    with Bars() as bars:
+        found = room.verify(export_dir, device=device, progress=bars.stage)
     _print(as_json, found.to_dict(), lambda: verification_table(found))
     _exit_if_broken([found])
 

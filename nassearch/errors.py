@@ -11,6 +11,7 @@ NassearchError                      the command line prints it as one line and e
 ├── RuntimeUnavailableError         a runtime or device that is not on this machine
 ├── BudgetError                     a budget that cannot be read or reached
 ├── SearchError                     a search that cannot go on
+├── ExportError                     a network that a format cannot hold
 └── OutputError                     a place that cannot be written
 
 `KeyboardInterrupt` is not ours: work that is interrupted saves what it has and lets it pass.
@@ -67,6 +68,10 @@ class BudgetError(NassearchError):
 
 class SearchError(NassearchError):
     """A search that cannot start or go on."""
+
+
+class ExportError(NassearchError):
+    """A network that an export format cannot hold."""
 
 
 class OutputError(NassearchError):

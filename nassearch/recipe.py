@@ -1,6 +1,6 @@
 """A recipe: one file that describes a whole run."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -32,9 +32,13 @@ class SearchRecipe(StrictModel):
 
 
 class ExportRecipe(StrictModel):
-    """The formats the chosen networks are written in."""
+    """How the chosen networks are written."""
 
     formats: Words = ("config", "weights", "onnx")
+    batch: Count | Literal["dynamic"] = 1
+    """Images that a graph takes at once."""
+    max_accuracy_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """What int8 may cost on validation images; 0.01 is one point."""
 
 
 class Recipe(StrictModel):

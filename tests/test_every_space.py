@@ -12,22 +12,23 @@ import pytest
 import torch
 
 from nassearch import config
-from nassearch.export.export import load, write_export
+from nassearch.export.export import write_export
 from nassearch.export.export_file import AccuracyFile, DataFile, ExportFile
+from nassearch.export.format import Order
+from nassearch.export.weights import load
 from nassearch.latency.fake import FakeRuntime
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.profiler import profile
 from nassearch.latency.setting import Setting
 from nassearch.networks.onnx_graph import INPUT
-from nassearch.networks.subnet import total_cost
 from nassearch.objectives import Context, build
 from nassearch.search.candidate import Budget, Problem
 from nassearch.search.optuna_search import Random
 from nassearch.search.runner import search
-from nassearch.space import SearchSpace, lower
+from nassearch.space import SearchSpace
 from nassearch.training.checkpoint import load_supernet
 from nassearch.training.data import Data
-from nassearch.training.evaluation import Evaluator
+from nassearch.training.evaluation import Accuracy, Evaluator
 from nassearch.training.image_set import ImageSet
 from nassearch.training.recipe import TrainingRecipe
 from nassearch.training.trainer import train
@@ -82,24 +83,14 @@ def test_it_goes_the_whole_way(
     assert all(found.number("latency") <= limit for found in front.candidates)
 
     chosen = front.sorted()[0].architecture
-    cost = total_cost(lower(space, chosen))
     subnet = Evaluator(supernet, data).subnet(chosen)
-    facts = ExportFile(
-        id=chosen.id,
-        architecture=chosen.to_dict(),
-        space=space.to_dict(),
-        fingerprint=space.fingerprint,
-        macs=cost.macs,
-        params=cost.params,
-        data=DataFile(
-            spec=data.name, seed=0, class_names=data.class_names, mean=data.mean, std=data.std
-        ),
-        accuracy=AccuracyFile(
-            value=0.5, low=0.4, high=0.6, split="val", num_images=6, supernet="run"
-        ),
-        files={},
+    facts = ExportFile.of(
+        space,
+        chosen,
+        data=DataFile.of(data, seed=0),
+        accuracy=AccuracyFile.of(Accuracy.of(3, 6, split="val"), supernet="run"),
     )
-    write_export(subnet, tmp_path / "export", facts=facts)
+    write_export(subnet, tmp_path / "export", facts=facts, order=Order(data))
     network = load(tmp_path / "export")
     images = data.normalise(data.val.images[:1])
     with torch.no_grad():

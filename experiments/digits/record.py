@@ -32,7 +32,7 @@ def record(seed: int, run: Path) -> pd.DataFrame:
     rows = []
     for one in delivered:
         (item,), (check,) = one.pick.latency, one.verification.latency
-        accuracy = one.verification.accuracy["pytorch"].value
+        accuracy = one.verification.accuracy.value
         measured = check.measured.median_ms if check.measured is not None else float("nan")
         row = (item.budget_ms, item.predicted_ms, measured, accuracy)
         rows.append((seed, one.pick.budget, *row, one.verification.export.params))

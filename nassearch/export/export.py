@@ -1,46 +1,16 @@
-"""Writing a subnet to a directory, and reading it back as a plain module."""
+"""Writing a subnet to a directory: its formats, its model card and, last, its config."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
-from nassearch.errors import CheckpointError, ConfigError
-from nassearch.export.export_file import ExportFile, read_export, sha256
+from nassearch.errors import NassearchError, OutputError
+from nassearch.export.card import CARD, model_card
+from nassearch.export.export_file import CONFIG, ExportFile, read_export, sha256
+from nassearch.export.format import DEFAULT, Order, make_formats
 from nassearch.files import replacing, write_text
 from nassearch.networks import Subnet
-from nassearch.networks.onnx_graph import to_onnx
-from nassearch.space import lower
 
-WEIGHTS, ONNX = "model.safetensors", "model.onnx"
-
-
-def write_weights(subnet: Subnet, path: Path) -> None:
-    """The network's tensors as safetensors."""
-    tensors = {name: tensor.contiguous() for name, tensor in subnet.state_dict().items()}
-    save_file(tensors, path)
-
-
-def write_onnx(subnet: Subnet, path: Path) -> None:
-    """The network as ONNX for one image, batch norm folded."""
-    path.write_bytes(to_onnx(subnet, subnet.input_shape))
-
-
-FORMATS: dict[str, tuple[str, Callable[[Subnet, Path], None]]] = {
-    "weights": (WEIGHTS, write_weights),
-    "onnx": (ONNX, write_onnx),
-}
-
-
-def check_formats(names: tuple[str, ...]) -> tuple[str, ...]:
-    """`names` themselves; ConfigError where one is unknown."""
-    for name in names:
-        if name != "config" and name not in FORMATS:
-            raise ConfigError(
-                f"unknown export format '{name}'", fix=f"one of config, {', '.join(FORMATS)}"
-            )
-    return names
+VERIFICATION = "verify.json"
+_IDENTITY = {"id", "fingerprint", "data", "accuracy", "finetuned"}
 
 
 def write_export(
@@ -48,67 +18,73 @@ def write_export(
     directory: Path,
     *,
     facts: ExportFile,
-    formats: tuple[str, ...] = ("config", "weights", "onnx"),
+    order: Order,
+    formats: tuple[str, ...] = DEFAULT,
+    force: bool = False,
 ) -> ExportFile:
-    """Write `subnet` in the given formats and, last, the config that vouches for them."""
-    hashes = {}
-    for name in check_formats(formats):
-        if name == "config":
-            continue
-        file_name, write = FORMATS[name]
-        with replacing(directory / file_name) as temporary:
-            write(subnet, temporary)
-        hashes[file_name] = sha256(directory / file_name)
-    complete = facts.model_copy(update={"files": hashes})
-    write_text(directory / "README.md", _readme(complete))
+    """Write `subnet` in the given formats and, last, the config that vouches for them.
+
+    An export of the same network keeps its other formats; for another one see `check_place`.
+    """
+    made = make_formats(formats)
+    present = check_place(directory, facts, force=force)
+    if present is None:
+        clear(directory)
+    files = dict(present.files) if present is not None else {}
+    known = dict(present.formats) if present is not None else {}
+    for name, one in made.items():
+        with replacing(directory / one.file_name) as temporary:
+            known[name] = {"file": one.file_name} | one.write(subnet, temporary, order)
+        files[one.file_name] = sha256(directory / one.file_name)
+    complete = facts.model_copy(update={"files": files, "formats": known})
+    write_text(directory / CARD, model_card(complete, directory, subnet.input_shape))
     complete.save(directory)
     return complete
 
 
-def load(path: str | Path) -> Subnet:
-    """The exported network at `path` as a plain `nn.Module` in evaluation mode.
+def check_place(directory: Path, facts: ExportFile, *, force: bool) -> ExportFile | None:
+    """What of this network was exported to `directory` before; None where nothing was.
 
-    Input: float32 images (n, channels, r, r), normalised with the mean and std in `config.yaml`;
-    output: logits (n, classes). Raises CheckpointError where the export is damaged.
+    Raises OutputError, unless `force`d, where the directory holds another export (of another
+    network, from another training) or files that are none of an export's.
     """
-    directory = Path(path)
-    export = read_export(directory)
-    weights = directory / WEIGHTS
-    if not weights.is_file():
-        raise CheckpointError(
-            "was exported without weights", where=directory, fix="export with --format weights"
-        )
-    subnet = Subnet(lower(export.search_space(), export.to_architecture()))
+    if not directory.is_dir():
+        return None
     try:
-        subnet.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as error:
-        raise CheckpointError("the weights do not fit the config", where=weights) from error
-    return subnet.eval()
+        present = read_export(directory)
+    except NassearchError:
+        present = None
+    if present is not None and all(
+        getattr(present, name) == getattr(facts, name) for name in _IDENTITY
+    ):
+        return present
+    if force:
+        return None
+    if (directory / CONFIG).exists():
+        raise OutputError(
+            "already holds another export",
+            where=directory,
+            fix="choose another place with --out, or replace it with --force",
+        )
+    foreign = sorted(path.name for path in directory.iterdir() if not _is_ours(path))
+    if foreign:
+        raise OutputError(
+            f"holds '{foreign[0]}', which is no part of an export",
+            where=directory,
+            fix="choose another place with --out, or write into it with --force",
+        )
+    return None
 
 
-def _readme(export: ExportFile) -> str:
-    pixels = export.architecture["resolution"]
-    latencies = "".join(
-        f"- {item.device}, {item.runtime} {item.precision}, batch {item.batch}: "
-        + (f"{item.measured_ms:.4g} ms measured, " if item.measured_ms is not None else "")
-        + f"{item.predicted_ms:.4g} ms "
-        + ("estimated" if item.source == "estimated" else "predicted")
-        + (f", budget {item.budget_ms:.4g} ms" if item.budget_ms is not None else "")
-        + "\n"
-        for item in export.latency
-    )
-    accuracy = export.accuracy
-    return f"""# Subnet {export.id}
+def clear(directory: Path) -> None:
+    """Remove what belongs to an export: its config, which vouches for the rest, first."""
+    if not directory.is_dir():
+        return
+    for path in sorted(directory.iterdir(), key=lambda path: path.name != CONFIG):
+        if _is_ours(path):
+            path.unlink()
 
-{export.params:,} parameters, {export.macs:,} multiply-accumulates, images of {pixels} pixels.
-Accuracy {accuracy.value:.2%} ({accuracy.low:.2%} to {accuracy.high:.2%}) on {accuracy.num_images}
-images of the split '{accuracy.split}' of {export.data.spec};
-`nassearch verify` measures the test split.
 
-{latencies}
-```python
-import nassearch
-model = nassearch.load(".")          # a plain torch.nn.Module
-logits = model((images - mean) / std)  # mean and std are in config.yaml; images in 0..1
-```
-"""
+def _is_ours(path: Path) -> bool:
+    names = (CONFIG, CARD, VERIFICATION)
+    return path.is_file() and (path.name in names or path.name.lstrip(".").startswith("model"))

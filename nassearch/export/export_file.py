@@ -12,9 +12,12 @@ from nassearch.config import StrictModel
 from nassearch.errors import CheckpointError
 from nassearch.files import write_text
 from nassearch.latency.setting import Setting
-from nassearch.space import Architecture, SearchSpace
+from nassearch.networks.subnet import total_cost
+from nassearch.space import Architecture, SearchSpace, lower
+from nassearch.training.data import Data
+from nassearch.training.evaluation import Accuracy
 
-SCHEMA = 1
+SCHEMA = 2
 CONFIG = "config.yaml"
 
 
@@ -27,6 +30,12 @@ class DataFile(StrictModel):
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    @classmethod
+    def of(cls, data: Data, *, seed: int) -> "DataFile":
+        return cls(
+            spec=data.name, seed=seed, class_names=data.class_names, mean=data.mean, std=data.std
+        )
+
 
 class AccuracyFile(StrictModel):
     """Top-1 accuracy, 0..1, with its 95 % interval, on the split that chose the network."""
@@ -37,6 +46,18 @@ class AccuracyFile(StrictModel):
     split: str
     num_images: int
     supernet: str
+
+    @classmethod
+    def of(cls, accuracy: Accuracy, *, supernet: str) -> "AccuracyFile":
+        low, high = accuracy.interval
+        return cls(
+            value=accuracy.value,
+            low=low,
+            high=high,
+            split=accuracy.split,
+            num_images=accuracy.num_images,
+            supernet=supernet,
+        )
 
 
 class LatencyFile(StrictModel):
@@ -65,8 +86,22 @@ class LatencyFile(StrictModel):
         return Setting(self.device, self.runtime, self.precision, self.batch, self.threads)
 
 
+class FinetuneFile(StrictModel):
+    """How the network was trained after it left its supernet."""
+
+    parent: str
+    parent_data: str
+    epochs: int
+    lr: float
+    seed: int
+    teacher: str | None = None
+
+
 class ExportFile(StrictModel):
-    """The whole of `config.yaml`. `files` holds the SHA-256 of what lies beside it."""
+    """The whole of `config.yaml`.
+
+    `files` holds the SHA-256 of what lies beside it, `formats` what is worth knowing of each.
+    """
 
     schema_version: Annotated[int, Field(alias="schema")] = SCHEMA
     id: str
@@ -78,7 +113,33 @@ class ExportFile(StrictModel):
     data: DataFile
     accuracy: AccuracyFile
     latency: tuple[LatencyFile, ...] = ()
+    finetuned: FinetuneFile | None = None
+    formats: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     files: dict[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        space: SearchSpace,
+        architecture: Architecture,
+        *,
+        data: DataFile,
+        accuracy: AccuracyFile,
+    ) -> "ExportFile":
+        """What is known of a network before anything is written."""
+        cost = total_cost(lower(space, architecture))
+        return cls(
+            id=architecture.id,
+            architecture=architecture.to_dict(),
+            space=space.to_dict(),
+            fingerprint=space.fingerprint,
+            macs=cost.macs,
+            params=cost.params,
+            data=data,
+            accuracy=accuracy,
+            formats={},
+            files={},
+        )
 
     def search_space(self) -> SearchSpace:
         return SearchSpace.from_dict(_lists(self.space))
@@ -104,20 +165,41 @@ def read_export(directory: Path) -> ExportFile:
     content = config.read_yaml(path)
     if isinstance(content, dict) and content.get("schema") != SCHEMA:
         raise CheckpointError(
-            f"has schema {content.get('schema')}, this version reads {SCHEMA}", where=path
+            f"has schema {content.get('schema')}, this version reads {SCHEMA}",
+            where=path,
+            fix="export the network again",
         )
     export = config.parse(ExportFile, content, where=path)
+    _check_identity(export, path)
     for name, expected in export.files.items():
         file = directory / name
         if not file.is_file():
             raise CheckpointError("is missing", where=file, fix="export the network again")
-        if sha256(file) != expected:
+        found = sha256(file)
+        if found != expected:
             raise CheckpointError(
-                "was changed since it was exported (its hash differs)",
+                "was changed since it was exported (its SHA-256 begins"
+                f" {found[:12]}, {CONFIG} says {expected[:12]})",
                 where=file,
                 fix="export the network again",
             )
     return export
+
+
+def _check_identity(export: ExportFile, path: Path) -> None:
+    """CheckpointError where the space or the architecture is not the one that was exported."""
+    found = {
+        "fingerprint": (export.search_space().fingerprint, export.fingerprint, "space"),
+        "id": (export.to_architecture().id, export.id, "architecture"),
+    }
+    for key, (actual, recorded, name) in found.items():
+        if actual != recorded:
+            raise CheckpointError(
+                f"its {name} was changed since it was exported"
+                f" ({key} {recorded}, of what is there {actual})",
+                where=path,
+                fix="export the network again",
+            )
 
 
 def sha256(path: Path) -> str:

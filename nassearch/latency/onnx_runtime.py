@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as refusal
 
 from nassearch.errors import RuntimeUnavailableError
 from nassearch.latency.bundle_runner import attribute
@@ -52,10 +53,11 @@ class OnnxRuntime:
     def trace(self, network: Subnet) -> "OnnxTrace":
         return OnnxTrace(self, self.export(network), self._images(network), len(network.blocks))
 
-    def session(self, model: bytes, trace: Path | None = None) -> Any:
-        """An inference session on a graph, with its profiler writing to `trace`.
+    def session(self, model: bytes, trace: Path | None = None, *, where: object = "") -> Any:
+        """An inference session on a graph (`where` it lies), its profiler writing to `trace`.
 
-        Raises RuntimeUnavailableError where onnxruntime fell back to another provider.
+        Raises RuntimeUnavailableError where onnxruntime lacks an operator of the graph, or fell
+        back to another provider.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.setting.threads or 0
@@ -67,7 +69,14 @@ class OnnxRuntime:
             options.enable_profiling = True
             options.profile_file_prefix = str(trace)
         wanted = [(self.provider, dict(self.precisions[self.setting.precision]))]
-        session = onnxruntime.InferenceSession(model, options, providers=wanted)
+        try:
+            session = onnxruntime.InferenceSession(model, options, providers=wanted)
+        except _REFUSALS as error:
+            raise RuntimeUnavailableError(
+                f"{self.version} cannot run the graph ({_refusal(error)})",
+                where=where or self.setting,
+                fix="update onnxruntime, or export for another runtime",
+            ) from error
         check_provider(session.get_providers(), self.provider, self.setting)
         return session
 
@@ -81,6 +90,15 @@ class OnnxRuntime:
     def _images(self, network: Subnet) -> dict[str, Any]:
         shape = (self.setting.batch, *network.input_shape)
         return {INPUT: np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}
+
+
+_REFUSALS = (refusal.Fail, refusal.NotImplemented, refusal.InvalidGraph, refusal.InvalidProtobuf)
+
+
+def _refusal(error: Exception) -> str:
+    """What onnxruntime said, without its code and its list of tensors, on one line."""
+    text = " ".join(str(error).split()).split(" : ", 2)[-1]
+    return text.rpartition(", Error ")[2].removeprefix("Fatal error: ")[:200]
 
 
 class CudaRuntime(OnnxRuntime):

@@ -6,6 +6,9 @@ import warnings
 import onnx
 import torch
 from torch import nn
+from torch.onnx.errors import OnnxExporterError
+
+from nassearch.errors import ExportError
 
 OPSET = 17
 INPUT, OUTPUT = "images", "logits"
@@ -19,7 +22,8 @@ def to_onnx(
     Batch norm is folded into the convolutions. `batch` None leaves the batch size open. Node names
     carry the module path ("/blocks/blocks.3/expand/conv/Conv"), by which the profiler finds the
     block a node belongs to. The graph-tracing exporter is used on purpose: for these networks it
-    gives the same graph as the torch.export one and takes a twentieth of the time.
+    gives the same graph as the torch.export one and takes a twentieth of the time. Raises
+    ExportError where ONNX lacks an operator.
     """
     images = torch.zeros(batch or 1, *input_shape)
     buffer = io.BytesIO()
@@ -27,16 +31,22 @@ def to_onnx(
     was_training = module.training
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own deprecation notices
-        torch.onnx.export(
-            module.eval(),
-            (images,),
-            buffer,  # type: ignore[arg-type]  # takes a file-like object as well
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes=dynamic,
-        )
+        try:
+            torch.onnx.export(
+                module.eval(),
+                (images,),
+                buffer,  # type: ignore[arg-type]  # takes a file-like object as well
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_axes=dynamic,
+            )
+        except OnnxExporterError as error:
+            raise ExportError(
+                f"ONNX cannot hold the network ({' '.join(str(error).split())[:200]})",
+                fix="export it without onnx, or write the op with others",
+            ) from error
     module.train(was_training)
     return _unshared(buffer.getvalue())
 

@@ -3,18 +3,20 @@
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nassearch.errors import SpaceError
+from nassearch import config
+from nassearch.errors import ConfigError, SpaceError
 from nassearch.networks.patchwise import Patchwise
-from nassearch.ops import StaticOp, build_op
-from nassearch.space import BlockSpec
+from nassearch.ops import StaticOp, build_op, check_space
+from nassearch.space import Architecture, BlockSpec, SearchSpace, lower
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts a loss we do not use
@@ -87,6 +89,21 @@ class Subnet(nn.Module):
         blocks = blocks or [build_op(spec) for spec in specs]
         patched = specs[0].grid > 1
         self.blocks = Patchwise(specs, blocks) if patched else nn.Sequential(*blocks)
+
+    @classmethod
+    def from_config(cls, source: str | Path | Mapping[str, Any]) -> "Subnet":
+        """The network that an export's `config.yaml`, or its content, describes; untrained.
+
+        Only its keys `space` and `architecture` are read. ConfigError where they are none.
+        """
+        content = source if isinstance(source, Mapping) else config.read_yaml(Path(source))
+        where = "the config" if isinstance(source, Mapping) else source
+        for key in ("space", "architecture"):
+            if not isinstance(content, Mapping) or key not in content:
+                raise ConfigError(f"the key '{key}' is missing", where=where)
+        space = SearchSpace.from_dict(content["space"], where=where)
+        architecture = Architecture.from_dict(content["architecture"], where=where)
+        return cls(lower(check_space(space), space.check(architecture)))
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from nassearch.errors import ConfigError, SearchError
-from nassearch.export.export import check_formats, write_export
+from nassearch.export.export import check_place, write_export
 from nassearch.export.export_file import AccuracyFile, DataFile, ExportFile, LatencyFile
+from nassearch.export.format import DEFAULT, Batch, Order, make_formats
 from nassearch.export.verify import Verification, verify
 from nassearch.files import read_json
 from nassearch.latency.device import load_device
-from nassearch.networks.subnet import total_cost
 from nassearch.pipeline.choice import PICKS, Pick
 from nassearch.pipeline.prediction import Progress, profile_device, silent
 from nassearch.pipeline.run import run_recipe, train_supernet
@@ -20,7 +20,7 @@ from nassearch.pipeline.selection import Outcome, search_supernet
 from nassearch.recipe import Recipe
 from nassearch.search.candidate import Candidate
 from nassearch.search.journal import load_front
-from nassearch.space import Architecture, lower
+from nassearch.space import Architecture, SearchSpace
 from nassearch.training import checkpoint
 from nassearch.training.data import load_data
 from nassearch.training.evaluation import Evaluator
@@ -30,14 +30,20 @@ def export_networks(
     search: Path,
     *,
     pick: str = "best",
-    formats: Sequence[str] = ("config", "weights", "onnx"),
+    formats: Sequence[str] = DEFAULT,
+    batch: Batch = 1,
+    max_accuracy_loss: float = 0.01,
     out: Path | None = None,
+    force: bool = False,
+    progress: Progress = silent,
 ) -> list[Path]:
     """Export networks of the search in `search` (a run, or the --out of a search).
 
-    `pick` is best (the choice for each budget), knee, all (the front), or an architecture's id.
+    `pick` is best (the choice for each budget), knee, all (the front), or an architecture's id;
+    `batch` and `max_accuracy_loss` are explained by `export.format.Order`. OutputError, before
+    anything is written, where one of them would replace another export without `force`.
     """
-    check_formats(tuple(formats))
+    make_formats(formats)
     path = search / "search" / PICKS
     if not path.is_file():
         raise SearchError("holds no finished search", where=search, fix="run 'nassearch search'")
@@ -50,40 +56,45 @@ def export_networks(
     evaluator = Evaluator(supernet, data)
     latencies = _promises(picks["picks"])
     front = load_front(search, space=supernet.space)
-    chosen = _chosen(pick, front.candidates, front.knee(), list(latencies))
-    directories = []
-    for architecture in chosen:
-        cost = total_cost(lower(supernet.space, architecture))
-        accuracy = evaluator.accuracy(architecture)
-        facts = ExportFile(
-            id=architecture.id,
-            architecture=architecture.to_dict(),
-            space=supernet.space.to_dict(),
-            fingerprint=supernet.space.fingerprint,
-            macs=cost.macs,
-            params=cost.params,
-            data=DataFile(
-                spec=recipe.data,
-                seed=recipe.seed,
-                class_names=data.class_names,
-                mean=data.mean,
-                std=data.std,
-            ),
-            accuracy=AccuracyFile(
-                value=accuracy.value,
-                low=accuracy.interval[0],
-                high=accuracy.interval[1],
-                split=accuracy.split,
-                num_images=accuracy.num_images,
-                supernet=f"{run.name} step {saved.step}",
-            ),
-            latency=latencies.get(architecture, ()),
-            files={},
+    chosen = {
+        (out or search / "exports") / architecture.id: architecture
+        for architecture in _chosen(pick, front.candidates, front.knee(), list(latencies))
+    }
+    described = DataFile.of(data, seed=recipe.seed)
+    name = f"{run.name} step {saved.step}"
+    facts = {
+        directory: _facts(evaluator, supernet.space, architecture, described, name).model_copy(
+            update={"latency": latencies.get(architecture, ())}
         )
-        directory = (out or search / "exports") / architecture.id
-        write_export(evaluator.subnet(architecture), directory, facts=facts, formats=tuple(formats))
-        directories.append(directory)
-    return directories
+        for directory, architecture in chosen.items()
+    }
+    for directory, fact in facts.items():
+        check_place(directory, fact, force=force)
+    order = Order(data, batch, max_accuracy_loss, progress)
+    for number, (directory, architecture) in enumerate(chosen.items()):
+        progress("exporting", number / len(chosen))
+        write_export(
+            evaluator.subnet(architecture),
+            directory,
+            facts=facts[directory],
+            order=order,
+            formats=tuple(formats),
+            force=force,
+        )
+    progress("exporting", 1.0)
+    return list(chosen)
+
+
+def _facts(
+    evaluator: Evaluator, space: SearchSpace, architecture: Architecture, data: DataFile, name: str
+) -> ExportFile:
+    """What there is to say about a network before it is promised anything or written."""
+    return ExportFile.of(
+        space,
+        architecture,
+        data=data,
+        accuracy=AccuracyFile.of(evaluator.accuracy(architecture), supernet=name),
+    )
 
 
 def _promises(picks: Sequence[Any]) -> dict[Architecture, tuple[LatencyFile, ...]]:
@@ -161,7 +172,14 @@ def run_all(
         resume=resume,
         progress=searching,
     )
-    exported = export_networks(run, formats=recipe.export.formats)
+    exported = export_networks(
+        run,
+        formats=recipe.export.formats,
+        batch=recipe.export.batch,
+        max_accuracy_loss=recipe.export.max_accuracy_loss,
+        force=resume,
+        progress=progress,
+    )
     by_id = {directory.name: directory for directory in exported}
     verified = {}
     for number, (name, directory) in enumerate(by_id.items()):

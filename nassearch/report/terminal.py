@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -154,14 +154,14 @@ def delivered_table(delivered: Sequence[Any]) -> Table:
     rows = []
     for one in delivered:
         found: Verification = one.verification
-        accuracy = found.accuracy["pytorch"]
+        accuracy = "not exported" if found.accuracy is None else f"{found.accuracy.value:.2%}"
         for item, check in zip(one.pick.latency, found.latency, strict=True):
             rows.append(
                 (
                     budget_text(item, one.pick.budget),
                     prediction_text(item),
                     measurement_text(check),
-                    f"{accuracy.value:.2%}",
+                    accuracy,
                     format_count(found.export.params),
                     str(one.directory),
                 )
@@ -193,16 +193,17 @@ def outcome_table(outcome: Any) -> Table:
     return table(names, rows)
 
 
-def verification_table(found: "Verification") -> Table:
-    """Promised beside measured."""
+def verification_table(found: "Verification") -> Group:
+    """What each format does here, then what was promised beside what was measured."""
     recorded = found.export.accuracy
+    tables = [_formats_table(found)] if found.formats else []
     rows = [
         (
-            f"accuracy, {name}",
-            f"{recorded.value:.2%} ({recorded.split})",
-            f"{accuracy.value:.2%} (test, {accuracy.num_images} images)",
-        )
-        for name, accuracy in found.accuracy.items()
+            "accuracy",
+            f"{recorded.value:.2%} ({recorded.split}, {recorded.low:.2%} to {recorded.high:.2%})",
+            "not exported" if found.accuracy is None else f"{found.accuracy.value:.2%} (test)",
+        ),
+        ("largest difference", "1e-04", f"{found.largest_difference:.1e}"),
     ]
     for check in found.latency:
         promised = prediction_text(check.promised)
@@ -211,10 +212,30 @@ def verification_table(found: "Verification") -> Table:
         measured = measurement_text(check)
         if check.drift is not None:
             measured += f" (drift {check.drift:.2f} divided out)"
+        if check.as_predicted is not None:
+            measured += ", as predicted" if check.as_predicted else ", outside the interval"
         rows.append((f"latency, {check.promised.setting}", promised, measured))
-    if found.largest_difference is not None:
-        rows.append(("largest difference", "1e-04", f"{found.largest_difference:.1e}"))
-    return table(("", "promised", "measured"), rows)
+    tables.append(table(("", "promised", "measured"), rows))
+    return Group(*(part for one in tables for part in (one, "")))
+
+
+def _formats_table(found: "Verification") -> Table:
+    rows = []
+    for name, check in found.formats.items():
+        memory = check.peak_memory_bytes
+        rows.append(
+            (
+                name,
+                f"{format_count(check.size_bytes)}B",
+                f"{check.accuracy.value:.2%} ({check.accuracy.num_images} images)",
+                f"{check.difference:.1e}",
+                f"{format_milliseconds(check.latency.median_ms)} (batch {check.batch})",
+                "unknown" if memory is None else f"{format_count(memory)}B",
+            )
+        )
+    predicted = f"{format_count(found.predicted_memory_bytes)}B"
+    names = ("format", "size", "test accuracy", "largest difference", "one CPU thread")
+    return table((*names, f"peak memory ({predicted} predicted)"), rows)
 
 
 def profile_summary(path: Path, found: "LatencyTable") -> Table:

@@ -47,8 +47,8 @@ def test_every_exported_network_is_measured_within_its_budget(run: Path) -> None
 
 def test_verify_reports_test_accuracy_of_every_format_and_their_agreement(run: Path) -> None:
     found = json.loads((exports(run)[0] / "verify.json").read_text())
-    assert set(found["test_accuracy"]) == {"pytorch", "onnx"}
-    assert found["test_accuracy"]["pytorch"]["num_images"] == 360
+    assert set(found["test_accuracy"]) == {"weights", "onnx"}
+    assert found["test_accuracy"]["weights"]["num_images"] == 360
     assert found["largest_difference"] < 1e-4
 
 

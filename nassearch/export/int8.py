@@ -1,0 +1,149 @@
+"""INT8 for ONNX Runtime: calibrated on training images, sensitive layers left in float."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nassearch.export.format import Order, Run
+from nassearch.export.onnx_file import OnnxFile, checked, graph_facts, open_graph
+from nassearch.latency.quantization import Images, quantizable, quantize
+from nassearch.networks import Subnet
+from nassearch.networks.onnx_graph import to_onnx
+from nassearch.networks.supernet import resize
+from nassearch.training.data import Data
+from nassearch.training.evaluation import measure_accuracy
+
+CALIBRATION_IMAGES = 256
+PROBE_IMAGES = 64
+_OPEN_BATCH = 32
+
+
+class Int8:
+    """`model-int8.onnx`: signed weights with a scale for each channel, unsigned activations."""
+
+    file_name = "model-int8.onnx"
+    imports = OnnxFile.imports
+    exact = False
+
+    def write(self, subnet: Subnet, path: Path, order: Order) -> dict[str, Any]:
+        data, pixels = order.data, subnet.input_shape[1]
+        images = calibration_images(data, pixels)
+
+        def accuracy(network: Run) -> float:
+            return measure_accuracy(network, data.val, data, split="val", resolution=pixels).value
+
+        with tempfile.TemporaryDirectory(prefix="nassearch-int8-") as folder:
+            graph = FloatGraph(
+                to_onnx(subnet, subnet.input_shape, batch=order.fixed_batch),
+                images,
+                order.fixed_batch or _OPEN_BATCH,
+                Path(folder) / "ranges.json",
+            )
+            whole = accuracy(subnet)
+            found = keep_sensitive(
+                graph,
+                lambda model: whole - accuracy(open_graph(model)),
+                bound=order.max_accuracy_loss,
+                progress=lambda fraction: order.progress("quantizing", fraction),
+            )
+        path.write_bytes(checked(found.model))
+        return graph_facts(found.model) | {
+            "batch": order.batch,
+            "calibration_images": len(images),
+            "accuracy_loss": found.loss,
+            "max_accuracy_loss": order.max_accuracy_loss,
+            "split": "val",
+            "layers": len(quantizable(graph.model)),
+            "kept_in_float": list(found.kept),
+        }
+
+    def open(self, path: Path) -> Run:
+        return open_graph(path.read_bytes(), where=path)
+
+    def snippet(self) -> tuple[str, str, str]:
+        first, second, third = OnnxFile().snippet()
+        return first, second.replace(OnnxFile.file_name, self.file_name), third
+
+
+def calibration_images(data: Data, pixels: int) -> Tensor:
+    """Training images as the network takes them, always the same ones."""
+    order = np.random.default_rng(0).permutation(len(data.train))
+    chosen = data.train.where(torch.from_numpy(order[:CALIBRATION_IMAGES]))
+    return resize(data.normalise(chosen.images), pixels)
+
+
+@dataclass(frozen=True)
+class FloatGraph:
+    """A graph with the images that say how large its activations get, in batches of `batch`."""
+
+    model: bytes
+    images: Tensor
+    batch: int
+    ranges: Path
+
+    def quantize(self, *, only: Sequence[str] = (), keep: Sequence[str] = ()) -> bytes:
+        return quantize(self.model, self._batches(), only=only, keep=keep, ranges=self.ranges)
+
+    def _batches(self) -> list[Images]:
+        """Whole batches: the first images come again where the last batch is short."""
+        images = self.images.numpy()
+        count = -(-len(images) // self.batch) * self.batch
+        return np.split(np.resize(images, (count, *images.shape[1:])), count // self.batch)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An int8 graph, what it loses and the operators that were left in float."""
+
+    model: bytes
+    loss: float
+    kept: tuple[str, ...] = ()
+
+
+def keep_sensitive(
+    graph: FloatGraph,
+    loss: Callable[[bytes], float],
+    *,
+    bound: float,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Quantized:
+    """The graph in int8 with as few operators in float as keep its `loss` within `bound`.
+
+    Operators are left in float from the most sensitive on: the one that, alone in int8, moves the
+    logits most. How many it takes is found by bisection. If int8 loses too much in every mixture,
+    all are left in float.
+    """
+    model = graph.quantize()
+    lost = loss(model)
+    if lost <= bound:
+        return Quantized(model, lost)
+    ranked = _most_sensitive_first(graph, progress)
+    best = Quantized(graph.model, 0.0, tuple(ranked))
+    too_few, enough = 0, len(ranked)
+    while enough - too_few > 1:
+        count = (too_few + enough) // 2
+        model = graph.quantize(keep=ranked[:count])
+        lost = loss(model)
+        if lost <= bound:
+            best, enough = Quantized(model, lost, tuple(ranked[:count])), count
+        else:
+            too_few = count
+    progress(1.0)
+    return best
+
+
+def _most_sensitive_first(graph: FloatGraph, progress: Callable[[float], None]) -> list[str]:
+    images = graph.images[:PROBE_IMAGES]
+    expected = open_graph(graph.model)(images)
+    names, errors = quantizable(graph.model), {}
+    for number, name in enumerate(names):
+        progress(number / (len(names) + 1))
+        logits = open_graph(graph.quantize(only=[name]))(images)
+        errors[name] = float((logits - expected).square().mean())
+    return sorted(names, key=lambda name: errors[name], reverse=True)
