@@ -101,6 +101,21 @@ def test_training_on_a_streamed_set_gives_the_weights_of_the_one_in_memory(
         assert torch.equal(found[name], value), name
 
 
+def test_a_large_jpeg_decoded_at_a_fraction_of_its_size_is_the_image_made_smaller(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    coarse.resize((512, 384), Image.Resampling.BICUBIC).save(tmp_path / "large.jpg", quality=95)
+    form = image_files.Form("RGB", 60, 60)
+    out = np.zeros(form.shape, dtype=np.uint8)
+    assert image_files.decode(tmp_path / "large.jpg", form, out) is image_files.State.DECODED
+    with Image.open(tmp_path / "large.jpg") as image:
+        expected = image.resize((60, 60), Image.Resampling.BILINEAR)
+    difference = np.abs(out.astype(float) - np.asarray(expected).transpose(2, 0, 1))
+    assert difference.mean() < 3
+
+
 @pytest.mark.usefixtures("small_memory")
 def test_reading_a_stream_leaves_the_global_generator_alone(folder: Path) -> None:
     _, files = streamed(folder)
