@@ -30,7 +30,7 @@ from nassearch.training.image_set import ImageSet
 from nassearch.training.recipe import TrainingRecipe
 from nassearch.training.run import start
 
-BATCH, FILES = 128, 2000
+BATCH, FILES = 128, 8000
 OPTIONS: dict[str, dict[str, object]] = {
     "nothing": {},
     "crop_padding and flip": {"crop_padding": None, "flip": True},
@@ -103,8 +103,9 @@ def main() -> None:
             ).where(everything)
             for count in (0, 1, 2)
         }
-        for calls, count in ((batches, BATCH), (decoding, FILES)):
-            for name, seconds in in_turns(calls, rounds=arguments.rounds).items():
+        few = max(3, arguments.rounds // 3)
+        for calls, count, rounds in ((batches, BATCH, arguments.rounds), (decoding, FILES, few)):
+            for name, seconds in in_turns(calls, rounds=rounds).items():
                 low, median, high = np.percentile(seconds * 1e6 / count, (10, 50, 90))
                 table.add_row(name, f"{median:.0f}", f"{low:.0f}", f"{high:.0f}")
     console = Console()
