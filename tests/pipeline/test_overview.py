@@ -1,5 +1,9 @@
 """`describe` of a space and of a published network says what their rooms say."""
 
+import re
+
+import pytest
+
 from nassearch import config
 from nassearch.networks.subnet import total_cost
 from nassearch.pipeline.inventory import description, listing
@@ -40,6 +44,17 @@ def test_a_latency_nobody_measured_is_called_estimated() -> None:
 
 def test_a_space_names_the_published_networks_it_holds() -> None:
     assert description("resnet50")["references"] == ["resnet:50"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", config.list_files("search_spaces"))
+def test_the_documented_sizes_are_the_spaces_own(name: str) -> None:
+    text = (config.ROOT.parent / "docs" / "search_spaces.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| `{name}` \| ([0-9.e]+) \| ([0-9.]+)-([0-9.]+) M \|", text, re.M)
+    space = SearchSpace.load(name)
+    counts = [total_cost(lower(space, one)).macs for one in (space.smallest, space.largest)]
+    for told, found in zip(row, (space.size(), *(count / 1e6 for count in counts)), strict=True):
+        assert float(told) == pytest.approx(found, rel=0.05)
 
 
 def test_listed_spaces_say_where_they_come_from() -> None:
