@@ -238,7 +238,8 @@ def _squared_distances(blocks: Sequence[BlockSpec]) -> Floats:
             [
                 np.log(spec.in_channels),
                 np.log(spec.out_channels),
-                np.log(spec.resolution),
+                np.log(spec.run_resolution),
+                np.log(spec.grid),
                 np.log(spec.stride),
                 *(np.log(spec.get(name, 1)) for name in NUMBERS),
             ]

@@ -127,7 +127,7 @@ class Subnet(nn.Module):
     def whole(self) -> "Subnet":
         """The same blocks, run layer by layer."""
         blocks: list[Any] = list(self.blocks)
-        return Subnet([spec.whole for spec in self.specs], blocks)
+        return Subnet([spec.whole for spec in self.specs], blocks).train(self.training)
 
 
 @dataclass(frozen=True, slots=True, order=True)
