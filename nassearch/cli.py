@@ -43,6 +43,10 @@ Loss = Annotated[
     float, typer.Option("--max-accuracy-loss", min=0, max=1, help="What int8 may cost: 0.01.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace another export.")]
+DataSpec = Annotated[str | None, typer.Option("--data", help="digits, cifar10:/path, ...")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Any key of the recipe, as key=value.")
+]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the runtime.")]
 
 
@@ -90,16 +94,14 @@ def run(
 def train_supernet(
     recipe: Annotated[str | None, typer.Option("--recipe", help="A recipe's name or file.")] = None,
     space: Space = None,
-    data: Annotated[str | None, typer.Option("--data", help="digits, cifar10:/path, ...")] = None,
+    data: DataSpec = None,
     strategy: Annotated[str | None, typer.Option("--strategy", help="How to train.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
     seed: Seed = None,
     out: Out = None,
     resume: Resume = False,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Data-parallel workers.")] = 0,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any key of the recipe, as key=value.")
-    ] = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Train one supernet whose subnets share weights."""
@@ -288,6 +290,50 @@ def export(
         )
     names = [str(path) for path in written]
     _print(as_json, {"exports": names}, lambda: "\n".join(names))
+
+
+@app.command()
+def finetune(
+    export_dir: Annotated[Path, typer.Argument(help="What 'nassearch export' wrote.")],
+    epochs: Annotated[int, typer.Option("--epochs", min=1)],
+    data: DataSpec = None,
+    teacher: Annotated[
+        Path | None, typer.Option("--teacher", help="A run whose largest network teaches.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Default: 0.01.")] = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    formats: Annotated[str | None, typer.Option("--format", help="Default: the export's.")] = None,
+    batch: GraphBatch = "1",
+    max_accuracy_loss: Loss = 0.01,
+    out: Out = None,
+    force: Force = False,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Train an exported network on, on its images or others, into a new export beside it."""
+    from nassearch.export.format import parse_batch
+    from nassearch.pipeline.finetuning import finetune_export
+    from nassearch.report.terminal import Bars, finetuned_table
+
+    given = {"lr": lr, "seed": seed, **dict(_assignment(text) for text in settings or ())}
+    with Bars() as bars:
+        found = finetune_export(
+            export_dir,
+            epochs=epochs,
+            data=data,
+            settings={key: value for key, value in given.items() if value is not None},
+            teacher=teacher,
+            formats=None if formats is None else formats.split(","),
+            batch=parse_batch(batch),
+            max_accuracy_loss=max_accuracy_loss,
+            out=out,
+            force=force,
+            resume=resume,
+            training=bars.training(),
+            progress=bars.stage,
+        )
+    _print(as_json, found.to_dict(), lambda: finetuned_table(found))
 
 
 @app.command()

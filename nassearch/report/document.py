@@ -137,7 +137,8 @@ def chosen_rows(run: RunRecord) -> list[dict[str, Any]]:
         for pick in search.picks:
             name = pick.architecture.id
             value = by_id[name].values.get("accuracy") if name in by_id else None
-            tested = ((pick.verified or {}).get("test_accuracy") or {}).get("pytorch")
+            tests = (pick.verified or {}).get("test_accuracy") or {}
+            tested = next(iter(tests.values()), None)  # of the export's first format
             for item in pick.latency:
                 row = {"search": number, "id": name, "budget": pick.budget, **_promise(item)}
                 row["accuracy"] = None if value is None else f"{value.number:.2%}"

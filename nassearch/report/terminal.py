@@ -193,6 +193,16 @@ def outcome_table(outcome: Any) -> Table:
     return table(names, rows)
 
 
+def finetuned_table(found: Any) -> Table:
+    """Validation accuracy before and after, and where the new export lies."""
+    facts = {
+        "export": found.directory,
+        "accuracy before": "other classes" if found.before is None else f"{found.before.value:.2%}",
+        "accuracy": f"{found.after.value:.2%} (val, {found.after.num_images} images)",
+    }
+    return fact_table(facts)
+
+
 def verification_table(found: "Verification") -> Group:
     """What each format does here, then what was promised beside what was measured."""
     recorded = found.export.accuracy

@@ -1,6 +1,7 @@
 """Batches: which images a step sees, and what is done to them, from the seed and the step alone."""
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,16 +14,37 @@ from nassearch.training.augmentation import (
     mix,
     transform_each,
 )
+from nassearch.training.data import Data
 from nassearch.training.image_set import ImageSet
 from nassearch.training.randomness import Stream, numpy_generator, torch_generator
-from nassearch.training.run import Run
+from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.schedule import Moment
 
 Batch = tuple[Tensor, Tensor]
 """Normalised images, float (n, c, h, w), and their targets: labels, int64 (n,), or, where images
 are mixed, the share of every class, float (n, classes). Both are what `F.cross_entropy` takes."""
 
 
-def epoch_batches(run: Run, *, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+class Learning(Protocol):
+    """What batches depend on: of a supernet's training, or of a fine-tuning."""
+
+    @property
+    def recipe(self) -> TrainingRecipe: ...
+
+    @property
+    def data(self) -> Data: ...
+
+    @property
+    def moment(self) -> Moment: ...
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+
+def epoch_batches(run: Learning, *, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
     """The batches of the epoch under way that are still to come, augmented and normalised.
 
     Order and augmentation derive from the seed, the epoch and the step. With `share` (r, w), of
@@ -45,7 +67,7 @@ def epoch_batches(run: Run, *, share: tuple[int, int] = (0, 1)) -> Iterator[Batc
 
 
 def _augmented(
-    run: Run,
+    run: Learning,
     batch: ImageSet,
     augmentation: Augmentation,
     *,

@@ -73,7 +73,7 @@ def load(run_dir: Path) -> Checkpoint:
             fix="train one with `nassearch train-supernet`",
         )
     for path in reversed(found):
-        content = _read(path)
+        content = read_state(path)
         if content is not None:
             return _checked(content, path)
         warnings.warn(f"{path} is damaged; trying the one before it", stacklevel=2)
@@ -108,7 +108,7 @@ def restore_weights(supernet: Supernet, checkpoint: Checkpoint, *, where: object
 _FIELDS = ("data", "recipe", "step", "steps_per_epoch", "totals", "model", "optimizer")
 
 
-def _read(path: Path) -> Any:
+def read_state(path: Path) -> Any:
     """What the file holds; None where it is damaged."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

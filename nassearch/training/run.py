@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from nassearch import files
 from nassearch.errors import CheckpointError, ConfigError, OutputError
@@ -94,7 +95,7 @@ def restore(run: Run, saved: Checkpoint) -> None:
     run.totals = Totals(**saved.totals)  # type: ignore[arg-type]
 
 
-def make_optimizer(supernet: Supernet, recipe: TrainingRecipe) -> torch.optim.Optimizer:
+def make_optimizer(supernet: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum or AdamW; norms and biases do not decay."""
     parameters = list(supernet.parameters())
     groups = [

@@ -1,0 +1,147 @@
+"""Exports against what a person writes by hand, and int8 against fp32, on this machine's CPU.
+
+    python experiments/export-verification/speed.py handwritten|int8 [--seconds 20]
+
+One thread of ONNX Runtime, one image. All graphs of a row run in one process, turn and turn about,
+with the drift of a reference network divided out (nassearch.latency.timing). A ratio is the median
+over rounds of the ratio within each round, with its 10th and 90th percentile; a floor is the same
+figure for a graph against another session of itself. `handwritten` copies torchvision's networks,
+weights and all, into the space that holds them and exports both.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torchvision import models
+
+from nassearch.latency.device import host_cpu_name
+from nassearch.latency.onnx_runtime import OnnxRuntime
+from nassearch.latency.quantization import quantize
+from nassearch.latency.setting import Setting
+from nassearch.latency.timing import interleave
+from nassearch.networks import Subnet, Supernet
+from nassearch.networks.onnx_graph import INPUT, to_onnx
+from nassearch.space import SearchSpace, load_reference, lower
+
+HANDWRITTEN: dict[str, Callable[..., nn.Module]] = {
+    "mobilenet_v3:large": models.mobilenet_v3_large,
+    "mobilenet_v2:w10": models.mobilenet_v2,
+    "efficientnet:b0": models.efficientnet_b0,
+    "resnet:50": models.resnet50,
+}
+RUNTIME = OnnxRuntime(Setting("host", "onnxruntime"))
+console = Console(width=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("handwritten", "int8"))
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--subnets", type=int, default=4)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    console.print(f"{host_cpu_name()}, onnxruntime {onnxruntime.__version__}, one thread,")
+    console.print(f"torch {torch.__version__}, Python {platform.python_version()}")
+    rows = handwritten(given.seconds) if given.what == "handwritten" else int8(given)
+    table = Table("network", "ms", "against", "ms", "ratio", "10-90 %", "floor")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def handwritten(seconds: float) -> list[Sequence[str]]:
+    """Exported through nassearch against torchvision's code exported by torch.onnx."""
+    rows = []
+    for name, make in HANDWRITTEN.items():
+        torch.manual_seed(0)
+        theirs, ours = make().eval(), copied(name, make)
+        shape = ours.input_shape
+        for one in (theirs, ours):
+            _settle(one)
+        graphs = [to_onnx(ours, shape), to_onnx(theirs, shape)]
+        rows.append(_row(name, "by hand", graphs, shape, seconds, inverse=False))
+    return rows
+
+
+def copied(name: str, make: Callable[..., nn.Module]) -> Subnet:
+    """Torchvision's network as an architecture of the space that holds it."""
+    torch.manual_seed(0)
+    reference = load_reference(name)
+    supernet = Supernet(reference.space)
+    supernet.load_from(make(), architecture=reference.architecture)
+    return supernet.extract(reference.architecture).eval()
+
+
+def int8(given: Any) -> list[Sequence[str]]:
+    """Each network's int8 graph against its fp32 one; speed-ups, so larger is better."""
+    networks = {name: load_reference(name) for name in ("mobilenet_v3:large", "resnet:50")}
+    chosen = [(name, found.space, found.architecture) for name, found in networks.items()]
+    for name in ("mobilenet_v3", "resnet50", "cifar_resnet"):
+        space = SearchSpace.load(name)
+        for one in space.sample_many(np.random.default_rng(1), given.subnets):
+            chosen.append((f"{name} {one.id} at {one.resolution}", space, one))
+    rows = []
+    for name, space, architecture in chosen:
+        network = Subnet(lower(space, architecture)).eval()
+        _settle(network)
+        shape = network.input_shape
+        graph = to_onnx(network, shape)
+        images = np.random.default_rng(0).standard_normal((4, 1, *shape), dtype=np.float32)
+        rows.append(_row(name, "fp32", [quantize(graph, images), graph], shape, given.seconds))
+    return rows
+
+
+def _settle(network: nn.Module) -> None:
+    """Norms as a training leaves them: none with the neutral values that exporters drop."""
+    generator = torch.Generator().manual_seed(7)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0.0, 0.2, generator=generator)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 1.5, generator=generator)  # type: ignore[union-attr]
+
+
+def _row(
+    name: str,
+    other: str,
+    graphs: Sequence[bytes],
+    shape: tuple[int, int, int],
+    seconds: float,
+    *,
+    inverse: bool = True,
+) -> Sequence[str]:
+    images = {INPUT: np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32)}
+    sessions = [RUNTIME.session(graph) for graph in (*graphs, graphs[1])]
+    timed = [_timed(session, images) for session in sessions]
+    timing = interleave(timed, RUNTIME, seconds=seconds, max_rounds=100_000)
+    each = np.median(timing.samples_ms, axis=2)  # (subjects, rounds)
+    ratio, floor = each[0] / each[1], each[2] / each[1]
+    if inverse:
+        ratio = 1 / ratio
+    low, middle, high = np.percentile(ratio, (10, 50, 90))
+    first, second = (f"{np.median(row):.3f}" for row in each[:2])
+    return (
+        name, first, other, second, f"{middle:.3f}", f"{low:.3f}-{high:.3f}",
+        f"{np.median(floor):.3f}",
+    )  # fmt: skip
+
+
+def _timed(session: Any, images: dict[str, Any]) -> Callable[[], float]:
+    def run() -> float:
+        start = time.perf_counter_ns()
+        session.run(None, images)
+        return (time.perf_counter_ns() - start) / 1e6
+
+    return run
+
+
+if __name__ == "__main__":
+    main()

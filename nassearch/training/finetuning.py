@@ -1,0 +1,153 @@
+"""Fine-tuning: one plain network trained on from the weights it has."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nassearch import files
+from nassearch.errors import CheckpointError, ConfigError
+from nassearch.networks import Subnet
+from nassearch.networks.supernet import resize
+from nassearch.training import interruption
+from nassearch.training.batch import epoch_batches
+from nassearch.training.checkpoint import read_state
+from nassearch.training.data import Data
+from nassearch.training.distillation import soft_target_loss
+from nassearch.training.progress import Progress, Silence
+from nassearch.training.randomness import Stream, derive_seed
+from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.run import make_optimizer
+from nassearch.training.schedule import Moment, learning_rate
+
+STATE = "model-finetuning.pt"
+
+
+@dataclass
+class Finetuning:
+    """A fine-tuning under way."""
+
+    network: Subnet
+    data: Data
+    recipe: TrainingRecipe
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return max(1, len(self.data.train) // self.recipe.batch_size)
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(self.step, self.steps_per_epoch)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+
+def finetune(
+    network: Subnet,
+    data: Data,
+    *,
+    recipe: TrainingRecipe,
+    out: Path,
+    teacher: Callable[[Tensor], Tensor] | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Subnet:
+    """Train `network` itself on `data`; it ends on the CPU and in evaluation mode.
+
+    With a `teacher` (normalised images to logits) half of the loss is against its predictions. The
+    state is kept in `out` after every epoch and on Ctrl-C; with `resume` it is taken up again, to
+    the same weights as without the break. Of the recipe what concerns subnets is not used. Raises
+    CheckpointError (a state of other images or another recipe), ConfigError (the loss diverges).
+    """
+    watch = progress if progress is not None else Silence()
+    if recipe.device != "auto" or torch.cuda.is_available():
+        network.to("cuda" if recipe.device == "auto" else recipe.device)
+    network.train()
+    tuning = Finetuning(network, data, recipe, make_optimizer(network, recipe))
+    if resume and (out / STATE).exists():
+        _restore(tuning, out / STATE)
+    total = recipe.epochs * tuning.steps_per_epoch
+    watch.start(total, done=tuning.step)
+    with torch.random.fork_rng(), interruption.deferred() as interrupted:
+        while tuning.step < total:
+            for images, targets in epoch_batches(tuning):
+                watch.advance(loss=_train_step(tuning, images, targets, teacher))
+                if interrupted.requested:
+                    break
+            _save(tuning, out / STATE)
+            if interrupted.requested:
+                raise KeyboardInterrupt
+    return network.cpu().eval()
+
+
+def _train_step(
+    tuning: Finetuning,
+    images: Tensor,
+    targets: Tensor,
+    teacher: Callable[[Tensor], Tensor] | None,
+) -> float:
+    recipe, moment = tuning.recipe, tuning.moment
+    torch.manual_seed(derive_seed(recipe.seed, Stream.LAYERS, moment.step))
+    for group in tuning.optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, moment.epochs)
+    logits = tuning.network(resize(images, tuning.network.input_shape[1]))
+    loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+    if teacher is not None:
+        with torch.no_grad():
+            taught = teacher(images)
+        soft = soft_target_loss(logits, taught, temperature=recipe.distillation_temperature)
+        loss = (loss + soft) / 2
+    if not math.isfinite(loss.item()):
+        raise ConfigError(
+            f"the loss is not finite (step {moment.step}, lr {recipe.lr:g})",
+            where="fine-tuning",
+            fix="give a smaller --lr",
+        )
+    tuning.optimizer.zero_grad()
+    loss.backward()
+    if recipe.clip_norm is not None:
+        nn.utils.clip_grad_norm_(tuning.network.parameters(), recipe.clip_norm)
+    tuning.optimizer.step()
+    tuning.step += 1
+    return loss.item()
+
+
+def _facts(tuning: Finetuning) -> dict[str, object]:
+    """What must be the same when a fine-tuning is taken up again."""
+    return {
+        "recipe": tuning.recipe.model_dump(mode="json"),
+        "data": tuning.data.name,
+        "network": [spec.key for spec in tuning.network.specs],
+    }
+
+
+def _save(tuning: Finetuning, path: Path) -> None:
+    state = {
+        "facts": _facts(tuning),
+        "step": tuning.step,
+        "model": tuning.network.state_dict(),
+        "optimizer": tuning.optimizer.state_dict(),
+    }
+    with files.replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _restore(tuning: Finetuning, path: Path) -> None:
+    state = read_state(path)
+    if not isinstance(state, dict) or state.get("facts") != _facts(tuning):
+        raise CheckpointError(
+            "is damaged, or of a fine-tuning with other images or another recipe",
+            where=path,
+            fix="resume with the same options, or start anew without --resume",
+        )
+    tuning.network.load_state_dict(state["model"])
+    tuning.optimizer.load_state_dict(state["optimizer"])
+    tuning.step = state["step"]

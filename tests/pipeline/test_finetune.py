@@ -1,0 +1,169 @@
+"""Fine-tuning an exported network: a new export beside the old, on the same images or others."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import nassearch as package
+from nassearch.pipeline.finetuning import finetune_export
+from nassearch.training.finetuning import STATE
+from tests.pipeline.conftest import CommandLine
+from tests.pipeline.test_bad_input import refused
+
+
+@pytest.fixture
+def export(run: Path, nassearch: CommandLine, tmp_path: Path) -> Path:
+    """The knee of the run's front, alone in a directory."""
+    answer = nassearch("export", "--pick", "knee", "--out", tmp_path / "exports", "--json")
+    assert answer.code == 0, answer.err
+    return Path(answer.json()["exports"][0])
+
+
+def facts(export: Path) -> Any:
+    return yaml.safe_load((export / "config.yaml").read_text())
+
+
+@pytest.fixture
+def stripes(tmp_path: Path) -> str:
+    """Three classes of grey images of 8 pixels that differ in the direction of their stripes."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:8, :8]
+    patterns = {
+        "across": rows % 4 < 2,
+        "down": columns % 4 < 2,
+        "slanted": (rows + columns) % 4 < 2,
+    }
+    for split, count in (("train", 60), ("test", 20)):
+        for name, pattern in patterns.items():
+            folder = tmp_path / "stripes" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = 160 * pattern + rng.integers(0, 90, (8, 8))
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    return f"imagefolder:{tmp_path / 'stripes'}"
+
+
+def test_it_gets_better_on_its_own_images_with_its_supernet_as_teacher(
+    run: Path, export: Path, nassearch: CommandLine
+) -> None:
+    before = {path.name: path.read_bytes() for path in export.iterdir()}
+    command = ("finetune", export, "--epochs", 4, "--teacher", run, "--lr", 0.05, "--json")
+    answer = nassearch(*command)
+    assert answer.code == 0, answer.err
+    found = answer.json()
+    assert found["val_accuracy"] > found["val_accuracy_before"]
+    new = Path(found["export"])
+    assert new == export.parent / f"{export.name}-finetuned"
+    assert {path.name: path.read_bytes() for path in export.iterdir()} == before
+    said = facts(new)
+    assert said["finetuned"]["parent"] == facts(export)["id"]
+    assert said["finetuned"]["teacher"] == f"largest network of {run.name}"
+    assert said["accuracy"]["value"] == found["val_accuracy"]
+    assert said["latency"] == facts(export)["latency"]
+    assert not (new / STATE).exists()
+    assert package.load(new).specs == package.load(export).specs
+    assert nassearch("verify", new).code == 0
+
+
+def test_it_learns_other_images_of_other_classes(
+    run: Path, export: Path, stripes: str, nassearch: CommandLine
+) -> None:
+    command = ("finetune", export, "--epochs", 8, "--data", stripes, "--lr", 0.05, "--json")
+    answer = nassearch(*command, "--set", "batch_size=16", "--format", "config,weights,onnx")
+    assert answer.code == 0, answer.err
+    found = answer.json()
+    assert found["val_accuracy_before"] is None
+    assert found["val_accuracy"] > 0.9
+    new = Path(found["export"])
+    assert package.load(new)(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+    said = facts(new)
+    assert said["data"]["class_names"] == ["across", "down", "slanted"]
+    for item in said["latency"]:
+        assert "measured_ms" not in item  # nobody measured it with this classifier
+        assert item["source"] in ("interpolated", "estimated")
+    verified = nassearch("verify", new, "--json")
+    assert verified.code == 0, verified.err
+    assert verified.json()["test_accuracy"]["onnx"]["value"] > 0.9
+
+
+class Stop:
+    """A watcher that presses Ctrl-C after some steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def start(self, total: int, *, done: int) -> None:
+        self.done = done
+
+    def advance(self, *, loss: float) -> None:
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(signal.SIGINT)
+
+    def report(self, record: object) -> None:
+        pass
+
+
+def test_an_interrupted_one_goes_on_to_the_same_weights(run: Path, export: Path) -> None:
+    straight = finetune_export(export, epochs=2, out=export.parent / "straight")
+    broken = export.parent / "broken"
+    with pytest.raises(KeyboardInterrupt):
+        finetune_export(export, epochs=2, out=broken, training=Stop(5))
+    assert [path.name for path in broken.iterdir()] == [STATE]
+    watch = Stop(0)
+    resumed = finetune_export(export, epochs=2, out=broken, resume=True, training=watch)
+    assert watch.done == 5
+    assert resumed.after == straight.after
+    expected = package.load(straight.directory).state_dict()
+    for name, tensor in package.load(broken).state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--data", "cifar11"), "cifar11"),
+        (("--set", "epoch=3"), "unknown key 'epoch'"),
+        (("--lr", "fast"), "a valid number"),
+        (("--teacher", "nowhere"), "no checkpoint of a supernet"),
+        (("--format", "int9"), "int9"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    export: Path, nassearch: CommandLine, arguments: tuple[str, ...], says: str
+) -> None:
+    answer = nassearch("finetune", export, "--epochs", 1, *arguments)
+    assert answer.code == 2
+    assert says in answer.err
+    assert list(export.parent.iterdir()) == [export]
+
+
+def test_it_never_replaces_an_export_unasked(
+    run: Path, export: Path, stripes: str, nassearch: CommandLine
+) -> None:
+    command = ("finetune", export, "--epochs", 1)
+    assert "is the export itself" in refused(nassearch, *command, "--out", export, "--force")
+    assert nassearch(*command).code == 0
+    assert "already holds another export" in refused(nassearch, *command)
+    assert nassearch(*command, "--force").code == 0
+
+
+def test_a_teacher_of_other_classes_and_images_of_other_channels_are_refused(
+    run: Path, export: Path, stripes: str, nassearch: CommandLine, tmp_path: Path
+) -> None:
+    command = ("finetune", export, "--epochs", 1, "--data")
+    assert "knows other images" in refused(nassearch, *command, stripes, "--teacher", run)
+    for path in (tmp_path / "stripes").rglob("*.png"):
+        Image.open(path).convert("RGB").save(path)
+    assert "images of 3 channels" in refused(nassearch, *command, stripes)
+
+
+def test_a_loss_that_diverges_is_one_line(export: Path, nassearch: CommandLine) -> None:
+    line = refused(nassearch, "finetune", export, "--epochs", 1, "--lr", 1e30)
+    assert "smaller --lr" in line
