@@ -240,6 +240,24 @@ def _kernel(text: str) -> Kernel:
 def _silence_new_blocks(supernet: "Supernet", known: Iterable[str]) -> None:
     """Zero the last norm of residual blocks of which nothing is known: they add nothing."""
     heard = {path for name in known for path in _paths(name)}
+    for place, norm in _residual_norms(supernet):
+        if place not in heard:
+            for parameter in norm.parameters():
+                parameter.zero_()
+
+
+def zero_gamma(supernet: "Supernet") -> None:
+    """Scale every residual branch by zero at first, where all blocks of a place have one.
+
+    Each block is then the identity, which eases the start (Yu et al., "BigNAS", ECCV 2020, 3.2).
+    """
+    with torch.no_grad():
+        for _, norm in _residual_norms(supernet):
+            nn.init.zeros_(norm.get_parameter("weight"))
+
+
+def _residual_norms(supernet: "Supernet") -> Iterator[tuple[str, nn.Module]]:
+    """The path of each residual op and the norm before its residual."""
     for slot in slots(supernet.space):
         place = ".".join(["stages", *re.findall(r"[0-9]+", slot.name)])
         if place == "stages":
@@ -247,9 +265,8 @@ def _silence_new_blocks(supernet: "Supernet", known: Iterable[str]) -> None:
         ops = supernet.get_submodule(place).named_children()
         for (name, op), specs in zip(ops, elastic_specs(slot.specs).values(), strict=True):
             norm = _residual_norm(specs)
-            if norm is not None and f"{place}.{name}" not in heard:
-                for parameter in op.get_submodule(norm).parameters():
-                    parameter.zero_()
+            if norm is not None:
+                yield f"{place}.{name}", op.get_submodule(norm)
 
 
 def _paths(name: str) -> Iterator[str]:

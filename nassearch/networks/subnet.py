@@ -196,6 +196,11 @@ def total_cost(specs: Sequence[BlockSpec]) -> Cost:
     return total
 
 
+def macs(specs: Sequence[BlockSpec]) -> int:
+    """Multiply-accumulates of one image's forward pass."""
+    return sum(cost(spec).macs for spec in specs)
+
+
 @lru_cache(maxsize=65536)
 def cost(spec: BlockSpec) -> Cost:
     """The cost of one block, counted by fvcore on the built module; on tiles, that of all of them.

@@ -36,22 +36,35 @@ class Supernet(nn.Module):
         self.head = _elastic(places[-1])
         self.apply(_initialise)
 
-    def forward(self, images: Tensor, architecture: Architecture) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        architecture: Architecture,
+        *,
+        resolution: int | None = None,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> Tensor:
         """Logits, (n, classes), of the subnet `architecture` for images, (n, channels, h, w).
 
-        Images of another size than the architecture's resolution are resized first.
+        Images of another size than `resolution`, if not given the architecture's, are resized
+        first. In training, `dropout` acts before the classifier, and residual branches are dropped
+        at a rate that grows with their depth up to `drop_path`.
         """
-        out = resize(images, architecture.resolution)
-        for op, spec in self.walk(architecture):
-            out = op(out, spec)
+        out = resize(images, resolution if resolution is not None else architecture.resolution)
+        path = list(self.walk(architecture, resolution=resolution))
+        for number, (op, spec) in enumerate(path, start=1):
+            out = op(out, spec, dropout=dropout, drop_path=drop_path * number / len(path))
         return out
 
-    def walk(self, architecture: Architecture) -> Iterator[tuple[Elastic, BlockSpec]]:
+    def walk(
+        self, architecture: Architecture, *, resolution: int | None = None
+    ) -> Iterator[tuple[Elastic, BlockSpec]]:
         """The elastic op and the block it is to be, from the stem to the head.
 
         Blocks are whole: how a network is run says nothing about its weights.
         """
-        specs = lower(self.space, architecture)
+        specs = lower(self.space, architecture, resolution=resolution)
         if architecture.patches is not None:
             specs = tuple(spec.whole for spec in specs)
         yield from zip(self._path(architecture), specs, strict=True)

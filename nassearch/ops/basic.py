@@ -5,7 +5,15 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from nassearch.ops.layer import ConvNorm, Shortcut, StaticOp, activation, attention, ratio_of
+from nassearch.ops.layer import (
+    ConvNorm,
+    DropPath,
+    Shortcut,
+    StaticOp,
+    activation,
+    attention,
+    ratio_of,
+)
 from nassearch.space import BlockSpec
 
 
@@ -29,6 +37,7 @@ class Basic(StaticOp):
         self.expand = ConvNorm(mid, spec.out_channels, kernel_size=kernel_size)
         self.attention = attention(spec, spec.out_channels)
         self.shortcut = Shortcut(spec)
+        self.drop_path = DropPath()
         self.act = activation(act)
 
     def residual_norm(self) -> nn.BatchNorm2d | None:
@@ -36,4 +45,4 @@ class Basic(StaticOp):
 
     def forward(self, images: Tensor) -> Tensor:
         out = self.attention(self.expand(self.reduce(images)))
-        return self.act(self.shortcut(images) + out)
+        return self.act(self.shortcut(images) + self.drop_path(out))

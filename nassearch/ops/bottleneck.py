@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nassearch.ops.layer import (
     ConvNorm,
+    DropPath,
     Shortcut,
     StaticOp,
     activation,
@@ -52,6 +53,7 @@ class Bottleneck(StaticOp):
         self.expand = ConvNorm(mid, spec.out_channels)
         self.attention = attention(spec, spec.out_channels)
         self.shortcut = Shortcut(spec)
+        self.drop_path = DropPath()
         self.act = activation(act)
 
     def residual_norm(self) -> nn.BatchNorm2d | None:
@@ -59,4 +61,4 @@ class Bottleneck(StaticOp):
 
     def forward(self, images: Tensor) -> Tensor:
         out = self.attention(self.expand(self.mix(self.reduce(images))))
-        return self.act(self.shortcut(images) + out)
+        return self.act(self.shortcut(images) + self.drop_path(out))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nassearch.ops.layer import (
     ChannelNorm,
+    DropPath,
     Patches,
     StaticOp,
     activation,
@@ -44,8 +45,9 @@ class ConvNeXt(StaticOp):
         self.act = activation(spec.get("activation"))
         self.project = nn.Conv2d(mid, channels, 1)
         self.scale = scale_parameter(channels)
+        self.drop_path = DropPath()
 
     def forward(self, images: Tensor) -> Tensor:
         shortcut: Tensor = self.downsample(images)
         out = self.project(self.act(self.expand(self.norm(self.depthwise(shortcut)))))
-        return shortcut + self.scale * out
+        return shortcut + self.drop_path(self.scale * out)

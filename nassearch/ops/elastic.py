@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from nassearch.ops.layer import StaticOp
+from nassearch.ops.layer import DropPath, StaticOp
 from nassearch.space import BlockSpec
 
 Built = TypeVar("Built", bound=nn.Module)
@@ -32,6 +32,7 @@ class Elastic(nn.Module):
     def __init__(self, op: type[StaticOp], specs: Sequence[BlockSpec]) -> None:
         super().__init__()
         self._op = op.trained()
+        self.specs = tuple(specs)
         self._bound: dict[BlockSpec, _Bound] = {}
         full: dict[str, torch.Size] = {}
         examples: dict[str, tuple[int, BlockSpec]] = {}  # the largest tensor of a name, whose it is
@@ -59,11 +60,20 @@ class Elastic(nn.Module):
                     self, _transform_name(name, larger, smaller), nn.Parameter(torch.eye(weights))
                 )
 
-    def forward(self, images: Tensor, spec: BlockSpec) -> Tensor:
-        """The output of the block `spec`, computed with its slice of the weights."""
+    def forward(
+        self, images: Tensor, spec: BlockSpec, *, dropout: float = 0.0, drop_path: float = 0.0
+    ) -> Tensor:
+        """The output of the block `spec`, computed with its slice of the weights.
+
+        In training, `dropout` and `drop_path` are the rates of the block's layers of that kind.
+        """
         bound = self._bind(spec)
         if bound.twin.training != self.training:
             bound.twin.train(self.training)
+        for layer in bound.dropouts:
+            layer.p = dropout
+        for path in bound.drop_paths:
+            path.p = drop_path
         for table, leaf, tensor in bound.slices(self):
             table[leaf] = tensor
         out: Tensor = bound.twin(images)
@@ -76,6 +86,14 @@ class Elastic(nn.Module):
             cut.name: tensor
             for cut, (_, _, tensor) in zip(bound.cuts, bound.slices(self), strict=True)
         }
+
+    def shapes(self, spec: BlockSpec) -> dict[str, torch.Size]:
+        """The shape of each tensor of the block `spec`, which need not be one of `specs`."""
+        return {name: tensor.shape for name, tensor in _tensors(self._twin(spec))}
+
+    def sortable(self) -> bool:
+        """Whether the inner channels of all these blocks may change places together."""
+        return all(self._op.sortable(spec) for spec in self.specs)
 
     def extract(self, spec: BlockSpec) -> StaticOp:
         """The block `spec` as a plain module with its own copy of the weights."""
@@ -177,12 +195,14 @@ class _Cut:
 class _Bound:
     """The static twin of one block and how its tensors are cut."""
 
-    __slots__ = ("cuts", "twin")
+    __slots__ = ("cuts", "drop_paths", "dropouts", "twin")
 
     def __init__(
         self, elastic: Elastic, twin: StaticOp, kernels: dict[str, list[tuple[int, int]]]
     ) -> None:
         self.twin = twin
+        self.dropouts = [layer for layer in twin.modules() if isinstance(layer, nn.Dropout)]
+        self.drop_paths = [layer for layer in twin.modules() if isinstance(layer, DropPath)]
         self.cuts = [
             _Cut(elastic, twin, name, tensor.shape, kernels.get(name, ()))
             for name, tensor in _tensors(twin)

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from nassearch.ops.layer import ConvNorm, StaticOp, attention
+from nassearch.ops.layer import ConvNorm, DropPath, StaticOp, attention
 from nassearch.space import BlockSpec
 
 
@@ -36,6 +36,7 @@ class FusedMBConv(StaticOp):
         )
         self.attention = attention(spec, mid)
         self.project = ConvNorm(mid, spec.out_channels) if projects else nn.Identity()
+        self.drop_path = DropPath()
         self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
 
     def residual_norm(self) -> nn.BatchNorm2d | None:
@@ -46,4 +47,4 @@ class FusedMBConv(StaticOp):
 
     def forward(self, images: Tensor) -> Tensor:
         out: Tensor = self.project(self.attention(self.expand(images)))
-        return images + out if self.residual else out
+        return images + self.drop_path(out) if self.residual else out

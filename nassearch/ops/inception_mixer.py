@@ -6,7 +6,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from nassearch.ops.layer import Patches, StaticOp, activation, ratio_of, scale_parameter
+from nassearch.ops.layer import (
+    DropPath,
+    Patches,
+    StaticOp,
+    activation,
+    ratio_of,
+    scale_parameter,
+)
 from nassearch.space import BlockSpec
 
 SQUARE = 3
@@ -43,10 +50,11 @@ class InceptionMixer(StaticOp):
         self.act = activation(spec.get("activation"))
         self.project = nn.Conv2d(mid, channels, 1)
         self.scale = scale_parameter(channels)
+        self.drop_path = DropPath()
 
     def forward(self, images: Tensor) -> Tensor:
         shortcut: Tensor = self.downsample(images)
         same, square, across, down = shortcut.split(self.parts, dim=1)
         mixed = torch.cat((same, self.square(square), self.across(across), self.down(down)), dim=1)
         out = self.project(self.act(self.expand(self.norm(mixed))))
-        return shortcut + self.scale * out
+        return shortcut + self.drop_path(self.scale * out)

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from nassearch.ops.layer import ConvNorm, StaticOp, attention
+from nassearch.ops.layer import ConvNorm, DropPath, StaticOp, attention
 from nassearch.space import BlockSpec
 
 # Kernel -> dilation -> kernel size of its branches, as in the authors' `DilatedReparamBlock`. Their
@@ -56,6 +56,7 @@ class LargeKernel(StaticOp):
         self.attention = attention(spec, spec.in_channels)
         self.expand = ConvNorm(spec.in_channels, spec.mid_channels, act=spec.get("activation"))
         self.project = ConvNorm(spec.mid_channels, spec.out_channels)
+        self.drop_path = DropPath()
         self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
 
     @classmethod
@@ -68,7 +69,7 @@ class LargeKernel(StaticOp):
     def forward(self, images: Tensor) -> Tensor:
         mixed = self.norm(self.depthwise(images))
         out: Tensor = self.project(self.expand(self.attention(mixed)))
-        return images + out if self.residual else out
+        return images + self.drop_path(out) if self.residual else out
 
 
 class BranchedLargeKernel(StaticOp):
@@ -113,7 +114,7 @@ class BranchedLargeKernel(StaticOp):
         for name, branch in self.branches.items():
             mixed = mixed + self.scales[name] * branch(images)
         out: Tensor = block.project(block.expand(block.attention(block.norm(mixed))))
-        return images + out if block.residual else out
+        return images + block.drop_path(out) if block.residual else out
 
 
 def _depthwise(spec: BlockSpec, kernel_size: int, *, dilation: int = 1) -> nn.Conv2d:

@@ -47,6 +47,11 @@ class StaticOp(nn.Module):
         """This block in the form that is extracted, counted, timed and exported."""
         return self
 
+    @staticmethod
+    def sortable(spec: BlockSpec) -> bool:
+        """Whether inner channels may change places: groups and ECA mix the neighbouring ones."""
+        return spec.get("group_size") is None and spec.get("attention") != "eca"
+
     def residual_norm(self) -> nn.BatchNorm2d | None:
         """The last norm before a residual is added, for zero initialisation; None without one."""
         return None
@@ -92,6 +97,23 @@ def activation(name: str | None) -> nn.Module:
         return nn.Identity()
     kind = ACTIVATIONS[name]
     return kind() if kind is nn.GELU else kind(inplace=True)
+
+
+class DropPath(nn.Module):
+    """In training, zero for a share `p` of the images, the others scaled up; else the input.
+
+    Stochastic depth (Huang et al., ECCV 2016) for the branch beside a residual. A supernet sets `p`
+    in every pass; a plain network has 0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = 0.0
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return branch
+        return branch * F.dropout(branch.new_ones(len(branch), 1, 1, 1), self.p)
 
 
 class ConvNorm(nn.Module):

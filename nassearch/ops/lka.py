@@ -5,7 +5,14 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from nassearch.ops.layer import ConvNorm, StaticOp, activation, ratio_of, scale_parameter
+from nassearch.ops.layer import (
+    ConvNorm,
+    DropPath,
+    StaticOp,
+    activation,
+    ratio_of,
+    scale_parameter,
+)
 from nassearch.space import BlockSpec
 
 DILATION = 3
@@ -75,8 +82,9 @@ class LKA(StaticOp):
             nn.Conv2d(mid, channels, 1),
         )
         self.mlp_scale = scale_parameter(channels)
+        self.drop_path = DropPath()
 
     def forward(self, images: Tensor) -> Tensor:
         out: Tensor = self.downsample(images)
-        out = out + self.attention_scale * self.attention(out)
-        return out + self.mlp_scale * self.mlp(out)
+        out = out + self.drop_path(self.attention_scale * self.attention(out))
+        return out + self.drop_path(self.mlp_scale * self.mlp(out))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nassearch.errors import SpaceError
-from nassearch.ops.layer import ConvNorm, StaticOp, ratio_of
+from nassearch.ops.layer import ConvNorm, DropPath, StaticOp, ratio_of
 from nassearch.space import BlockSpec
 
 NEAR = 3  # the kernel that aggregates (section 3.2)
@@ -86,8 +86,9 @@ class LSBlock(StaticOp):
         mid = ratio_of(channels, spec)
         self.expand = ConvNorm(channels, mid, act=act)
         self.project = ConvNorm(mid, channels)
+        self.drop_path = DropPath()
 
     def forward(self, images: Tensor) -> Tensor:
         out: Tensor = self.downsample(images)
-        out = out + self.norm(self.aggregation(out))
-        return out + self.project(self.expand(out))
+        out = out + self.drop_path(self.norm(self.aggregation(out)))
+        return out + self.drop_path(self.project(self.expand(out)))

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from nassearch.ops.layer import ConvNorm, StaticOp, attention
+from nassearch.ops.layer import ConvNorm, DropPath, StaticOp, attention
 from nassearch.space import BlockSpec
 
 
@@ -37,6 +37,7 @@ class MBConv(StaticOp):
         )
         self.attention = attention(spec, mid)
         self.project = ConvNorm(mid, spec.out_channels)
+        self.drop_path = DropPath()
         self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
 
     def residual_norm(self) -> nn.BatchNorm2d | None:
@@ -44,4 +45,4 @@ class MBConv(StaticOp):
 
     def forward(self, images: Tensor) -> Tensor:
         out: Tensor = self.project(self.attention(self.depthwise(self.expand(images))))
-        return images + out if self.residual else out
+        return images + self.drop_path(out) if self.residual else out

@@ -41,15 +41,19 @@ class Slot:
 
 
 @lru_cache(maxsize=65536)
-def lower(space: SearchSpace, architecture: Architecture) -> tuple[BlockSpec, ...]:
+def lower(
+    space: SearchSpace, architecture: Architecture, *, resolution: int | None = None
+) -> tuple[BlockSpec, ...]:
     """The blocks of `architecture`, stem first, head last.
 
-    Raises ArchitectureError where the architecture is not in the space.
+    On images of `resolution` pixels where given, which the space need not offer (a training may
+    begin on small ones). Raises ArchitectureError where the architecture is not in the space.
     """
     space.check(architecture)
-    pixels = _resolutions(space, architecture.resolution)
+    resolution = resolution if resolution is not None else architecture.resolution
+    pixels = _resolutions(space, resolution)
     channels = _stem_width(space)
-    specs = _stem(space, architecture.resolution)
+    specs = _stem(space, resolution)
     patches = architecture.patches
     for index, stage in enumerate(architecture.stages):
         for number, block in enumerate(stage.blocks):
