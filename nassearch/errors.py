@@ -12,6 +12,7 @@ NassearchError                      the command line prints it as one line and e
 ├── BudgetError                     a budget that cannot be read or reached
 ├── SearchError                     a search that cannot go on
 ├── ExportError                     a network that a format cannot hold
+├── ClusterError                    a Ray cluster that does not answer or is too small
 └── OutputError                     a place that cannot be written
 
 `KeyboardInterrupt` is not ours: work that is interrupted saves what it has and lets it pass.
@@ -72,6 +73,10 @@ class SearchError(NassearchError):
 
 class ExportError(NassearchError):
     """A network that an export format cannot hold."""
+
+
+class ClusterError(NassearchError):
+    """A Ray cluster that does not answer, or that has fewer workers than are asked for."""
 
 
 class OutputError(NassearchError):

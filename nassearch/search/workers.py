@@ -3,11 +3,12 @@
 Ray is imported by `Workers` alone, so a search without workers does not pay for it.
 """
 
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
+from nassearch import cluster
 from nassearch.errors import SearchError
 from nassearch.search.candidate import Candidate, Value
 from nassearch.space.architecture import Architecture
@@ -15,7 +16,6 @@ from nassearch.space.architecture import Architecture
 Measure = Callable[[Architecture], Mapping[str, Value]]
 
 ATTEMPTS = 3
-ANSWER_S = 10.0
 
 
 class Workers:
@@ -26,7 +26,7 @@ class Workers:
     Each worker has an equal share of the cluster's GPUs. A context manager: leaving it ends the
     actors, and Ray where it was started here.
 
-    Raises SearchError where the address does not answer within 10 s.
+    Raises ClusterError where the address does not answer within 10 s.
     """
 
     def __init__(
@@ -34,24 +34,10 @@ class Workers:
     ) -> None:
         if workers < 1:
             raise SearchError("workers must be at least 1")
-        if address is not None and address != "auto":
-            _knock(address)
-        import ray
-
+        self._cluster = ExitStack()
+        ray = self._cluster.enter_context(cluster.connected(workers=workers, address=address))
         self._ray = ray
         self._factory = factory
-        self._started = not ray.is_initialized()
-        if self._started:
-            try:
-                ray.init(
-                    address=address,
-                    num_cpus=workers if address is None else None,
-                    log_to_driver=False,
-                    logging_level="error",
-                    include_dashboard=False if address is None else None,
-                )
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise SearchError(f"Ray cannot start ({error})", where=address or "") from error
         gpus = ray.cluster_resources().get("GPU", 0.0) / workers
         self._actor_class = ray.remote(num_cpus=1, num_gpus=gpus)(_Actor)
         self.actors: list[Any] = [self._actor_class.remote(factory) for _ in range(workers)]
@@ -93,8 +79,7 @@ class Workers:
     ) -> None:
         for actor in self.actors:
             self._ray.kill(actor)
-        if self._started:
-            self._ray.shutdown()
+        self._cluster.close()
 
 
 class _Actor:
@@ -105,18 +90,3 @@ class _Actor:
 
     def measure(self, architecture: Architecture) -> dict[str, Value]:
         return dict(self._measure(architecture))
-
-
-def _knock(address: str) -> None:
-    """SearchError unless something listens at [ray://]host:port; Ray itself would retry long."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
-        raise SearchError("is not a Ray address", where=address, fix="write HOST:PORT or auto")
-    try:
-        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
-    except OSError as error:
-        raise SearchError(
-            f"no Ray cluster answers ({error.strerror or error})",
-            where=address,
-            fix="start one with `ray start --head`, or leave the address out",
-        ) from error

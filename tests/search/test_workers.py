@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from synthetic import Synthetic
 
-from nassearch.errors import SearchError
+from nassearch.errors import ClusterError
 from nassearch.search.candidate import Value
 from nassearch.search.optuna_search import Random
 from nassearch.search.runner import search
@@ -51,10 +51,10 @@ def closed_port() -> Iterator[int]:
 
 
 def test_an_address_that_does_not_answer_is_refused(closed_port: int) -> None:
-    with pytest.raises(SearchError, match="no Ray cluster answers"):
+    with pytest.raises(ClusterError, match="no Ray cluster answers"):
         Workers(dict, workers=2, address=f"127.0.0.1:{closed_port}")
 
 
 def test_an_address_without_a_port_is_refused() -> None:
-    with pytest.raises(SearchError, match="write HOST:PORT or auto"):
+    with pytest.raises(ClusterError, match="write HOST:PORT or auto"):
         Workers(dict, workers=2, address="somewhere")
