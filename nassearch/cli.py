@@ -101,6 +101,7 @@ def train_supernet(
     out: Out = None,
     resume: Resume = False,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Data-parallel workers.")] = 0,
+    ray_address: Annotated[str | None, typer.Option("--ray-address")] = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
@@ -108,8 +109,6 @@ def train_supernet(
     from nassearch.pipeline.run import choose_run, load_recipe, train_supernet
     from nassearch.report.terminal import Bars
 
-    if workers:
-        raise ConfigError("training with --workers is not built yet", fix="leave it out")
     flags = {
         "space": space,
         "data": data,
@@ -129,7 +128,14 @@ def train_supernet(
     if out is None and not resume:
         directory = choose_run(loaded.name, None, resume=False)
     with Bars() as bars:
-        train_supernet(loaded, directory, resume=resume, progress=bars.training())
+        train_supernet(
+            loaded,
+            directory,
+            resume=resume,
+            workers=workers,
+            address=ray_address,
+            progress=bars.training(),
+        )
     _print(as_json, {"run": str(directory)}, lambda: f"supernet trained: {directory}")
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from nassearch.files import make_directory, write_json, write_text
 from nassearch.latency.device import host_cpu_name
 from nassearch.networks import Supernet
 from nassearch.ops import check_space
+from nassearch.pipeline.teacher import load_teacher
 from nassearch.recipe import Recipe
 from nassearch.space import SearchSpace
 from nassearch.training import STRATEGIES, checkpoint
@@ -154,13 +156,44 @@ def torch_threads(number: int | None) -> Iterator[None]:
 
 
 def train_supernet(
-    recipe: Recipe, run: Path, *, resume: bool = False, progress: Any = None
+    recipe: Recipe,
+    run: Path,
+    *,
+    resume: bool = False,
+    workers: int = 0,
+    address: str | None = None,
+    progress: Any = None,
 ) -> Supernet:
-    """Train the recipe's supernet into the run directory."""
+    """Train the recipe's supernet into the run directory, on Ray where workers are asked for."""
     config.resolve(STRATEGIES, recipe.training.strategy, kind="strategy")
     space = check_space(SearchSpace.load(recipe.space))
-    data = load_data(recipe.data, seed=recipe.seed)
     training = recipe.training.model_copy(update={"seed": recipe.seed})
+    read = None if training.teacher is None else partial(load_teacher, training.teacher)
+    if workers or address is not None:
+        from nassearch.training.distribution import train_on_workers
+
+        start_run(recipe, run)
+        return train_on_workers(
+            space,
+            recipe.data,
+            recipe=training,
+            out=run,
+            workers=max(1, workers),
+            address=address,
+            resume=resume,
+            load_teacher=read,
+            progress=progress,
+        )
+    data = load_data(recipe.data, seed=recipe.seed)
+    teacher = None if read is None else read(data)
     start_run(recipe, run)
     with torch_threads(recipe.threads):
-        return train(space, data, recipe=training, out=run, resume=resume, progress=progress)
+        return train(
+            space,
+            data,
+            recipe=training,
+            out=run,
+            resume=resume,
+            teacher=teacher,
+            progress=progress,
+        )

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,7 +14,7 @@ from nassearch.errors import CheckpointError, ConfigError
 from nassearch.networks import Supernet
 from nassearch.space import SearchSpace
 
-SCHEMA = 1
+SCHEMA = 2
 _KEPT = 2
 
 
@@ -23,8 +23,9 @@ class Checkpoint:
     """A training after `step` steps.
 
     `data` describes the images (name, classes, channels, mean, std); `totals` are running sums:
-    seconds, macs, and of the epoch under way its losses. There is no generator state: every random
-    choice derives from the seed and the step.
+    seconds, macs, and of the epoch under way its losses. `average` holds the averaged weights and
+    `teacher` those of a teacher frozen on the way; both may be None. There is no generator state:
+    every random choice derives from the seed and the step.
     """
 
     space: SearchSpace
@@ -35,6 +36,9 @@ class Checkpoint:
     totals: Mapping[str, float]
     model: Mapping[str, torch.Tensor]
     optimizer: Mapping[str, Any]
+    scaler: Mapping[str, Any]
+    average: Mapping[str, torch.Tensor] | None
+    teacher: Mapping[str, torch.Tensor] | None
 
 
 def save(run_dir: Path, checkpoint: Checkpoint) -> Path:
@@ -49,7 +53,10 @@ def save(run_dir: Path, checkpoint: Checkpoint) -> Path:
         "fingerprint": checkpoint.space.fingerprint,
     }
     with files.replacing(path) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's way of saying that the disk is full
+            raise OSError(f"it cannot be written whole: {error}") from error
     for old in paths(run_dir)[:-_KEPT]:
         old.unlink(missing_ok=True)
     return path
@@ -83,10 +90,20 @@ def load(run_dir: Path) -> Checkpoint:
 
 
 def load_supernet(run_dir: Path) -> Supernet:
-    """The trained supernet of a run, in evaluation mode; its space comes from the checkpoint."""
+    """The trained supernet of a run, in evaluation mode; its space comes from the checkpoint.
+
+    Where the training averaged its weights, those are the weights.
+    """
     checkpoint = load(run_dir)
     supernet = Supernet(checkpoint.space)
     restore_weights(supernet, checkpoint, where=run_dir)
+    if checkpoint.average is not None:
+        averaged = {
+            name.removeprefix("module."): tensor
+            for name, tensor in checkpoint.average.items()
+            if name.startswith("module.")
+        }
+        supernet.load_state_dict(averaged)
     return supernet.eval()
 
 
@@ -105,7 +122,7 @@ def restore_weights(supernet: Supernet, checkpoint: Checkpoint, *, where: object
         raise CheckpointError("holds weights of other shapes", where=where) from error
 
 
-_FIELDS = ("data", "recipe", "step", "steps_per_epoch", "totals", "model", "optimizer")
+_FIELDS = tuple(field.name for field in fields(Checkpoint) if field.name != "space")
 
 
 def read_state(path: Path) -> Any:

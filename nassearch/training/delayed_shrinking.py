@@ -2,11 +2,14 @@
 
 import numpy as np
 
-from nassearch.space import SearchSpace
+from nassearch.networks.subnet import macs
+from nassearch.space import Architecture, SearchSpace, lower
 from nassearch.training.recipe import TrainingRecipe
 from nassearch.training.sandwich import sandwich
 from nassearch.training.schedule import Moment, learning_rate
-from nassearch.training.strategy import Pass
+from nassearch.training.strategy import Pass, Step
+
+_WHOLE = 4  # resolutions of the warm-up are multiples of this many pixels
 
 
 class DelayedShrinking:
@@ -21,27 +24,56 @@ class DelayedShrinking:
 
     With SGD the subnets' effective rate ε(t) = β η(t) so rises linearly from 0 to η(T_w), then
     follows η. With AdamW, which divides a gradient's scale out, β is their weight in the mixture.
+
+    Beyond the paper: `ramp_by_size` r makes the ramp s (1 + r (1 - m)) epochs long for a network
+    with the share m of the largest one's multiply-accumulates; `warmup_resolution` starts the
+    warm-up on smaller images, which grow to full size until it ends.
     """
 
     def __init__(self, space: SearchSpace, recipe: TrainingRecipe) -> None:
         self._space = space
         self._recipe = recipe
 
-    def step(self, moment: Moment, rng: np.random.Generator) -> tuple[Pass, ...]:
-        beta = self.beta(moment)
-        if beta == 0.0:
-            return (Pass(self._space.largest),)
-        return sandwich(self._space, rng, num_random=self._recipe.num_random, weight=beta)
+    def step(self, moment: Moment, rng: np.random.Generator) -> Step:
+        rate = learning_rate(self._recipe, moment.epochs)
+        start, _ = self._ramp(moment)
+        if moment.step < start:
+            return Step((Pass(self._space.largest, resolution=self._pixels(moment, start)),), rate)
+        passes = sandwich(
+            self._space,
+            self._recipe,
+            moment,
+            rng,
+            weight=lambda subnet: self.beta(moment, subnet),
+        )
+        switches = moment.step == start > 0
+        return Step(passes, rate, sort_channels=switches and self._recipe.sort_channels)
 
-    def beta(self, moment: Moment) -> float:
-        """What the subnets' losses are multiplied by; 0 before the ramp, 1 after it."""
-        full_rate = self._recipe.fm_warmup * self._recipe.epochs
-        end = round(full_rate * moment.steps_per_epoch)
-        length = min(end, round(self._recipe.ramp_epochs * moment.steps_per_epoch))
-        ramped = moment.step - (end - length) + 1
+    def beta(self, moment: Moment, subnet: Architecture) -> float:
+        """What the loss of `subnet` is multiplied by; 0 before the ramp, 1 after it."""
+        start, length = self._ramp(moment)
+        if self._recipe.ramp_by_size:
+            share = macs(lower(self._space, subnet)) / macs(lower(self._space, self._space.largest))
+            length = round(length * (1 + self._recipe.ramp_by_size * (1 - share)))
+        ramped = moment.step - start + 1
         if ramped <= 0:
             return 0.0
         if ramped > length:
             return 1.0
+        full = self._recipe.fm_warmup * self._recipe.epochs
         rate = learning_rate(self._recipe, moment.epochs)
-        return ramped / length * learning_rate(self._recipe, full_rate) / rate
+        return min(1.0, ramped / length * learning_rate(self._recipe, full) / rate)
+
+    def _ramp(self, moment: Moment) -> tuple[int, int]:
+        """The first step of the ramp and how many steps it takes."""
+        full = self._recipe.fm_warmup * self._recipe.epochs
+        end = round(full * moment.steps_per_epoch)
+        length = min(end, round(self._recipe.ramp_epochs * moment.steps_per_epoch))
+        return end - length, length
+
+    def _pixels(self, moment: Moment, steps: int) -> int | None:
+        """The size of the warm-up's images: from `warmup_resolution` to full size, None there."""
+        first, full = self._recipe.warmup_resolution, self._space.largest.resolution
+        share = first + (1 - first) * moment.step / steps
+        pixels = max(_WHOLE, round(share * full / _WHOLE) * _WHOLE)
+        return pixels if pixels < full else None

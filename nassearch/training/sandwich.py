@@ -1,28 +1,49 @@
 """Strategy `sandwich`: largest, smallest and random subnets in every step, from the start."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 
-from nassearch.space import SearchSpace
+from nassearch.space import Architecture, SearchSpace
 from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.schedule import Moment
-from nassearch.training.strategy import Pass
+from nassearch.training.sampling import draw
+from nassearch.training.schedule import Moment, learning_rate
+from nassearch.training.strategy import Pass, Step
 
 
 class Sandwich:
-    """BigNAS's sandwich rule with in-place distillation (Yu et al., "BigNAS", ECCV 2020, 3.1)."""
+    """BigNAS's sandwich rule with in-place distillation (Yu et al., "BigNAS", ECCV 2020, 3.1).
+
+    The paper's other parts are options of the recipe: zero_gamma, dropout and drop_path (which act
+    on the largest network alone) and schedule=constant-ending.
+    """
 
     def __init__(self, space: SearchSpace, recipe: TrainingRecipe) -> None:
         self._space = space
-        self._num_random = recipe.num_random
+        self._recipe = recipe
 
-    def step(self, moment: Moment, rng: np.random.Generator) -> tuple[Pass, ...]:
-        return sandwich(self._space, rng, num_random=self._num_random)
+    def step(self, moment: Moment, rng: np.random.Generator) -> Step:
+        passes = sandwich(self._space, self._recipe, moment, rng, weight=lambda _: 1.0)
+        return Step(passes, learning_rate(self._recipe, moment.epochs))
 
 
 def sandwich(
-    space: SearchSpace, rng: np.random.Generator, *, num_random: int, weight: float = 1.0
+    space: SearchSpace,
+    recipe: TrainingRecipe,
+    moment: Moment,
+    rng: np.random.Generator,
+    *,
+    weight: Callable[[Architecture], float],
 ) -> tuple[Pass, ...]:
-    """The largest on the labels; the smallest and random ones on its predictions, by `weight`."""
-    subnets = [space.smallest, *(space.sample(rng) for _ in range(num_random))]
-    taught = (Pass(subnet, weight, "teacher") for subnet in subnets)
-    return (Pass(space.largest), *taught)
+    """The largest on the labels; the smallest and random ones on its predictions, by `weight`.
+
+    In turn, each of these networks has a step of its own instead, all on the labels: for the same
+    arithmetic the supernet sees as many times the images.
+    """
+    subnets = [space.smallest, *(draw(space, recipe, rng) for _ in range(recipe.num_random))]
+    taught = (Pass(subnet, weight(subnet), "in-place") for subnet in subnets)
+    passes = (Pass(space.largest), *taught)
+    if recipe.sandwich_rule == "together":
+        return passes
+    return (replace(passes[moment.step % len(passes)], target="labels"),)

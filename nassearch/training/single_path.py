@@ -4,8 +4,9 @@ import numpy as np
 
 from nassearch.space import SearchSpace
 from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.schedule import Moment
-from nassearch.training.strategy import Pass
+from nassearch.training.sampling import draw
+from nassearch.training.schedule import Moment, learning_rate
+from nassearch.training.strategy import Pass, Step
 
 
 class SinglePath:
@@ -13,6 +14,8 @@ class SinglePath:
 
     def __init__(self, space: SearchSpace, recipe: TrainingRecipe) -> None:
         self._space = space
+        self._recipe = recipe
 
-    def step(self, moment: Moment, rng: np.random.Generator) -> tuple[Pass, ...]:
-        return (Pass(self._space.sample(rng)),)
+    def step(self, moment: Moment, rng: np.random.Generator) -> Step:
+        subnet = draw(self._space, self._recipe, rng)
+        return Step((Pass(subnet),), learning_rate(self._recipe, moment.epochs))

@@ -11,29 +11,44 @@ from nassearch.training import STRATEGIES
 from nassearch.training.recipe import TrainingRecipe
 from nassearch.training.schedule import Moment
 
-Target = Literal["labels", "teacher"]
+Target = Literal["labels", "in-place"]
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
     """One subnet's forward and backward pass within a step.
 
-    Its loss is multiplied by `weight`. The target is the labels, or the predictions of the step's
-    teacher: its first pass, without gradient.
+    On images of `resolution` pixels where that is not the subnet's own. Its loss is multiplied by
+    `weight`. The target is the labels (and a teacher's predictions, where the training has a
+    teacher), or the predictions of the step's first pass, without gradient.
     """
 
     architecture: Architecture
     weight: float = 1.0
     target: Target = "labels"
+    resolution: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimizer step: its passes, in order, at least one; their gradients add up.
+
+    Before it, `sort_channels` sorts the inner channels of every block by importance, and
+    `freeze_teacher` makes a copy of the largest network the teacher of all that follows.
+    """
+
+    passes: tuple[Pass, ...]
+    learning_rate: float
+    sort_channels: bool = False
+    freeze_teacher: bool = False
 
 
 class Strategy(Protocol):
-    """A class made from a space and a recipe. `step` is pure: equal arguments, equal passes."""
+    """A class made from a space and a recipe. `step` is pure: equal arguments, equal steps."""
 
     def __init__(self, space: SearchSpace, recipe: TrainingRecipe) -> None: ...
 
-    def step(self, moment: Moment, rng: np.random.Generator) -> tuple[Pass, ...]:
-        """The passes of a step, in order, at least one; gradients add up to one optimizer step."""
+    def step(self, moment: Moment, rng: np.random.Generator) -> Step: ...
 
 
 def make_strategy(space: SearchSpace, recipe: TrainingRecipe) -> Strategy:

@@ -5,27 +5,28 @@ import time
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nassearch import files
-from nassearch.errors import ConfigError
-from nassearch.networks import Supernet
-from nassearch.networks.subnet import total_cost
-from nassearch.space import Architecture, SearchSpace, lower
-from nassearch.training import interruption
+from nassearch.networks import Subnet, Supernet
+from nassearch.networks.supernet import resize
+from nassearch.space import SearchSpace
+from nassearch.training import gradient, interruption
+from nassearch.training.allocator import keep_buffers
 from nassearch.training.batch import epoch_batches
+from nassearch.training.bookkeeping import account, finish_epoch, keep, roll_back
+from nassearch.training.channel_sorting import sort_channels
 from nassearch.training.data import Data
-from nassearch.training.distillation import soft_target_loss
+from nassearch.training.distillation import DISTILLATIONS
 from nassearch.training.evaluation import Evaluator
+from nassearch.training.group import Group
+from nassearch.training.interruption import Interruption
 from nassearch.training.progress import Progress, Silence
 from nassearch.training.randomness import Stream, derive_seed, numpy_generator
 from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.run import Run, save, start
-from nassearch.training.schedule import learning_rate
-from nassearch.training.strategy import Pass, make_strategy
+from nassearch.training.run import Run, freeze_teacher, start
+from nassearch.training.strategy import Pass, Step, Strategy, make_strategy
 
-_MAX_SKIPPED = 10
+_PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def train(
@@ -35,132 +36,159 @@ def train(
     recipe: TrainingRecipe,
     out: Path,
     resume: bool = False,
+    teacher: nn.Module | None = None,
+    group: Group | None = None,
     progress: Progress | None = None,
 ) -> Supernet:
     """Train the supernet of `space` on `data`; the run directory `out` gets metrics, checkpoints.
 
     The space is fitted to the images' channels and classes. With `resume` the newest checkpoint in
-    `out` is continued, to the same weights as a run left alone. Ctrl-C saves and passes on. Raises
-    OutputError, CheckpointError (another space or recipe), or ConfigError when the loss diverges.
+    `out` is continued, to the same weights as a run left alone. `teacher` gives logits for
+    normalised images. As one of the workers of a `group`, each step sees this worker's share of the
+    batch. Ctrl-C saves and passes on. Raises OutputError, CheckpointError (another space or
+    recipe), or ConfigError when the loss diverges again and again.
     """
     watch = progress if progress is not None else Silence()
+    keep_buffers()
     with torch.random.fork_rng():
-        run = start(space, data, recipe=recipe, out=out, resume=resume)
+        run = start(
+            space, data, recipe=recipe, out=out, resume=resume, teacher=teacher, group=group
+        )
         strategy = make_strategy(run.space, recipe)
-        evaluator = Evaluator(run.supernet, data)
-        total = recipe.epochs * run.steps_per_epoch
-        watch.start(total, done=run.step)
+        evaluator = Evaluator(run.evaluated, data)
+        watch.start(run.total_steps, done=run.step)
         with interruption.deferred() as interrupted:
-            while run.step < total:
-                for images, targets in epoch_batches(run):
-                    began = time.perf_counter()
-                    moment = run.moment
-                    rng = numpy_generator(recipe.seed, Stream.SUBNETS, moment.step)
-                    passes = strategy.step(moment, rng)
-                    set_learning_rate(run.optimizer, learning_rate(recipe, moment.epochs))
-                    torch.manual_seed(derive_seed(recipe.seed, Stream.LAYERS, moment.step))
-                    loss = train_step(run, passes, images, targets)
-                    account(run, passes, loss, num_images=len(images), began=began)
-                    watch.advance(loss=loss)
-                    if interrupted.requested:
-                        break
-                if run.moment.step_in_epoch == 0:
+            while run.step < run.total_steps:
+                if train_epoch(run, strategy, watch, interrupted):
                     watch.report(finish_epoch(run, evaluator))
-                else:
-                    save(run)
-                if interrupted.requested:
+                if run.stops:
+                    keep(run)
                     raise KeyboardInterrupt
-    return run.supernet.eval()
+    return run.evaluated.eval()
 
 
-def train_step(run: Run, passes: tuple[Pass, ...], images: Tensor, labels: Tensor) -> float:
+def train_epoch(run: Run, strategy: Strategy, watch: Progress, interrupted: Interruption) -> bool:
+    """The steps to the end of the epoch under way, or to an interruption or a rollback.
+
+    Whether the epoch was completed.
+    """
+    seed = run.recipe.seed
+    for images, targets in epoch_batches(run, share=(run.group.rank, run.group.size)):
+        began = time.perf_counter()
+        moment = run.moment
+        step = strategy.step(moment, numpy_generator(seed, Stream.SUBNETS, moment.step))
+        prepare(run, step)
+        torch.manual_seed(derive_seed(seed, Stream.LAYERS, moment.step, run.group.rank))
+        run.stops = interrupted.requested or run.group.asked_to_stop
+        loss = train_step(run, step.passes, images, targets)
+        account(run, step.passes, loss, num_images=len(images), began=began)
+        watch.advance(loss=loss)
+        run.stops |= interrupted.requested and run.group.size == 1
+        if roll_back(run):
+            return False
+        if run.stops:
+            break
+    return run.moment.step_in_epoch == 0
+
+
+def prepare(run: Run, step: Step) -> None:
+    """What a step asks for before its passes."""
+    if step.freeze_teacher:
+        freeze_teacher(run)
+    if step.sort_channels:
+        followers = [] if run.average is None else [run.average.module]
+        sort_channels(run.supernet, optimizer=run.optimizer, followers=followers)
+    for group in run.optimizer.param_groups:
+        group["lr"] = step.learning_rate * run.totals.rate_scale
+
+
+def train_step(run: Run, passes: tuple[Pass, ...], images: Tensor, targets: Tensor) -> float:
     """Accumulate β-weighted gradients over the passes, then make one optimizer step.
 
-    Returns the loss of the first pass. A step with a non-finite loss or gradient is skipped and
-    its first non-finite loss (or nan) returned.
+    `targets` are labels, int64 (n,), or probabilities, (n, classes). Returns the first pass's loss
+    on them, averaged over the workers; nan where a loss or the gradient is not finite, and then
+    nothing is changed. The workers meet once, in one all-reduce.
     """
     run.optimizer.zero_grad()
-    losses: list[float] = []
-    teacher: Tensor | None = None
+    loss = accumulate(run, passes, images, targets)
+    run.scaler.unscale_(run.optimizer)
+    parameters = list(run.supernet.parameters())
+    loss, stops = run.group.average(gradient.all_of(parameters), [loss, float(run.stops)])
+    run.stops = stops > 0
+    norm = gradient.clip(parameters, run.recipe)
+    finite = math.isfinite(loss) and math.isfinite(norm)
+    if finite:
+        run.scaler.step(run.optimizer)
+    run.scaler.update()
+    if not finite:
+        return float("nan")
+    if run.average is not None:
+        run.average.update_parameters(run.supernet)
+    return loss
+
+
+def accumulate(run: Run, passes: tuple[Pass, ...], images: Tensor, targets: Tensor) -> float:
+    """Add the passes' gradients up in the parameters; the first pass's label loss is returned."""
+    parameters = list(run.supernet.parameters())
+    advice = teacher_logits(run, passes, images)
+    first: Tensor | None = None
+    first_loss = 0.0
+    largest: list[Tensor | None] = []
     for each in passes:
-        logits = run.supernet(images, each.architecture)
-        if teacher is None or each.target == "labels":
-            loss = F.cross_entropy(logits, labels, label_smoothing=run.recipe.label_smoothing)
+        logits = forward(run, each, images)
+        if first is None or each.target == "labels":
+            loss = label_loss(run, logits, targets)
+            first_loss = loss.item() if first is None else first_loss
+            if advice is not None:
+                loss = loss + run.recipe.teacher_weight * distillation_loss(run, logits, advice)
         else:
-            temperature = run.recipe.distillation_temperature
-            loss = soft_target_loss(logits, teacher, temperature=temperature)
-        (each.weight * loss).backward()
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            return losses[-1]
-        teacher = logits.detach() if teacher is None else teacher
-    limit = run.recipe.clip_norm if run.recipe.clip_norm is not None else math.inf
-    norm = nn.utils.clip_grad_norm_(run.supernet.parameters(), limit)
-    if not torch.isfinite(norm):
-        return math.nan
-    run.optimizer.step()
-    return losses[0]
+            loss = distillation_loss(run, logits, first)
+        run.scaler.scale(each.weight * loss).backward()
+        if first is None:
+            first = logits.detach()
+            if run.recipe.gradient_projection and len(passes) > 1:
+                largest = gradient.take(parameters)
+    if largest:
+        gradient.project(parameters, largest)
+    return first_loss
 
 
-# -- the parts -------------------------------------------------------------------------------------
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def account(
-    run: Run, passes: tuple[Pass, ...], loss: float, *, num_images: int, began: float
-) -> None:
-    """Count a step that is done; ConfigError after too many skipped ones in a row."""
-    totals = run.totals
-    run.step += 1
-    totals.seconds += time.perf_counter() - began
-    totals.macs += num_images * sum(macs(run.space, p.architecture) for p in passes)
-    if math.isfinite(loss):
-        totals.epoch_loss += loss
-        totals.epoch_steps += 1
-        totals.skipped_in_a_row = 0
-        return
-    totals.skipped_steps += 1
-    totals.skipped_in_a_row += 1
-    if totals.skipped_in_a_row >= _MAX_SKIPPED:
-        raise ConfigError(
-            f"the loss was not finite for {_MAX_SKIPPED} steps in a row "
-            f"(epoch {run.moment.epoch}, lr {run.optimizer.param_groups[0]['lr']:.3g})",
-            where=run.out,
-            fix="train with a smaller lr, or set clip_norm=1.0",
+def forward(run: Run, each: Pass, images: Tensor) -> Tensor:
+    """The logits of a pass, float32; the largest network alone is regularised."""
+    is_largest = each.architecture == run.space.largest
+    with autocast(run):
+        logits: Tensor = run.supernet(
+            images,
+            each.architecture,
+            resolution=each.resolution,
+            dropout=run.recipe.dropout if is_largest else 0.0,
+            drop_path=run.recipe.drop_path if is_largest else 0.0,
         )
+    return logits.float()
 
 
-def finish_epoch(run: Run, evaluator: Evaluator) -> dict[str, object]:
-    """Write the epoch's line of metrics and its checkpoint; the line is returned."""
-    totals, epoch = run.totals, run.moment.epoch
-    record: dict[str, object] = {
-        "epoch": epoch,
-        "loss": totals.epoch_loss / max(1, totals.epoch_steps),
-        "lr": run.optimizer.param_groups[0]["lr"],
-        "seconds": round(totals.seconds, 3),
-        "train_macs": totals.macs,
-        "skipped_steps": totals.skipped_steps,
-    }
-    if epoch % run.recipe.eval_every == 0 or epoch == run.recipe.epochs:
-        for name, architecture in watched(run).items():
-            record[f"val_accuracy_{name}"] = evaluator.accuracy(architecture).value
-    totals.epoch_loss, totals.epoch_steps = 0.0, 0
-    files.append_json_line(run.out / "metrics.jsonl", record)
-    save(run)
-    return record
+def label_loss(run: Run, logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy with smoothed labels."""
+    smoothing = run.recipe.label_smoothing
+    return nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
 
 
-def watched(run: Run) -> dict[str, Architecture]:
-    """The subnets whose accuracy is followed: the ends, and one random one all along."""
-    rng = numpy_generator(run.recipe.seed, Stream.WATCHED)
-    space = run.space
-    return {"max": space.largest, "min": space.smallest, "random": space.sample(rng)}
+def distillation_loss(run: Run, logits: Tensor, teacher: Tensor) -> Tensor:
+    divergence = DISTILLATIONS[run.recipe.distillation]
+    return divergence(logits, teacher, temperature=run.recipe.distillation_temperature)
 
 
-def macs(space: SearchSpace, architecture: Architecture) -> int:
-    """Multiply-accumulates of one image's forward pass."""
-    return total_cost(lower(space, architecture)).macs
+def teacher_logits(run: Run, passes: tuple[Pass, ...], images: Tensor) -> Tensor | None:
+    """What the teacher says of the images; None without one, or where no pass asks it."""
+    if run.teacher is None or not any(each.target == "labels" for each in passes):
+        return None
+    with torch.no_grad(), autocast(run):
+        if isinstance(run.teacher, Subnet):
+            images = resize(images, run.teacher.input_shape[-1])
+        logits: Tensor = run.teacher(images)
+    return logits.float()
+
+
+def autocast(run: Run) -> torch.autocast:
+    precision = _PRECISIONS[run.recipe.precision]
+    return torch.autocast(run.device.type, precision, enabled=precision != torch.float32)

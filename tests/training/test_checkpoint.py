@@ -62,7 +62,7 @@ def test_a_directory_without_checkpoints_says_how_to_make_one(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 99}, "has schema 99, this version reads 1"),
+        ({"schema": 99}, "has schema 99, this version reads 2"),
         ({"fingerprint": "0" * 16}, "its space does not match its fingerprint"),
         ({"space": {"name": "x"}}, "holds no valid space"),
         ({"model": {}}, "holds weights of other shapes"),

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,12 @@ from nassearch.training.distillation import soft_target_loss
 from nassearch.training.recipe import TrainingRecipe
 from nassearch.training.run import start
 from nassearch.training.schedule import Moment, learning_rate
-from nassearch.training.strategy import Pass, make_strategy
+from nassearch.training.strategy import Step, make_strategy
 
 STEPS = 7
 
 
-def passes_of(name: str, space: SearchSpace, *, seed: int) -> list[tuple[Pass, ...]]:
+def steps_of(name: str, space: SearchSpace, *, seed: int) -> list[Step]:
     recipe = TrainingRecipe(strategy=name, epochs=6, ramp_epochs=2.0)
     strategy = make_strategy(space, recipe)
     return [
@@ -34,18 +35,19 @@ def passes_of(name: str, space: SearchSpace, *, seed: int) -> list[tuple[Pass, .
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_subnet_of_a_strategy_is_in_the_space(name: str, space: SearchSpace) -> None:
-    for passes in passes_of(name, space, seed=0):
-        assert passes[0].target == "labels"
-        for each in passes:
+    for step in steps_of(name, space, seed=0):
+        assert step.passes[0].target == "labels"
+        assert 0 <= step.learning_rate <= TrainingRecipe().lr
+        for each in step.passes:
             space.check(each.architecture)
             assert 0 < each.weight <= 1
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_strategy_depends_on_its_generator_alone(name: str, space: SearchSpace) -> None:
-    first, again = (passes_of(name, space, seed=1) for _ in range(2))
+    first, again = (steps_of(name, space, seed=1) for _ in range(2))
     assert first == again
-    assert first != passes_of(name, space, seed=2)
+    assert first != steps_of(name, space, seed=2)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -93,7 +95,7 @@ def test_beta_is_that_of_the_paper_at_every_step(space: SearchSpace) -> None:
                 expected = k / (ramp * steps) * eta(full) / eta(epoch + i / steps)
             else:
                 expected = 1.0
-            beta = strategy.beta(Moment(epoch * steps + i, steps))
+            beta = strategy.beta(Moment(epoch * steps + i, steps), space.smallest)
             assert beta == pytest.approx(expected, rel=1e-12)
 
 
@@ -104,7 +106,7 @@ def test_without_warmup_delayed_shrinking_is_the_sandwich(space: SearchSpace) ->
     moment = Moment(0, STEPS)
     expected = sandwich.step(moment, np.random.default_rng(0))
     assert delayed.step(moment, np.random.default_rng(0)) == expected
-    assert len(expected) == 4
+    assert len(expected.passes) == 4
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_the_gradient_of_delayed_shrinking_is_the_formula(
     reference = copy.deepcopy(run.supernet)
     images, labels = digits.normalise(digits.train.images[:16]), digits.train.labels[:16]
     moment = Moment(step, 4)
-    passes = DelayedShrinking(run.space, recipe).step(moment, np.random.default_rng(0))
+    passes = DelayedShrinking(run.space, recipe).step(moment, np.random.default_rng(0)).passes
     trainer.train_step(run, passes, images, labels)
 
     teacher = reference(images, space.largest)
@@ -148,6 +150,93 @@ def test_the_gradient_of_delayed_shrinking_is_the_formula(
             assert found is None or not found.any()
         else:
             torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_progressive_shrinking_frees_one_dimension_after_another(space: SearchSpace) -> None:
+    """Teacher, kernel, depth, expand, in the proportions of the published 605 epochs."""
+    recipe = TrainingRecipe(strategy="progressive-shrinking", epochs=580, lr=2.6)
+    strategy = make_strategy(space, recipe)
+    steps = [strategy.step(Moment(t, 1), np.random.default_rng(t)) for t in range(580)]
+    # "depth 1" withholds nothing of two depths, nor "expand 1" of two widths: 180 + 3 x 125 epochs
+    ends = [round(580 * sum((180, 125, 125, 125)[:n]) / 555) for n in range(5)]
+    varied = []
+    for first, last in pairwise(ends):
+        found = [space.encode(p.architecture) for s in steps[first:last] for p in s.passes]
+        changes = np.array(found) != np.array(space.encode(space.largest))
+        names = [gene.name.rpartition(".")[2] for gene in space.genes]
+        varied.append({name for name, each in zip(names, changes.T, strict=True) if each.any()})
+    assert varied[0] == set()
+    assert varied[1] == {"kernel_size"}
+    assert varied[2] >= {"kernel_size", "depth"}
+    assert varied[3] == {"kernel_size", "depth", "expand_ratio", "width"}
+    assert [len(steps[first].passes) for first in ends[:-1]] == [1, 1, 2, 4]
+    assert [t for t, s in enumerate(steps) if s.freeze_teacher] == [ends[1]]
+    assert [t for t, s in enumerate(steps) if s.sort_channels] == [ends[3]]
+    peaks = [max(s.learning_rate for s in steps[first:last]) for first, last in pairwise(ends)]
+    np.testing.assert_allclose(peaks, [2.6, 0.96, 0.24, 0.24], rtol=0.01)
+    assert {p.target for s in steps for p in s.passes} == {"labels"}
+
+
+def test_progressive_shrinking_begins_with_few_choices_where_there_are_more() -> None:
+    space = SearchSpace.load("mobilenet_v3")
+    strategy = make_strategy(space, TrainingRecipe(strategy="progressive-shrinking", epochs=605))
+    steps = [strategy.step(Moment(t, 1), np.random.default_rng(t)) for t in range(605)]
+
+    def depths(first: int, last: int) -> set[int]:
+        passes = [p for s in steps[first:last] for p in s.passes]
+        return {len(stage.blocks) for p in passes for stage in p.architecture.stages[1:]}
+
+    assert depths(0, 305) == {4}
+    assert depths(305, 330) == {3, 4}
+    assert depths(330, 605) == {2, 3, 4}
+    assert [t for t, s in enumerate(steps) if s.sort_channels] == [455]
+
+
+def test_delayed_shrinking_sorts_once_when_subnets_begin(space: SearchSpace) -> None:
+    recipe = TrainingRecipe(epochs=20, ramp_epochs=3.0)
+    steps = [
+        make_strategy(space, recipe).step(Moment(t, STEPS), np.random.default_rng(t))
+        for t in range(20 * STEPS)
+    ]
+    assert [t for t, s in enumerate(steps) if s.sort_channels] == [7 * STEPS]
+    assert [len(s.passes) for s in steps] == [1] * 7 * STEPS + [4] * 13 * STEPS
+
+
+def test_small_networks_ramp_up_more_slowly_where_asked(space: SearchSpace) -> None:
+    recipe = TrainingRecipe(epochs=20, ramp_epochs=3.0, ramp_by_size=1.0)
+    strategy = DelayedShrinking(space, recipe)
+    for epoch in (7, 9, 10):
+        moment = Moment(epoch * STEPS, STEPS)
+        assert strategy.beta(moment, space.smallest) < strategy.beta(moment, space.largest)
+    assert strategy.beta(Moment(19 * STEPS, STEPS), space.smallest) == 1.0
+
+
+def test_a_warm_up_on_small_images_ends_at_full_size(space: SearchSpace) -> None:
+    recipe = TrainingRecipe(epochs=10, fm_warmup=1.0, ramp_epochs=0.0, warmup_resolution=0.5)
+    strategy = DelayedShrinking(space, recipe)
+    found = [
+        strategy.step(Moment(t, STEPS), np.random.default_rng(0)).passes[0].resolution
+        for t in range(10 * STEPS)
+    ]
+    assert found[0] == 4
+    assert found[-1] is None  # the space's own 8 pixels
+    assert found.index(None) == found.count(4)
+
+
+@pytest.mark.parametrize("strategy", ["sandwich", "single-path", "delayed-shrinking"])
+def test_coupled_sampling_ties_expansion_to_depth(strategy: str) -> None:
+    space = SearchSpace.load("mobilenet_v3")
+    recipe = TrainingRecipe(strategy=strategy, sampling="coupled", fm_warmup=0.0)
+    kernels = set()
+    for seed in range(20):
+        step = make_strategy(space, recipe).step(Moment(0, STEPS), np.random.default_rng(seed))
+        for each in step.passes:
+            for stage in each.architecture.stages[1:]:
+                chosen = [dict(block.choices) for block in stage.blocks]
+                expected = {2: 3, 3: 4, 4: 6}[len(stage.blocks)]
+                assert {choices["expand_ratio"] for choices in chosen} == {expected}
+                kernels |= {choices["kernel_size"] for choices in chosen}
+    assert kernels == {3, 5, 7}
 
 
 def test_no_gradient_reaches_the_teacher() -> None:

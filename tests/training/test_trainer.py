@@ -174,7 +174,7 @@ def test_a_non_finite_step_changes_no_weight(
 ) -> None:
     run = start(space, digits, recipe=RECIPE, out=tmp_path, resume=False)
     before = {name: value.clone() for name, value in run.supernet.named_parameters()}
-    passes = (Pass(run.space.largest), Pass(run.space.smallest, 1.0, "teacher"))
+    passes = (Pass(run.space.largest), Pass(run.space.smallest, 1.0, "in-place"))
     images = torch.full((4, 1, 8, 8), float("inf"))
     loss = trainer.train_step(run, passes, images, torch.zeros(4, dtype=torch.int64))
     assert not torch.isfinite(torch.tensor(loss))

@@ -1,0 +1,164 @@
+"""Data-parallel training on Ray Train: the same loop in every worker, on its share of a batch."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nassearch import cluster, errors, files
+from nassearch.errors import ClusterError, NassearchError
+from nassearch.networks import Supernet
+from nassearch.space import SearchSpace
+from nassearch.training import checkpoint, interruption
+from nassearch.training.data import Data, load_data
+from nassearch.training.group import Group
+from nassearch.training.progress import Progress, Silence
+from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.run import refuse_present
+from nassearch.training.trainer import train
+
+_RESTARTS = 3
+_LOOK_S = 0.5
+_STOP, _FAILURE = ".stop", ".failure.json"
+
+
+def train_on_workers(
+    space: SearchSpace,
+    data: str,
+    *,
+    recipe: TrainingRecipe,
+    out: Path,
+    workers: int,
+    address: str | None = None,
+    resume: bool = False,
+    load_teacher: Callable[[Data], nn.Module] | None = None,
+    progress: Progress | None = None,
+) -> Supernet:
+    """`trainer.train` on `workers` processes, here or on the cluster at `address`.
+
+    Each worker reads `data` itself and takes its share of every batch; all train the same subnets
+    in a step, and meet in one all-reduce (NCCL on GPUs, gloo on CPUs). Batch norm uses the
+    statistics of a worker's share. `out` must be a directory that every worker sees. After the loss
+    of a worker all go on from the last checkpoint, at most three times. Ctrl-C saves and passes on.
+    Raises ClusterError where the cluster has fewer workers, and what `train` raises.
+    """
+    if recipe.batch_size % workers:
+        raise errors.ConfigError(
+            f"a batch of {recipe.batch_size} images has no equal shares for {workers} workers",
+            fix="choose a batch_size that they divide",
+        )
+    out = out.resolve()
+    refuse_present(out, resume=resume)
+    files.make_directory(out)
+    for name in (_STOP, _FAILURE):
+        (out / name).unlink(missing_ok=True)
+    with cluster.connected(workers=_cores(), address=address) as ray:
+        unit = "GPU" if ray.cluster_resources().get("GPU", 0) >= workers else "CPU"
+        present = int(ray.cluster_resources().get(unit, 0))
+        if present < workers:
+            raise ClusterError(
+                f"{workers} workers are more than the {present} {unit}s of the cluster",
+                where=address or "",
+                fix=f"ask for at most {present}",
+            )
+        job = {
+            "space": space.to_dict(),
+            "data": data,
+            "recipe": recipe.model_dump(),
+            "out": str(out),
+            "load_teacher": load_teacher,
+        }
+        watch = progress if progress is not None else Silence()
+        _watch(_fit(job, workers=workers, on_gpus=unit == "GPU"), out, watch)
+    return checkpoint.load_supernet(out)
+
+
+def _cores() -> int:
+    return max(1, torch.multiprocessing.cpu_count())
+
+
+def _fit(job: Mapping[str, Any], *, workers: int, on_gpus: bool) -> Callable[[], None]:
+    """What runs the job to its end, restarting after a loss of workers."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config=dict(job),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=on_gpus),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=job["out"],
+            failure_config=FailureConfig(max_failures=_RESTARTS),
+        ),
+    )
+    return lambda: trainer.fit() and None
+
+
+def _watch(fit: Callable[[], None], out: Path, watch: Progress) -> None:
+    """Run `fit` beside a look at the run's metrics; Ctrl-C lets the workers save first."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            fit()
+        except BaseException as error:  # it is raised again in the main thread
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    shown = 0
+    with interruption.deferred() as interrupted:
+        thread.start()
+        while thread.is_alive():
+            thread.join(_LOOK_S)
+            shown = _show(out, watch, shown)
+            if interrupted.requested:
+                (out / _STOP).touch()
+    if (out / _FAILURE).is_file():
+        told = files.read_json(out / _FAILURE)
+        raise getattr(errors, told["kind"])(told["what"], where=told["where"], fix=told["fix"])
+    if failed:
+        raise ClusterError(
+            f"the workers failed more than {_RESTARTS} times ({failed[0]})".splitlines()[0],
+            where=out,
+            fix="go on with --resume",
+        ) from failed[0]
+    if interrupted.requested:
+        raise KeyboardInterrupt
+
+
+def _show(out: Path, watch: Progress, shown: int) -> int:
+    lines = files.read_json_lines(out / "metrics.jsonl")
+    for line in lines[shown:]:
+        watch.report(line)
+    return max(shown, len(lines))
+
+
+def _work(job: Mapping[str, Any]) -> None:
+    """In a worker, whose process group Ray has set up: train this worker's share."""
+    out = Path(job["out"])
+    recipe = TrainingRecipe(**job["recipe"])
+    group = Group.joined(stop=out / _STOP)
+    try:
+        data = load_data(job["data"], seed=recipe.seed)
+        load_teacher = job["load_teacher"]
+        train(
+            SearchSpace.from_dict(job["space"]),
+            data,
+            recipe=recipe,
+            out=out,
+            resume=bool(checkpoint.paths(out)),
+            teacher=None if load_teacher is None else load_teacher(data),
+            group=group,
+        )
+    except KeyboardInterrupt:
+        return  # asked to stop, and saved
+    except NassearchError as error:  # trying again would not help
+        if group.leads:
+            told = {"what": error.what, "where": error.where, "fix": error.fix}
+            files.write_json(out / _FAILURE, {"kind": type(error).__name__, **told})
+            time.sleep(_LOOK_S)

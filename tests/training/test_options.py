@@ -1,0 +1,276 @@
+"""The options of a recipe do what they say, alone and together, and survive a kill."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_trainer import KILLED, assert_same_weights, metrics
+
+from nassearch.errors import ConfigError, OutputError
+from nassearch.networks import Supernet
+from nassearch.networks.growth import zero_gamma
+from nassearch.space import SearchSpace
+from nassearch.training import checkpoint, trainer
+from nassearch.training.data import Data
+from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.run import Run, start
+from nassearch.training.strategy import Pass
+
+EVERYTHING: dict[str, Any] = {
+    "epochs": 4,
+    "batch_size": 128,
+    "lr": 0.01,
+    "ramp_epochs": 1.0,
+    "eval_every": 2,
+    "optimizer": "adamw",
+    "schedule": "constant-ending",
+    "ema_decay": 0.9,
+    "dropout": 0.2,
+    "drop_path": 0.2,
+    "distillation": "alpha",
+    "clip_value": 1.0,
+    "gradient_projection": True,
+    "zero_gamma": True,
+    "warmup_resolution": 0.5,
+    "precision": "bf16",
+}
+TOGETHER = [
+    EVERYTHING,
+    {**EVERYTHING, "strategy": "progressive-shrinking", "optimizer": "sgd", "precision": "float32"},
+    {"epochs": 4, "ramp_epochs": 1.0, "eval_every": 2},
+]
+
+
+@pytest.mark.parametrize("number", range(len(TOGETHER)))
+def test_a_run_killed_anywhere_resumes_to_the_same_weights(
+    number: int, space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    """Killed at a moment that differs for each recipe: in the warm-up, the ramp, the end."""
+    recipe = TrainingRecipe(**TOGETHER[number])
+    undisturbed = trainer.train(space, digits, recipe=recipe, out=tmp_path / "undisturbed")
+    after = (5, 13, 27)[number]
+    out = tmp_path / "killed"
+    arguments = [space.to_dict(), recipe.model_dump(), str(out), after]
+    killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(arguments)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    resumed = trainer.train(space, digits, recipe=recipe, out=out, resume=True)
+    assert_same_weights(undisturbed, resumed)
+    assert metrics(out) == metrics(tmp_path / "undisturbed")
+
+
+def begin(space: SearchSpace, digits: Data, out: Path, **settings: Any) -> Run:
+    return start(space, digits, recipe=TrainingRecipe(**settings), out=out, resume=False)
+
+
+def test_the_average_is_what_is_evaluated_and_loaded(
+    space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    recipe = TrainingRecipe(epochs=1, ema_decay=0.5, ramp_epochs=0.0)
+    trained = trainer.train(space, digits, recipe=recipe, out=tmp_path)
+    assert_same_weights(trained, checkpoint.load_supernet(tmp_path))
+    raw = checkpoint.load(tmp_path).model
+    assert any(not torch.equal(raw[k], v) for k, v in trained.state_dict().items())
+
+
+def test_the_average_follows_its_formula(space: SearchSpace, digits: Data, tmp_path: Path) -> None:
+    run = begin(space, digits, tmp_path, ema_decay=0.75)
+    images, labels = digits.normalise(digits.train.images[:8]), digits.train.labels[:8]
+    weights = []
+    for _ in range(3):
+        trainer.train_step(run, (Pass(run.space.largest),), images, labels)
+        weights.append([p.detach().clone() for p in run.supernet.parameters()])
+    expected = weights[0]
+    for later in weights[1:]:
+        expected = [0.75 * e + 0.25 * p for e, p in zip(expected, later, strict=True)]
+    for found, wanted in zip(run.evaluated.parameters(), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_the_largest_network_alone_is_regularised(
+    space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    run = begin(space, digits, tmp_path, dropout=0.5, drop_path=0.5)
+    images = digits.normalise(digits.train.images[:32])
+
+    def twice(each: Pass) -> tuple[torch.Tensor, torch.Tensor]:
+        return trainer.forward(run, each, images), trainer.forward(run, each, images)
+
+    assert not torch.equal(*twice(Pass(run.space.largest)))
+    assert torch.equal(*twice(Pass(run.space.smallest, 1.0, "in-place")))
+    run.supernet.eval()
+    assert torch.equal(*twice(Pass(run.space.largest)))
+
+
+def test_a_dropped_path_leaves_the_shortcut_and_the_others_are_scaled_up() -> None:
+    torch.manual_seed(0)
+    supernet = Supernet(SearchSpace.load("cifar_small"))
+    *_, (elastic, spec) = [
+        (op, spec)
+        for op, spec in supernet.walk(supernet.space.largest)
+        if spec.op == "mbconv" and spec.stride == 1 and spec.in_channels == spec.out_channels
+    ]
+    images = torch.randn(64, spec.in_channels, 4, 4)
+    with torch.no_grad():
+        branch = elastic(images, spec) - images
+        left = elastic(images, spec, drop_path=0.75) - images
+    dropped = left.flatten(1).abs().amax(1) == 0
+    assert 36 <= int(dropped.sum()) <= 60  # of 64, three quarters within four deviations
+    torch.testing.assert_close(left[~dropped], 4 * branch[~dropped], rtol=1e-4, atol=1e-5)
+
+
+def test_residual_branches_start_at_nothing_with_zero_gamma() -> None:
+    torch.manual_seed(0)
+    definition = SearchSpace.load("cifar_small").to_dict()
+    supernet = Supernet(SearchSpace.from_dict({**definition, "resolution": [16]})).eval()
+    zero_gamma(supernet)
+    residual = 0
+    out = torch.randn(2, 3, 16, 16)
+    for elastic, spec in supernet.walk(supernet.space.largest):
+        before, out = out, elastic(out, spec)
+        if spec.op == "mbconv" and spec.stride == 1 and spec.in_channels == spec.out_channels:
+            residual += 1
+            assert torch.equal(out, before)
+    assert residual == 6
+
+
+def test_repeated_non_finite_losses_go_back_to_the_checkpoint_at_a_lower_rate(
+    space: SearchSpace, digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = TrainingRecipe(epochs=4, batch_size=128, ramp_epochs=1.0, eval_every=4)
+    real, rates = trainer.train_step, []
+
+    def ill(run: Run, *arguments: Any) -> float:
+        rates.append(run.optimizer.param_groups[0]["lr"])
+        if run.totals.rate_scale == 1.0 and run.step >= 11:
+            return float("nan")
+        return real(run, *arguments)
+
+    monkeypatch.setattr(trainer, "train_step", ill)
+    with pytest.warns(
+        UserWarning, match=r"not finite for 10 steps.*back to epoch 1\.00, with 0\.5"
+    ):
+        trainer.train(space, digits, recipe=recipe, out=tmp_path)
+    steps = len(digits.train) // 128
+    assert len(rates) == 4 * steps + 3 + 10  # three good and ten bad steps were done again
+    assert rates[steps + 3 + 10] == pytest.approx(0.5 * rates[steps])
+    lines = metrics(tmp_path)
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert [line["rollbacks"] for line in lines] == [0, 1, 1, 1]
+
+
+def test_a_loss_that_never_recovers_is_given_up(
+    space: SearchSpace, digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = TrainingRecipe(epochs=4, batch_size=128, ramp_epochs=1.0)
+    real = trainer.train_step
+
+    def ill(run: Run, *arguments: Any) -> float:
+        return float("nan") if run.step >= 9 else real(run, *arguments)
+
+    monkeypatch.setattr(trainer, "train_step", ill)
+    with (
+        pytest.warns(UserWarning, match="back to epoch"),
+        pytest.raises(ConfigError, match=r"not finite.*smaller lr"),
+    ):
+        trainer.train(space, digits, recipe=recipe, out=tmp_path)
+    assert checkpoint.load(tmp_path).step == len(digits.train) // 128
+
+
+def test_checkpoints_within_an_epoch_come_by_the_clock(
+    space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    steps = []
+
+    class Watch:
+        def start(self, total: int, *, done: int) -> None: ...
+
+        def advance(self, *, loss: float) -> None:
+            steps.append(checkpoint.load(tmp_path).step)
+
+        def report(self, record: object) -> None: ...
+
+    recipe = TrainingRecipe(epochs=1, batch_size=128, checkpoint_minutes=1e-9, ramp_epochs=0.0)
+    trainer.train(space, digits, recipe=recipe, out=tmp_path, progress=Watch())
+    assert steps == list(range(1, len(digits.train) // 128 + 1))
+    assert len(checkpoint.paths(tmp_path)) == 2
+
+
+def test_a_full_disk_stops_the_run_and_leaves_the_checkpoint_before(
+    space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    import resource
+
+    recipe = TrainingRecipe(epochs=2, batch_size=128, ramp_epochs=0.0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Watch:
+        def start(self, total: int, *, done: int) -> None: ...
+
+        def advance(self, *, loss: float) -> None: ...
+
+        def report(self, record: object) -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # as a disk that is full
+
+    try:
+        with pytest.raises(OutputError, match="cannot write"):
+            trainer.train(space, digits, recipe=recipe, out=tmp_path, progress=Watch())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.stem for path in checkpoint.paths(tmp_path)] == ["epoch-0001"]
+    assert checkpoint.load(tmp_path).step == len(digits.train) // 128
+    assert not list((tmp_path / "checkpoints").glob("*.tmp"))
+
+
+def test_metrics_go_to_tensorboard_where_asked(
+    space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    recipe = TrainingRecipe(epochs=1, tensorboard=True, ramp_epochs=0.0)
+    trainer.train(space, digits, recipe=recipe, out=tmp_path)
+    (events,) = (tmp_path / "tensorboard").glob("events.*")
+    assert b"val_accuracy_max" in events.read_bytes()
+
+
+def test_a_teacher_is_learned_from_by_what_learns_from_labels(
+    space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    images, labels = digits.normalise(digits.train.images[:16]), digits.train.labels[:16]
+    passes = (Pass(space.largest), Pass(space.smallest, 1.0, "in-place"))
+    gradients = []
+    for weight in (0.0, 2.0):
+        recipe = TrainingRecipe(teacher="given", teacher_weight=weight, momentum=0.0)
+        torch.manual_seed(1)
+        teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+        run = start(
+            space, digits, recipe=recipe, out=tmp_path / str(weight), resume=False, teacher=teacher
+        )
+        trainer.train_step(run, passes[: 1 if weight else 2], images, labels)
+        gradients.append({n: p.grad for n, p in run.supernet.named_parameters()})
+        assert run.teacher_macs == 640
+        assert all(p.grad is None for p in teacher.parameters())
+    name = "head.head.classifier.bias"
+    assert not torch.allclose(gradients[0][name], gradients[1][name])
+
+
+def test_a_frozen_teacher_is_the_largest_network_of_that_moment(
+    space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    settings = {"strategy": "progressive-shrinking", "epochs": 4, "batch_size": 128}
+    run = begin(space, digits, tmp_path, **settings)
+    strategy = trainer.make_strategy(run.space, run.recipe)
+    images = digits.normalise(digits.train.images[:16])
+    while not strategy.step(run.moment, np.random.default_rng(0)).freeze_teacher:
+        run.step += 1
+    run.supernet.eval()
+    with torch.no_grad():
+        expected = run.supernet(images, run.space.largest)
+    trainer.prepare(run, strategy.step(run.moment, np.random.default_rng(0)))
+    passes = (Pass(run.space.largest),)
+    advice = trainer.teacher_logits(run, passes, images)
+    assert advice is not None
+    torch.testing.assert_close(advice, expected, rtol=1e-4, atol=1e-5)
