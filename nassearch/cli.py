@@ -383,7 +383,9 @@ def report(
 def list_plugins(
     what: Annotated[
         str,
-        typer.Argument(help="spaces, devices, strategies, algorithms, runtimes, objectives or ops"),
+        typer.Argument(
+            help="spaces, devices, strategies, algorithms, runtimes, objectives, ops, formats"
+        ),
     ],
     as_json: Json = False,
 ) -> None:

@@ -1,12 +1,18 @@
 """`torch.export`: the network as a program that torch alone loads."""
 
 import io
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
-from nassearch.errors import ExportError
+from nassearch.errors import CheckpointError, ExportError
 from nassearch.export.format import Order, Run, in_batches
 from nassearch.networks import Subnet
 
@@ -33,7 +39,14 @@ class TorchExport:
         return {"torch": torch.__version__, "batch": order.batch}
 
     def open(self, path: Path) -> Run:
-        program = torch.export.load(path)
+        _refuse_objects(path)
+        with _tensors_alone():
+            try:
+                program = torch.export.load(path)
+            except (RuntimeError, ValueError, KeyError, UnpicklingError, BadZipFile) as error:
+                raise CheckpointError(
+                    "torch cannot load it as a program of tensors alone", where=path
+                ) from error
         images = next(node for node in program.graph.nodes if node.name == "images")
         size = images.meta["val"].shape[0]
         module = program.module()
@@ -45,3 +58,34 @@ class TorchExport:
             f'network = torch.export.load("{self.file_name}").module()',
             "logits = network(images)",
         )
+
+
+# constants that torch would unpickle, whatever they do
+_OBJECTS = ('"path_name": "custom_obj_', '"path_name": "opaque_obj_')
+
+
+def _refuse_objects(path: Path) -> None:
+    """CheckpointError where an archive holds more than tensors and graphs."""
+    try:
+        with ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".json")]
+            told = [json.dumps(json.loads(archive.read(name))) for name in names]
+    except (BadZipFile, ValueError) as error:
+        raise CheckpointError("is no archive of torch.export", where=path) from error
+    if any(name in text for text in told for name in _OBJECTS):
+        raise CheckpointError("holds Python objects, which are not loaded", where=path)
+
+
+@contextmanager
+def _tensors_alone() -> Iterator[None]:
+    """Within the block torch.load takes tensors alone; torch.export.load would try more."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

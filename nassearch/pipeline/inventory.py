@@ -6,6 +6,7 @@ from typing import Any
 
 from nassearch import config, objectives
 from nassearch.errors import ConfigError
+from nassearch.export import FORMATS
 from nassearch.export.export_file import read_export
 from nassearch.latency import RUNTIMES
 from nassearch.latency.device import list_devices, load_device
@@ -24,6 +25,7 @@ def listing(what: str) -> list[dict[str, str]]:
         "runtimes": RUNTIMES,
         "objectives": objectives.OBJECTIVES,
         "ops": OPS,
+        "formats": FORMATS,
     }
     if what in tables:
         return [{"name": name, "from": source} for name, source in tables[what].items()]

@@ -1,12 +1,14 @@
 """Exports of a real run: every format is the network, runs elsewhere, and is guarded."""
 
 import json
+import pickle
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import onnx
@@ -349,6 +351,40 @@ def test_an_operator_the_runtime_lacks_is_named(copy: Path, nassearch: CommandLi
     line = refused(nassearch, "verify", copy)
     assert "model.onnx" in line
     assert "org.example:Konv" in line
+
+
+class Mischief:
+    """What unpickling it does is write a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.path, "unpickled")
+
+
+@pytest.mark.parametrize("place", ["sample_inputs/model.pt", "constants/opaque_obj_0"])
+def test_a_pt2_file_is_never_unpickled(
+    copy: Path, tmp_path: Path, nassearch: CommandLine, place: str
+) -> None:
+    mischief, target = tmp_path / "mischief", copy / "changed.pt2"
+    torch.save(Mischief(mischief), copy / "payload")
+    payload = pickle.dumps(Mischief(mischief))
+    if place.startswith("sample"):
+        payload = (copy / "payload").read_bytes()
+    config = json.dumps({"config": {"x": {"path_name": "opaque_obj_0", "is_param": False}}})
+    with ZipFile(copy / "model.pt2") as old, ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content: bytes | str = old.read(name)
+            if name.endswith(place):
+                content = payload
+            elif place.startswith("constants") and name.endswith("constants_config.json"):
+                content = config
+                new.writestr(name.replace("model_constants_config.json", "opaque_obj_0"), payload)
+            new.writestr(name, content)
+    put(copy, "model.pt2", target.read_bytes())
+    assert "model.pt2" in refused(nassearch, "verify", copy)
+    assert not mischief.exists()
 
 
 @pytest.mark.parametrize(
