@@ -30,12 +30,13 @@ from nassearch.latency.ofa_table import import_ofa_tables
 from nassearch.latency.predictor import LatencyPredictor, Pair
 from nassearch.latency.profiler import profile
 from nassearch.latency.setting import Floats, Setting
-from nassearch.latency.timing import interleave
+from nassearch.latency.timing import interleave, reference_ms, references
 from nassearch.networks import Subnet
-from nassearch.space import SearchSpace, lower
+from nassearch.networks.subnet import total_cost
+from nassearch.space import Architecture, SearchSpace, lower
 
 HELD_OUT = 1000
-CALIBRATIONS = 20
+CHECK_TIMES = 2.5  # longer: many more networks, and what is compared with must be the steadier
 
 
 def say(text: str) -> None:
@@ -178,7 +179,15 @@ def speed() -> None:
 
 
 def device(
-    name: str, *, resolution: int, seconds: float, runtime: str, precision: str, networks: int
+    name: str,
+    *,
+    resolution: int,
+    seconds: float,
+    runtime: str,
+    precision: str,
+    networks: int,
+    seed: int,
+    out: Path,
 ) -> None:
     """Profile this machine, then measure networks it has not seen: random and extreme ones."""
     torch.set_num_threads(1)
@@ -188,35 +197,72 @@ def device(
     setting = load_device(HOST).setting(runtime=runtime, precision=precision, threads=1)
     engine = config.resolve(RUNTIMES, runtime, kind="runtime")(setting)
     start = time.monotonic()
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     table = profile(space, setting, runtime=engine, rng=rng, seconds=seconds)
     took = time.monotonic() - start
     seen = {network.genes for network in table.networks}
-    say(f"profiled {len(table.blocks)} blocks in {len(seen)} networks, {took:.0f} s")
-    say(f"noise floor while profiling: {table.facts['noise_floor']:.2%}")
-    drawn = [space.smallest, space.largest, *space.sample_many(rng, 2 * networks)]
-    fresh = [a for a in dict.fromkeys(drawn) if space.encode(a) not in seen][:networks]
-    sessions = [engine.load(Subnet(lower(space, a)).eval()) for a in fresh]
-    timing = interleave([s.run_ms for s in sessions], engine, seconds=seconds, max_rounds=40)
-    measured = [
-        found.median_ms for found in timing.measurements(reference_ms=table.facts["reference_ms"])
-    ]
-    say(f"noise floor while checking {len(fresh)} networks: {timing.noise_floor:.2%}")
-    pairs = [(space, a, ms) for a, ms in zip(fresh, measured, strict=True)]
-    shown = table.pairs(space)[:CALIBRATIONS]
-    predictor = LatencyPredictor.from_table(table, space)
-    few = LatencyPredictor(space, setting, "measured", predictor.block_ms).calibrate(
-        [(owner, a, m.median_ms) for owner, a, m in shown]
+    say(f"profiled {len(table.blocks)} blocks in {len(seen)} whole networks, {took:.0f} s")
+    say(
+        f"while profiling: noise floor {table.facts['noise_floor']:.2%}, standard error"
+        f" {table.facts['standard_error']:.2%}, {table.facts['rounds']} rounds"
     )
+    drawn = [*extremes(space, rng, networks // 4), *space.sample_many(rng, 2 * networks)]
+    fresh = [a for a in dict.fromkeys(drawn) if space.encode(a) not in seen][:networks]
+    again = table.pairs(space)
+    sessions = [
+        engine.load(Subnet(lower(space, a)).eval()) for a in (*fresh, *(a for _, a, _ in again))
+    ]
+    timing = interleave(
+        [s.run_ms for s in sessions],
+        references=references(space, engine),
+        seconds=CHECK_TIMES * seconds,
+        max_rounds=40,
+    )
+    medians = timing.medians_ms
+    then = np.array([one.median_ms for *_, one in again])
+    ratios = medians[len(fresh) :] / then
+    clock = float(np.median(ratios))
+    measured = medians[: len(fresh)] / clock
+    by_references = timing.reference / (reference_ms(table, space) or timing.reference)
+    say(
+        f"while checking {len(fresh)} networks: noise floor {timing.noise_floor:.2%}; the machine"
+        f" took {clock:.3f} times as long as while profiling ({by_references:.3f} by references)"
+    )
+    say(
+        f"the profile's networks measured again differ by {np.mean(np.abs(ratios / clock - 1)):.2%}"
+    )
+    predictor = LatencyPredictor.from_table(table, space)
     plain = LatencyPredictor(space, setting, "measured", predictor.block_ms)
-    for label, one in (
-        ("sum of blocks", plain),
-        (f"calibrated on {len(shown)}", few),
-        (f"calibrated on all {len(table.networks)}", predictor),
-    ):
-        say(f"{label}: {scores(one.predict(fresh), np.array(measured))}")
-        if one.correction.ratio is not None:
-            say(f"  interval ± {one.correction.ratio:.1%} covers {coverage(one, pairs):.1%}")
+    say(f"sum of blocks: {scores(plain.predict(fresh), measured)}")
+    say(f"calibrated on {len(seen)}: {scores(predictor.predict(fresh), measured)}")
+    pairs = [(space, a, ms) for a, ms in zip(fresh, measured, strict=True)]
+    say(f"  interval ± {predictor.correction.ratio:.1%} covers {coverage(predictor, pairs):.1%}")
+    low, high = predictor.interval(fresh)
+    frame = pd.DataFrame(
+        {
+            "space": space.name,
+            "setting": setting.stem,
+            "seed": seed,
+            "macs": [total_cost(lower(space, a)).macs for a in fresh],
+            "predicted_ms": predictor.predict(fresh),
+            "low_ms": low,
+            "high_ms": high,
+            "measured_ms": measured,
+            "noise_floor": timing.noise_floor,
+        }
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{space.name}-r{'-'.join(map(str, space.resolutions))}-{setting.stem}-{seed}.csv"
+    frame.to_csv(path, index=False, float_format="%.6g")
+    table.save(out / "tables" / str(seed))
+    say(f"wrote {path}")
+
+
+def extremes(space: SearchSpace, rng: np.random.Generator, count: int) -> list[Architecture]:
+    """The smallest, the largest, and networks of the extreme values of every dimension."""
+    sizes = np.array([len(gene.choices) for gene in space.genes])
+    corners = rng.integers(0, 2, (count, len(sizes))) * (sizes - 1)
+    return [space.smallest, space.largest, *(space.decode(list(map(int, g))) for g in corners)]
 
 
 def main() -> None:
@@ -228,10 +274,12 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--space", default="mobilenet_v3")
     parser.add_argument("--resolution", type=int, default=160)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=75)
     parser.add_argument("--networks", type=int, default=100)
     parser.add_argument("--runtime", default="onnxruntime")
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/latency-accuracy"))
     given = parser.parse_args()
     if given.part == "networks":
         networks(given.data, splits=given.splits)
@@ -245,6 +293,8 @@ def main() -> None:
             runtime=given.runtime,
             precision=given.precision,
             networks=given.networks,
+            seed=given.seed,
+            out=given.out,
         )
     else:
         {"curves": curves, "published": published, "note10": note10}[given.part](given.data)

@@ -21,11 +21,11 @@ from nassearch.latency.onnx_runtime import OnnxRuntime
 from nassearch.latency.profiler import Collected, covering
 from nassearch.latency.setting import BlockTimes, Setting
 from nassearch.latency.table import LatencyTable
-from nassearch.latency.timing import REFERENCE, Timing
+from nassearch.latency.timing import Timing, reference_networks
 from nassearch.networks import Subnet
 from nassearch.space import BlockSpec, SearchSpace, lower
 
-MANIFEST, RUNNER, REFERENCE_FILE = "bundle.json", "run.py", "reference.onnx"
+MANIFEST, RUNNER = "bundle.json", "run.py"
 
 
 def write_bundle(
@@ -56,12 +56,12 @@ def write_bundle(
                 "keys": [spec.key for spec in specs],
             }
         )
-    graphs[REFERENCE_FILE] = runtime.export(Subnet(REFERENCE).eval())
     manifest: dict[str, Any] = {
         "schema": bundle_runner.SCHEMA,
         "setting": _setting(setting),
         "space": space.to_dict(),
         "seconds": seconds,
+        "references": len(reference_networks(space)),
         "networks": networks,
     }
     manifest["id"] = _id(manifest)
@@ -105,9 +105,7 @@ def import_results(results: Path, setting: Setting, *, bundle: Path | None = Non
         raise TableError("is unfinished", where=results, fix="run run.py again, it goes on")
     space = SearchSpace.from_dict(manifest["space"])
     try:
-        whole = _timing(measured["whole"]["rounds"], measured["whole"]["reference"])
-        trace = measured["trace"]
-        reference = np.array(trace["reference"])
+        trace, count = measured["trace"], manifest["references"]
         times = [
             BlockTimes(np.array(runs), np.array(events, dtype=np.int64))
             for runs, events in zip(trace["block_ms"], trace["events"], strict=True)
@@ -116,8 +114,8 @@ def import_results(results: Path, setting: Setting, *, bundle: Path | None = Non
         collected.add(
             [space.decode(network["genes"]) for network in manifest["networks"]],
             [[BlockSpec.from_key(key) for key in item["keys"]] for item in manifest["networks"]],
-            whole=whole,
-            inside=Timing(np.ones((len(times), len(reference), 1)), reference),
+            whole=Timing.of_rounds(measured["whole"]["rounds"], count).with_references(),
+            inside=Timing.of_rounds(trace["rounds"], count),
             times=times,
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -148,10 +146,3 @@ def _bundle_id(bundle: Path) -> str:
             return str(json.loads(archive.read(MANIFEST))["id"])
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise TableError(f"is not a bundle ({error!r})", where=bundle) from error
-
-
-def _timing(rounds: list[Any], reference: list[float]) -> Timing:
-    """Samples, (rounds, subjects, burst), with the drift of the reference divided out."""
-    samples, marks = np.array(rounds).transpose(1, 0, 2), np.array(reference)
-    raw = Timing(samples, marks)
-    return Timing(raw.samples_ms / raw.drift[None, :, None], marks)

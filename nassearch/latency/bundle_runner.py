@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-SCHEMA = 1
+SCHEMA = 2
 BURST = 3
 MIN_ROUNDS = 5
 MAX_ROUNDS = 200
@@ -89,17 +89,15 @@ def timer(session: Any) -> Callable[[], float]:
 
 def interleave(
     subjects: list[Callable[[], float]],
-    reference: Callable[[], float],
     seconds: float,
     done: dict[str, Any],
     keep: Callable[[], None],
     label: str,
 ) -> None:
-    """Rounds of bursts of every subject with the reference between them, added to `done`."""
-    for run in (reference, *subjects):
-        for _ in range(BURST):
-            run()
-    start = time.monotonic()
+    """Rounds of bursts of every subject, the references first, added to `done`."""
+    for run in (*subjects, *subjects):
+        run()
+    start, order = time.monotonic(), np.random.default_rng(0)
     while len(done["rounds"]) < MAX_ROUNDS:
         elapsed = time.monotonic() - start
         if len(done["rounds"]) >= MIN_ROUNDS and elapsed >= seconds:
@@ -107,13 +105,12 @@ def interleave(
         share = min(1.0, max(elapsed / max(seconds, 1e-9), len(done["rounds"]) / MAX_ROUNDS))
         sys.stderr.write(f"\r{label}: {share:4.0%}")
         sys.stderr.flush()
-        row, marks = [], []
-        for subject in subjects:
-            marks.append(min(reference() for _ in range(BURST)))
-            subject()
-            row.append([subject() for _ in range(BURST)])
-        done["rounds"].append(row)
-        done["reference"].append(float(np.median(marks)))
+        row: dict[int, list[float]] = {}
+        # in another order each round, so that no network always follows the same one
+        for index in order.permutation(len(subjects)):
+            subjects[index]()
+            row[index] = [subjects[index]() for _ in range(BURST)]
+        done["rounds"].append([row[index] for index in range(len(subjects))])
         keep()
     sys.stderr.write(f"\r{label}: done\n")
 
@@ -167,25 +164,25 @@ def read(path: Path, bundle: str) -> dict[str, Any]:
 
 
 def trace(
-    folder: Path, manifest: dict[str, Any], reference: Callable[[], float], seconds: float
+    folder: Path, manifest: dict[str, Any], references: list[Callable[[], float]], seconds: float
 ) -> dict[str, Any]:
     """Every network with the profiler on: the times of its blocks in each counted run."""
     threads = manifest["setting"]["threads"] or 0
-    done: dict[str, Any] = {"rounds": [], "reference": []}
+    done: dict[str, Any] = {"rounds": []}
     with tempfile.TemporaryDirectory() as place:
         sessions = [
             load(folder / network["file"], threads, str(Path(place) / str(index)))
             for index, network in enumerate(manifest["networks"])
         ]
-        subjects = [timer(session) for session in sessions]
-        interleave(subjects, reference, seconds, done, lambda: None, "blocks")
+        subjects = [*references, *(timer(session) for session in sessions)]
+        interleave(subjects, seconds, done, lambda: None, "blocks")
         blocks, events = [], []
         for session, network in zip(sessions, manifest["networks"]):  # noqa: B905 (Python 3.9)
             recorded = json.loads(Path(session.end_profiling()).read_text())
             times, counts = attribute(recorded, len(network["keys"]))
             blocks.append(times.tolist())
             events.append(counts.tolist())
-    return {"reference": done["reference"], "block_ms": blocks, "events": events}
+    return {"rounds": done["rounds"], "block_ms": blocks, "events": events}
 
 
 def main() -> None:
@@ -203,10 +200,9 @@ def main() -> None:
         "schema": SCHEMA,
         "bundle": manifest["id"],
         "manifest": manifest,
-        "whole": {"rounds": [], "reference": []},
+        "whole": {"rounds": []},
     }
     results.update(version=f"onnxruntime {onnxruntime.__version__}", facts=facts)
-    reference = timer(load(folder / "reference.onnx", threads))
     sessions = [load(folder / network["file"], threads) for network in manifest["networks"]]
     half = arguments.seconds / 2
     subjects = [timer(session) for session in sessions]
@@ -214,9 +210,10 @@ def main() -> None:
     def keep() -> None:
         write(arguments.out, results)
 
-    interleave(subjects, reference, half, results["whole"], keep, "networks")
+    interleave(subjects, half, results["whole"], keep, "networks")
+    references = subjects[: manifest["references"]]
     del sessions, subjects
-    results["trace"] = trace(folder, manifest, reference, half)
+    results["trace"] = trace(folder, manifest, references, half)
     write(arguments.out, results)
     sys.stderr.write(f"wrote {arguments.out}; take it to the machine with nassearch:\n")
     sys.stderr.write(

@@ -46,10 +46,8 @@ class FakeSession:
         self._runs: list[Floats] = []
 
     def run_ms(self) -> float:
-        return float(self._blocks.sum() * (1 + NOISE * self._rng.uniform(-1, 1)))
-
-    def run(self) -> None:
         self._runs.append(self._blocks * (1 + NOISE * self._rng.uniform(-1, 1)))
+        return float(self._runs[-1].sum())
 
     def finish(self) -> BlockTimes:
         return BlockTimes(np.array(self._runs), np.zeros(len(self._blocks), dtype=np.int64))

@@ -12,8 +12,10 @@ from typing import Any
 import pandas as pd
 
 from nassearch.errors import ConfigError, TableError
+from nassearch.latency.plausibility import check_networks
 from nassearch.latency.predictor import Pair
-from nassearch.latency.table import IMPLAUSIBLE_MS
+from nassearch.latency.setting import Setting
+from nassearch.latency.table import IMPLAUSIBLE_MS, LatencyTable, MeasuredNetwork, Measurement
 from nassearch.space import Architecture, SearchSpace
 from nassearch.space.architecture import Block, Stage, canonical_choices
 
@@ -51,7 +53,26 @@ def load_networks(path: Path, space: SearchSpace, *, column: str) -> list[Pair]:
             pairs.append((wide, wide.check(_architecture(row, wide)), milliseconds))
         except (ConfigError, ValueError, IndexError) as error:
             raise TableError(f"is not a network of {space.name} ({error})", where=where) from error
+    rows = [
+        (f"row {number}", sum(len(stage.blocks) for stage in architecture.stages), milliseconds)
+        for number, (_, architecture, milliseconds) in enumerate(pairs, start=1)
+    ]
+    check_networks(rows, where=path)
     return pairs
+
+
+def as_table(
+    pairs: Sequence[Pair], space: SearchSpace, setting: Setting, **facts: str
+) -> LatencyTable:
+    """The table of a device that was measured in whole networks of `space` only.
+
+    Nothing says how often each was run or how much the runs differed.
+    """
+    networks = tuple(
+        MeasuredNetwork.of(space, architecture, Measurement(ms, ms, ms, 1))
+        for _, architecture, ms in pairs
+    )
+    return LatencyTable(setting, {}, networks, {"version": "imported", **facts})
 
 
 def _architecture(row: Mapping[Any, Any], space: SearchSpace) -> Architecture:

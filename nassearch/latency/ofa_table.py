@@ -11,6 +11,7 @@ from typing import Any
 
 from nassearch import config
 from nassearch.errors import TableError
+from nassearch.latency.plausibility import check_blocks
 from nassearch.latency.setting import Setting
 from nassearch.latency.table import IMPLAUSIBLE_MS, LatencyTable, Measurement
 from nassearch.space import BlockSpec
@@ -51,6 +52,8 @@ def import_ofa_tables(paths: Iterable[Path], setting: Setting, *, source: str = 
         read.append(path.name)
     if not blocks:
         raise TableError("there is no lookup table to import", where=setting)
+    medians = {key: measured.median_ms for key, measured in blocks.items()}
+    check_blocks(medians, setting, where=path)
     facts = {"version": "imported", "files": ", ".join(read), "origin": source}
     return LatencyTable(setting, blocks, (), {k: v for k, v in facts.items() if v})
 

@@ -42,6 +42,7 @@ class OnnxRuntime:
             )
         self.setting = setting
         self.version = f"onnxruntime {onnxruntime.__version__}"
+        self._exported: tuple[Subnet, bytes] | None = None
 
     def load(self, network: Subnet) -> "OnnxSession":
         return OnnxSession(self.session(self.export(network)), self._images(network))
@@ -81,11 +82,16 @@ class OnnxRuntime:
         return session
 
     def export(self, network: Subnet) -> bytes:
-        """The network's graph in the setting's precision and batch."""
-        model = to_onnx(network, network.input_shape, batch=self.setting.batch)
-        if self.setting.precision != "int8":
-            return model
-        return quantize(model, [self._images(network)[INPUT]])
+        """The network's graph in the setting's precision and batch.
+
+        The last one is kept, since a network is loaded with and without the profiler.
+        """
+        if self._exported is None or self._exported[0] is not network:
+            model = to_onnx(network, network.input_shape, batch=self.setting.batch)
+            if self.setting.precision == "int8":
+                model = quantize(model, [self._images(network)[INPUT]])
+            self._exported = (network, model)
+        return self._exported[1]
 
     def _images(self, network: Subnet) -> dict[str, Any]:
         shape = (self.setting.batch, *network.input_shape)
@@ -162,8 +168,10 @@ class OnnxTrace:
         self._images = images
         self._blocks = blocks
 
-    def run(self) -> None:
+    def run_ms(self) -> float:
+        start = time.perf_counter_ns()
         self._session.run(None, self._images)
+        return (time.perf_counter_ns() - start) / 1e6
 
     def finish(self) -> BlockTimes:
         path = Path(self._session.end_profiling())

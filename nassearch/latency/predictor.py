@@ -41,8 +41,12 @@ class LatencyPredictor:
     def from_table(cls, table: LatencyTable, space: SearchSpace) -> "LatencyPredictor":
         """The predictor of a table, calibrated on the whole networks measured beside it.
 
-        Raises MissingKeyError where the table lacks blocks of the space.
+        A table may hold whole networks only. Raises MissingKeyError where it holds blocks, but
+        lacks some of the space's.
         """
+        if not table.blocks and table.networks:
+            pairs = [(owner, one, found.median_ms) for owner, one, found in table.pairs(space)]
+            return cls.from_networks(space, table.setting, pairs)
         specs = block_specs(space)
         table.require_space(space, specs)
         sources = {table[spec.key].source for spec in specs}

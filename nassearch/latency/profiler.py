@@ -12,9 +12,16 @@ import numpy as np
 
 from nassearch.latency.calibration import fit
 from nassearch.latency.device import host_cpu_name
-from nassearch.latency.setting import BlockTimes, Floats, Runtime, Setting, Trace
+from nassearch.latency.setting import BlockTimes, Floats, Runtime, Setting
 from nassearch.latency.table import LatencyTable, MeasuredNetwork, Measurement
-from nassearch.latency.timing import BURST, Timing, interleave, measurement
+from nassearch.latency.timing import (
+    BURST,
+    Timing,
+    interleave,
+    measurement,
+    reference_ms,
+    reference_networks,
+)
 from nassearch.networks import Subnet
 from nassearch.space import (
     Architecture,
@@ -26,14 +33,16 @@ from nassearch.space import (
     slots,
 )
 
-COVERAGE = 3
-GROUP = 24  # networks measured together at most, round by round
+COVERAGE = 2
+GROUP = 32  # networks measured together at most, round by round
+MAX_NETWORKS = 96  # of one profile; what they do not hold is interpolated
+TARGET_ERROR = 0.003  # relative standard error at which timing stops
 MIN_MS = 1e-6  # of a block that a runtime optimises away
 MAX_MISSES = 50  # architectures drawn in a row that were there already: the space has no more
 MIN_SHARE = 0.1  # of a block's traced time that is its own, at the least
 PROTOCOL = (
     "each block inside whole networks, per-node times of the runtime's own profiler;"
-    " rounds interleaved with a reference network whose drift is divided out"
+    " networks interleaved with and without it, round by round, common drift divided out"
 )
 
 
@@ -43,11 +52,14 @@ def covering(
     *,
     repeats: int = COVERAGE,
     known: Collection[str] = (),
+    limit: int = MAX_NETWORKS,
 ) -> list[Architecture]:
     """Random architectures that together hold every block of the space at least `repeats` times,
     or as often as a space of few architectures allows; blocks whose keys are `known` may lack.
+    With `limit` of them as many different blocks as they can hold.
 
-    The smallest and the largest are among them; depths vary, so that they also calibrate sums.
+    The reference networks are the first of them, unless everything is known; depths vary, so that
+    they also calibrate sums.
     """
     counts: Counter[BlockSpec] = Counter()
     places = slots(space)
@@ -63,10 +75,14 @@ def covering(
         counts.update(lower(space, architecture))
         return True
 
-    take(space.smallest)
-    take(space.largest)
+    for architecture in reference_networks(space):
+        take(architecture)
     misses = 0
-    while misses < MAX_MISSES and any(counts[spec] < repeats for spec in wanted):
+    while (
+        len(chosen) < limit
+        and misses < MAX_MISSES
+        and any(counts[spec] < repeats for spec in wanted)
+    ):
         misses = 0 if take(_least_covered(space, places, counts, rng)) else misses + 1
     return list(chosen)
 
@@ -78,6 +94,7 @@ def profile(
     runtime: Runtime,
     rng: np.random.Generator,
     seconds: float,
+    target_error: float = TARGET_ERROR,
     time_budget: float | None = None,
     known: LatencyTable | None = None,
     keep: Callable[[LatencyTable], object] = lambda table: None,
@@ -85,11 +102,13 @@ def profile(
 ) -> LatencyTable:
     """Measure the blocks of `space` in `setting`, and the whole networks they were measured in.
 
-    `seconds` bounds the timing; loading the networks comes on top. `time_budget` bounds both:
-    networks are measured group by group, none is begun after that many seconds, and the blocks not
-    reached are interpolated from those measured. `keep(table)` is called with what is measured
-    after each group, so that an interruption loses one group at most; a table kept before is given
-    back as `known`, and what it measured is not measured again. `progress(stage, fraction)`.
+    Timing goes on for `seconds`, or until the standard error of a network's median is below
+    `target_error`; the header says which (`stopped`) and what was reached. Loading the networks
+    comes on top; `time_budget` bounds both: networks are measured group by group, none is begun
+    after that many seconds. Blocks that no measured network holds are interpolated.
+    `keep(table)` is called with what is measured after each group, so that an interruption loses
+    one group at most; a table kept before is given back as `known`, and what it measured is not
+    measured again. `progress(stage, fraction)`.
     """
     start = time.monotonic()
     measured = {key for key, m in known.blocks.items() if m.source == "measured"} if known else ()
@@ -98,19 +117,21 @@ def profile(
     groups = [architectures[number::count] for number in range(count)]
     collected = Collected(space, setting, runtime.version)
     if known is not None:
-        collected.reference_ms = known.facts.get("reference_ms")
+        collected.reference_ms = reference_ms(known, space)
     table: LatencyTable | None = None
     for number, group in enumerate(groups):
-        if table is not None and time_budget and time.monotonic() - start > time_budget:
+        left = None if time_budget is None else time_budget - (time.monotonic() - start)
+        if table is not None and left is not None and left <= 0:
             break
 
         def part(stage: str, fraction: float, *, number: int = number) -> None:
             progress(stage, (number + fraction) / len(groups))
 
+        share = seconds * len(group) / len(architectures)
         collected.measure(
-            group, runtime, seconds=seconds * len(group) / len(architectures), progress=part
+            group, runtime, seconds=share, limit=left, target_error=target_error, progress=part
         )
-        table = collected.table()
+        table = collected.table({"target_error": target_error})
         if known is not None:
             table = known.merged(table)
         keep(table)
@@ -148,16 +169,15 @@ def filled(table: LatencyTable, specs: Iterable[BlockSpec]) -> LatencyTable:
 
 class Collected:
     """What the groups of a profile measured, on one clock: `reference_ms` is the time of the
-    reference network, the first group's where none is given.
+    reference networks, the first group's where none is given.
     """
 
     def __init__(self, space: SearchSpace, setting: Setting, version: str) -> None:
         self.space, self.setting, self.version = space, setting, version
         self.samples: dict[str, list[Floats]] = {}
-        self.networks: list[MeasuredNetwork] = []
+        self.whole_samples: dict[Architecture, list[Floats]] = {}
         self.reference_ms: float | None = None
-        self.floors: list[float] = []
-        self.rounds: list[int] = []
+        self.whole: list[Timing] = []
 
     def measure(
         self,
@@ -165,30 +185,37 @@ class Collected:
         runtime: Runtime,
         *,
         seconds: float,
+        target_error: float,
+        limit: float | None,
         progress: Callable[[str, float], None],
     ) -> None:
-        """Time a group of networks, then their blocks."""
-        subnets, sessions = [], []
-        for index, architecture in enumerate(architectures):
-            progress("loading", index / len(architectures) / 3)
-            subnets.append(Subnet(lower(self.space, architecture)).eval())
-            sessions.append(runtime.load(subnets[-1]))
-        whole = interleave(
-            [session.run_ms for session in sessions],
-            runtime,
-            seconds=seconds / 2,
-            progress=lambda fraction: progress("timing networks", (1 + fraction) / 3),
+        """Time a group of networks and their blocks; `limit` in seconds bounds loading as well."""
+        start = time.monotonic()
+        anchors = reference_networks(self.space)
+        traced = [*anchors, *(one for one in architectures if one not in anchors)]
+        networks = [Subnet(lower(self.space, one)).eval() for one in traced]
+        sessions, traces = [], []
+        for index, network in enumerate(networks):
+            progress("loading", index / len(networks) / 2)
+            sessions.append(runtime.load(network).run_ms)
+            traces.append(runtime.trace(network))
+        if limit is not None:
+            seconds = min(seconds, max(0.0, limit - (time.monotonic() - start)))
+        timing = interleave(
+            [*sessions[len(anchors) :], *(trace.run_ms for trace in traces)],
+            references=sessions[: len(anchors)],
+            seconds=seconds,
+            target_error=target_error,
+            progress=lambda fraction: progress("timing", (1 + fraction) / 2),
         )
-        traces = [runtime.trace(subnet) for subnet in subnets]
-        inside = interleave(
-            [_timeless(trace) for trace in traces],
-            runtime,
-            seconds=seconds / 2,
-            progress=lambda fraction: progress("timing blocks", (2 + fraction) / 3),
+        rest = len(sessions) - len(anchors)
+        self.add(
+            traced,
+            [network.specs for network in networks],
+            whole=timing.part(slice(rest)).with_references(),
+            inside=timing.part(slice(rest, None)),
+            times=[trace.finish() for trace in traces],
         )
-        specs = [subnet.specs for subnet in subnets]
-        times = [trace.finish() for trace in traces]
-        self.add(architectures, specs, whole=whole, inside=inside, times=times)
 
     def add(
         self,
@@ -201,34 +228,50 @@ class Collected:
     ) -> None:
         """Take in a group that was timed as whole networks and, `inside`, block by block."""
         self.reference_ms = self.reference_ms or whole.reference
+        scale = self.reference_ms / whole.reference
         for key, samples in _block_samples(specs, times, inside, whole).items():
-            scaled = [each * self.reference_ms / inside.reference for each in samples]
-            self.samples.setdefault(key, []).extend(scaled)
-        measured = whole.measurements(reference_ms=self.reference_ms)
-        self.networks += [
-            MeasuredNetwork.of(self.space, architecture, network)
-            for architecture, network in zip(architectures, measured, strict=True)
-        ]
-        self.floors.append(whole.noise_floor)
-        self.rounds.append(inside.samples_ms.shape[1])
+            self.samples.setdefault(key, []).extend(each * scale for each in samples)
+        for architecture, taken in zip(architectures, whole.samples_ms, strict=True):
+            self.whole_samples.setdefault(architecture, []).append(taken * scale)
+        self.whole.append(whole)
 
     def table(self, more: Mapping[str, Any] | None = None) -> LatencyTable:
         """The table so far, with `more` in its header."""
+        common = self._common()
         blocks = {
-            key: measurement(np.maximum(np.concatenate(samples), MIN_MS))
+            key: measurement(np.maximum(common * np.concatenate(samples), MIN_MS))
             for key, samples in self.samples.items()
         }
+        stops = {timing.stopped for timing in self.whole}
         facts = {
             "version": self.version,
             "date": datetime.now(UTC).date().isoformat(),
             "host": f"{host_cpu_name()}, {platform.system()} {platform.machine()}",
             "protocol": PROTOCOL,
-            "rounds": min(self.rounds),
-            "reference_ms": round(self.reference_ms or 0.0, 6),
-            "noise_floor": round(float(np.mean(self.floors)), 4),
+            "rounds": min(timing.samples_ms.shape[1] for timing in self.whole),
+            "noise_floor": round(float(np.mean([one.noise_floor for one in self.whole])), 4),
+            "standard_error": round(float(np.mean([one.standard_error for one in self.whole])), 4),
+            "stopped": next(reason for reason in ("time", "rounds", "target") if reason in stops),
             **(more or {}),
         }
-        return LatencyTable(self.setting, blocks, tuple(self.networks), facts)
+        networks = tuple(
+            MeasuredNetwork.of(self.space, architecture, measurement(np.concatenate(taken)))
+            for architecture, taken in self.whole_samples.items()
+        )
+        return LatencyTable(self.setting, blocks, networks, facts)
+
+    def _common(self) -> float:
+        """What brings sums of blocks' medians to the whole networks' medians.
+
+        The two differ: a disturbance that comes and goes misses most runs of a block, but hits
+        every network somewhere.
+        """
+        medians = {key: float(np.median(np.concatenate(s))) for key, s in self.samples.items()}
+        ratios = []
+        for architecture, taken in self.whole_samples.items():
+            total = sum(medians[spec.key] for spec in lower(self.space, architecture))
+            ratios.append(float(np.median(np.concatenate(taken))) / total)
+        return float(np.median(ratios))
 
 
 def _least_covered(
@@ -258,42 +301,38 @@ def _least_covered(
     return space.decode([fixed.get(gene, 0) for gene in range(len(space.genes))])
 
 
-def _timeless(trace: Trace) -> Callable[[], float]:
-    """A traced run as a subject of `interleave`; its times come from the trace at the end."""
-
-    def run() -> float:
-        trace.run()
-        return 1.0
-
-    return run
-
-
 def _block_samples(
     networks: Sequence[Sequence[BlockSpec]],
     traced: Sequence[BlockTimes],
-    timing: Timing,
+    inside: Timing,
     whole: Timing,
 ) -> dict[str, list[Floats]]:
     """Key -> drift-free samples from everywhere the block occurred, without cold runs.
 
     Timing a block slows it down. What one interruption costs is the slope of (traced - untraced)
-    milliseconds of the networks over their number of events, and is taken off every block.
+    milliseconds of the networks over their number of events, and is taken off every block. What is
+    left between the sums and the whole networks (calls into the runtime, another session's clock)
+    is divided out in common.
     """
-    rounds = timing.samples_ms.shape[1]
-    times, events = [], []
+    rounds = inside.samples_ms.shape[1]
+    link = whole.reference / inside.reference
+    times = []
     for found in traced:
         runs = found.block_ms[-rounds * (BURST + 1) :].reshape(rounds, BURST + 1, -1)[:, 1:]
-        times.append(runs / timing.drift[:, None, None])
-        events.append(found.num_events)
+        times.append(runs * link / inside.drift[:, None, None])
     slowed = np.array([np.median(runs.sum(axis=2)) for runs in times])
-    untraced = np.median(whole.samples_ms, axis=(1, 2)) * timing.reference / whole.reference
-    totals = np.array([counts.sum() for counts in events], dtype=np.float64)
+    untraced = whole.medians_ms
+    totals = np.array([found.num_events.sum() for found in traced], dtype=np.float64)
     squares = float(totals @ totals)
     event_ms = max(0.0, float(totals @ (slowed - untraced)) / squares) if squares else 0.0
+    corrected = [
+        np.maximum(runs - event_ms * found.num_events, MIN_SHARE * runs)
+        for runs, found in zip(times, traced, strict=True)
+    ]
+    sums = np.array([np.median(runs.sum(axis=2)) for runs in corrected])
+    common = float(np.median(untraced / sums))
     samples: dict[str, list[Floats]] = {}
-    for specs, runs, counts in zip(networks, times, events, strict=True):
+    for specs, runs in zip(networks, corrected, strict=True):
         for index, spec in enumerate(specs):
-            block = runs[:, :, index].ravel()
-            corrected = np.maximum(block - event_ms * counts[index], MIN_SHARE * block)
-            samples.setdefault(spec.key, []).append(corrected)
+            samples.setdefault(spec.key, []).append(common * runs[:, :, index].ravel())
     return samples

@@ -52,8 +52,8 @@ class Session(Protocol):
 class Trace(Protocol):
     """A network loaded with the runtime's own profiler on."""
 
-    def run(self) -> None:
-        """Run one inference."""
+    def run_ms(self) -> float:
+        """Run one inference; its wall-clock milliseconds, the profiler's own time included."""
         ...
 
     def finish(self) -> "BlockTimes":

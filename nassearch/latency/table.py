@@ -5,6 +5,7 @@ networks measured on the device lie beside it in `<setting>-networks.csv`.
 """
 
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 
 from nassearch.errors import ConfigError, MissingKeyError, TableError
 from nassearch.files import write_text
+from nassearch.latency.plausibility import check_blocks
 from nassearch.latency.setting import Setting
 from nassearch.space import Architecture, BlockSpec, SearchSpace
 
@@ -22,21 +24,24 @@ SCHEMA = 1
 SOURCES = ("measured", "interpolated", "estimated")
 COLUMNS = ("key", "median_ms", "p10_ms", "p90_ms", "runs", "source")
 NETWORK_COLUMNS = ("space", "genes", "resolution", "median_ms", "p10_ms", "runs")
+ENERGY = "energy_mj"  # a column of either file, where somebody measured it
 # No block of an image classifier takes this long; seconds or microseconds were probably meant.
 IMPLAUSIBLE_MS = 60_000.0
-# Nor does half of a table's blocks run faster than a processor can start a loop.
-IMPLAUSIBLY_FAST_MS = 2e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Milliseconds of a block or a network: median, 10th and 90th percentile over `runs` runs."""
+    """Milliseconds of a block or a network: median, 10th and 90th percentile over `runs` runs.
+
+    `energy_mj`: millijoules of one run, where they were measured as well.
+    """
 
     median_ms: float
     p10_ms: float
     p90_ms: float
     runs: int
     source: str = "measured"
+    energy_mj: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +57,11 @@ class MeasuredNetwork:
     def of(
         cls, space: SearchSpace, architecture: Architecture, measurement: Measurement
     ) -> "MeasuredNetwork":
-        return cls(
-            f"{space.name}:{space.fingerprint}",
-            space.encode(architecture),
-            architecture.resolution,
-            measurement,
-        )
+        """`architecture` may be of a resolution that `space` does not offer."""
+        offered = architecture.resolution in space.resolutions
+        inside = architecture if offered else replace(architecture, resolution=space.resolutions[0])
+        genes = space.encode(inside)
+        return cls(_identity(space), genes, architecture.resolution, measurement)
 
 
 @dataclass(frozen=True)
@@ -96,34 +100,68 @@ class LatencyTable:
     def pairs(self, space: SearchSpace) -> list[tuple[SearchSpace, Architecture, Measurement]]:
         """The measured networks as architectures; spaces that are not at hand are left out.
 
-        `space` is tried first, then the spaces that ship, by the name in the row.
+        `space` is tried first, then the spaces that ship, by the name in the row. A network of a
+        resolution that its space does not offer belongs to that space with this resolution added.
         """
-        spaces = {f"{space.name}:{space.fingerprint}": space}
+        spaces: dict[str, SearchSpace | None] = {_identity(space): space}
+        wider: dict[tuple[str, int], SearchSpace] = {}
         found = []
         for network in self.networks:
             if network.space not in spaces:
-                try:
-                    other = SearchSpace.load(network.space.partition(":")[0])
-                except ConfigError:  # a space of the user's that is not at hand
-                    continue
-                spaces[f"{other.name}:{other.fingerprint}"] = other
-                if network.space not in spaces:
-                    continue
+                spaces[network.space] = _shipped(network.space)
             owner = spaces[network.space]
-            found.append((owner, owner.decode(network.genes), network.measurement))
+            if owner is None:
+                continue
+            architecture = owner.decode(network.genes)
+            if architecture.resolution != network.resolution:
+                place = (network.space, network.resolution)
+                if place not in wider:
+                    wider[place] = with_resolution(owner, network.resolution)
+                owner = wider[place]
+                architecture = replace(architecture, resolution=network.resolution)
+            found.append((owner, architecture, network.measurement))
         return found
 
+    def energy(self, specs: Iterable[BlockSpec]) -> float | None:
+        """Millijoules of a network, the sum over its blocks; None where a block's is not known."""
+        known = [self.blocks[s.key].energy_mj if s.key in self.blocks else None for s in specs]
+        return None if None in known else sum(one for one in known if one is not None)
+
+    def geometric_mean_ms(
+        self, space: SearchSpace, architectures: Sequence[Architecture]
+    ) -> float | None:
+        """The geometric mean of what these networks of `space` took; None where one is missing."""
+        name = _identity(space)
+        found = {
+            network.genes: network.measurement.median_ms
+            for network in self.networks
+            if network.space == name
+        }
+        times = [found.get(space.encode(one)) for one in architectures]
+        known = [ms for ms in times if ms is not None]
+        return math.prod(known) ** (1 / len(known)) if len(known) == len(times) else None
+
     def merged(self, newer: "LatencyTable") -> "LatencyTable":
-        """This table with the rows of a newer one of the same setting put in."""
+        """This table with the rows of a newer one of the same setting put in.
+
+        What was measured stays where the newer table only interpolates.
+        """
         if newer.setting != self.setting:
             raise TableError(
                 f"cannot be merged with a table of {newer.setting}", where=self.setting
             )
-        networks = {(network.space, network.genes): network for network in self.networks}
-        networks |= {(network.space, network.genes): network for network in newer.networks}
+        networks = {
+            (network.space, network.genes, network.resolution): network
+            for network in (*self.networks, *newer.networks)
+        }
+        kept = {
+            key: m
+            for key, m in newer.blocks.items()
+            if m.source == "measured" or key not in self.blocks
+        }
         return replace(
             newer,
-            blocks={**self.blocks, **newer.blocks},
+            blocks={**self.blocks, **kept},
             networks=tuple(networks.values()),
             facts={**self.facts, **newer.facts},
         )
@@ -132,7 +170,7 @@ class LatencyTable:
         """Write `<directory>/<device>/<setting>.csv` and, beside it, the networks."""
         path = directory / self.setting.device / f"{self.setting.stem}.csv"
         rows = [
-            (key, m.median_ms, m.p10_ms, m.p90_ms, m.runs, m.source)
+            (key, m.median_ms, m.p10_ms, m.p90_ms, m.runs, m.source, m.energy_mj)
             for key, m in sorted(self.blocks.items())
         ]
         write_text(path, self._header() + _csv(rows, COLUMNS))
@@ -145,6 +183,7 @@ class LatencyTable:
                     network.measurement.median_ms,
                     network.measurement.p10_ms,
                     network.measurement.runs,
+                    network.measurement.energy_mj,
                 )
                 for network in self.networks
             ]
@@ -184,12 +223,7 @@ class LatencyTable:
                     fix=f"one of {', '.join(SOURCES)}",
                 )
             blocks[str(row.key)] = _measurement(row, where, source=str(row.source))
-        if len(frame) and frame["median_ms"].median() < IMPLAUSIBLY_FAST_MS:
-            raise TableError(
-                f"{frame['median_ms'].iloc[0]:g} ms is not plausible",
-                where=f"{path}: {frame['key'].iloc[0]} and the rows after it",
-                fix="latencies are in milliseconds; were these seconds?",
-            )
+        check_blocks({key: m.median_ms for key, m in blocks.items()}, setting, where=path)
         networks: tuple[MeasuredNetwork, ...] = ()
         beside = networks_path(path)
         if beside.is_file():
@@ -199,6 +233,25 @@ class LatencyTable:
         known = ("schema", "device", "runtime", "precision", "batch", "threads")
         facts = {name: value for name, value in header.items() if name not in known}
         return cls(setting, blocks, networks, facts)
+
+
+def with_resolution(space: SearchSpace, resolution: int) -> SearchSpace:
+    """`space` with one resolution more."""
+    offered = sorted({*space.resolutions, resolution})
+    return SearchSpace.from_dict({**space.to_dict(), "resolution": offered})
+
+
+def _identity(space: SearchSpace) -> str:
+    return f"{space.name}:{space.fingerprint}"
+
+
+def _shipped(identity: str) -> SearchSpace | None:
+    """The space that ships under this name, if it is still the same one."""
+    try:
+        space = SearchSpace.load(identity.partition(":")[0])
+    except ConfigError:  # a space of the user's that is not at hand
+        return None
+    return space if _identity(space) == identity else None
 
 
 def networks_path(path: Path) -> Path:
@@ -216,7 +269,9 @@ def find_table(setting: Setting, places: Sequence[Path]) -> LatencyTable | None:
 
 
 def _csv(rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...]) -> str:
-    frame = pd.DataFrame(rows, columns=list(columns))
+    frame = pd.DataFrame(rows, columns=[*columns, ENERGY])
+    if frame[ENERGY].isna().all():
+        frame = frame[list(columns)]
     return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
@@ -240,11 +295,11 @@ def _read(path: Path, columns: tuple[str, ...]) -> tuple[dict[str, Any], pd.Data
             where=path,
             fix="profile the device again",
         )
-    if tuple(frame.columns) != columns:
+    if tuple(frame.columns) not in (columns, (*columns, ENERGY)):
         raise TableError(
             f"has the columns {', '.join(frame.columns)}", where=path, fix=", ".join(columns)
         )
-    empty = frame[frame.isna().any(axis=1)]
+    empty = frame[frame[list(columns)].isna().any(axis=1)]
     if len(empty):
         raise TableError(f"row {int(empty.index[0]) + 1} lacks a value", where=path)
     return header, frame
@@ -269,7 +324,12 @@ def _measurement(row: Any, where: str, *, source: str) -> Measurement:
         )
     if not 0 <= low <= median <= high:
         raise TableError("percentile 10, median and percentile 90 are out of order", where=where)
-    return Measurement(median, low, high, int(row.runs), source)
+    energy = float(getattr(row, ENERGY, math.nan))
+    if energy <= 0:
+        raise TableError(f"{energy:g} mJ is not plausible", where=where)
+    return Measurement(
+        median, low, high, int(row.runs), source, None if math.isnan(energy) else energy
+    )
 
 
 def _network(row: Any, path: Path) -> MeasuredNetwork:

@@ -1,50 +1,84 @@
 """Timing that survives a shared machine.
 
-What is compared is interleaved: in every round each network runs a short burst, and between the
-bursts a fixed reference network runs whose drift from round to round is divided out.
+What is compared is interleaved: in every round each network runs a short burst. A machine that is
+slower in one round than in another is so for every network, so each network's drift is what the
+others took in that round, and is divided out. Reference networks run in the same rounds; sessions
+of different hours are put on one clock through them.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nassearch.latency.setting import Floats, Runtime
-from nassearch.latency.table import Measurement
+from nassearch.latency.table import LatencyTable, Measurement
 from nassearch.networks import Subnet
-from nassearch.space import BlockSpec
+from nassearch.space import Architecture, SearchSpace, lower
 
 BURST = 3
 MIN_ROUNDS = 5
-_CHOICES = (("kernel_size", 3), ("expand_ratio", 4), ("activation", "relu"))
+POLISHINGS = 2
+# Of a normal distribution: a median's standard error in those of a mean; half of 16 % to 84 %.
+_MEDIAN_ERROR, _SIGMAS = 1.2533, (16, 84)
 
-# The reference workload: the same small network on every device and in every version.
-REFERENCE = (
-    BlockSpec("conv", 3, 16, 32, 1, (("kernel_size", 3), ("activation", "relu"))),
-    BlockSpec("mbconv", 16, 24, 32, 2, _CHOICES),
-    BlockSpec("mbconv", 24, 24, 16, 1, _CHOICES),
-    BlockSpec("mbconv", 24, 48, 16, 2, _CHOICES),
-    BlockSpec("head", 48, 10, 8, 1, ()),
-)
+Run = Callable[[], float]
+"""Runs a network once and returns its milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """`samples_ms`, (subjects, rounds, burst), drift divided out; `reference_ms`, (rounds,)."""
+    """`samples_ms`, (subjects, rounds, burst), and `references_ms`, (references, rounds, burst),
+    with the drift divided out; `drift`, (rounds,): how much slower than its own median the machine
+    was in each round; `stopped`: by the target, the time or the rounds.
+    """
 
     samples_ms: Floats
-    reference_ms: Floats
+    references_ms: Floats
+    drift: Floats
+    stopped: str = "time"
+
+    @classmethod
+    def of_rounds(
+        cls, rounds: Sequence[object], num_references: int, *, stopped: str = "time"
+    ) -> "Timing":
+        """From milliseconds as they were taken: (rounds, references then subjects, burst).
+
+        They are a network's own median times the drift of the round (Tukey's median polish, with
+        each network left out of its own drift).
+        """
+        every = np.array(rounds, dtype=np.float64).transpose(1, 0, 2)
+        bursts = np.median(every, axis=2)
+        drift = np.ones_like(bursts)
+        for _ in range(POLISHINGS if len(every) > 1 else 0):
+            relative = bursts / np.median(bursts / drift, axis=1, keepdims=True)
+            drift = np.array(
+                [np.median(np.delete(relative, row, axis=0), axis=0) for row in range(len(every))]
+            )
+            drift /= np.median(drift, axis=1, keepdims=True)
+        steady = every / drift[:, :, None]
+        common = np.median(drift, axis=0)
+        return cls(steady[num_references:], steady[:num_references], common, stopped)
+
+    def part(self, subjects: slice) -> "Timing":
+        """The timing of some of the subjects, beside the same references."""
+        return replace(self, samples_ms=self.samples_ms[subjects])
+
+    def with_references(self) -> "Timing":
+        """The references are subjects, too, the first ones."""
+        return replace(self, samples_ms=np.concatenate([self.references_ms, self.samples_ms]))
 
     @property
-    def drift(self) -> Floats:
-        """How much slower than its own median the machine was in each round."""
-        return self.reference_ms / np.median(self.reference_ms)
+    def medians_ms(self) -> Floats:
+        """(subjects,)."""
+        return np.median(self.samples_ms, axis=(1, 2))
 
     @property
     def reference(self) -> float:
-        """Median milliseconds of the reference network."""
-        return float(np.median(self.reference_ms))
+        """Milliseconds of the reference networks, the geometric mean of their medians."""
+        medians = np.median(self.references_ms, axis=(1, 2))
+        return float(np.exp(np.mean(np.log(medians)))) if len(medians) else 1.0
 
     @property
     def noise_floor(self) -> float:
@@ -54,14 +88,26 @@ class Timing:
         second = np.median(self.samples_ms[:, half:], axis=(1, 2))
         return float(np.mean(np.abs(first / second - 1)))
 
+    @property
+    def standard_error(self) -> float:
+        """Relative standard error of a subject's median, the mean over subjects."""
+        return standard_error(np.median(self.samples_ms, axis=2))
+
     def measurements(self, *, reference_ms: float | None = None) -> list[Measurement]:
         """One for each subject.
 
-        Given the reference network's time in another session (a table's header), the latencies are
-        those of that session: what the machine is slower or faster today is divided out.
+        Given the reference networks' time in another session, the latencies are those of that
+        session: what the machine is slower or faster today is divided out.
         """
         scale = 1.0 if reference_ms is None else reference_ms / self.reference
         return [measurement(samples * scale) for samples in self.samples_ms]
+
+
+def standard_error(rounds_ms: Floats) -> float:
+    """Relative standard error of the median over rounds, the mean over the rows of (n, rounds)."""
+    low, high = np.percentile(rounds_ms, _SIGMAS, axis=1)
+    spread = (high - low) / 2 / np.median(rounds_ms, axis=1)
+    return float(np.mean(_MEDIAN_ERROR * spread / np.sqrt(rounds_ms.shape[1])))
 
 
 def measurement(samples_ms: Floats) -> Measurement:
@@ -70,39 +116,70 @@ def measurement(samples_ms: Floats) -> Measurement:
     return Measurement(float(median), float(low), float(high), int(samples_ms.size))
 
 
+def reference_networks(space: SearchSpace) -> list[Architecture]:
+    """The networks that put sessions on one clock: the smallest, the largest and three between.
+
+    How much a network suffers from what else a machine does depends on its size and shape, so
+    networks of another kind would tell another drift (measured: 17 % for one of 0.15 ms where
+    those of 5 to 15 ms were slowed down by 7 to 13 %).
+    """
+    between = space.sample_many(np.random.default_rng(0), 3)
+    return list(dict.fromkeys([space.smallest, space.largest, *between]))
+
+
+def reference_ms(table: LatencyTable, space: SearchSpace) -> float | None:
+    """What `Timing.reference` was when `space` was profiled; None where it was not, or elsewhere.
+
+    This is the clock that the rows of the table tell.
+    """
+    return table.geometric_mean_ms(space, reference_networks(space))
+
+
+def references(space: SearchSpace, runtime: Runtime) -> list[Run]:
+    """The reference networks of `space`, loaded."""
+    networks = [Subnet(lower(space, one)).eval() for one in reference_networks(space)]
+    return [runtime.load(network).run_ms for network in networks]
+
+
 def interleave(
-    subjects: Sequence[Callable[[], float]],
-    runtime: Runtime,
+    subjects: Sequence[Run],
     *,
+    references: Sequence[Run] = (),
     seconds: float,
+    target_error: float = 0.0,
     max_rounds: int = 200,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Timing:
-    """Time `subjects`, each a call that runs once and returns its milliseconds, for `seconds`.
+    """Time `subjects` for `seconds`, or until their standard error is below `target_error`.
 
     At least five rounds are run, however long they take. The first run of every burst finds cold
     caches and is not counted.
     """
-    reference = runtime.load(Subnet(REFERENCE).eval())
-    for run in (reference.run_ms, *subjects):
-        for _ in range(BURST):
-            run()
+    every = (*references, *subjects)
+    for run in (*every, *every):
+        run()
     start = time.monotonic()
     rounds: list[list[list[float]]] = []
-    references: list[float] = []
+    order = np.random.default_rng(0)
+    stopped = "rounds"
     while len(rounds) < max_rounds:
         elapsed = time.monotonic() - start
-        if len(rounds) >= MIN_ROUNDS and elapsed >= seconds:
-            break
+        if len(rounds) >= MIN_ROUNDS:
+            if elapsed >= seconds:
+                stopped = "time"
+                break
+            if (
+                target_error
+                and Timing.of_rounds(rounds, len(references)).standard_error < target_error
+            ):
+                stopped = "target"
+                break
         progress(min(1.0, max(elapsed / max(seconds, 1e-9), len(rounds) / max_rounds)))
-        row, marks = [], []
-        for subject in subjects:
-            # warm: how fast the machine is, not how much of the cache the subjects take
-            marks.append(min(reference.run_ms() for _ in range(BURST)))
-            subject()
-            row.append([subject() for _ in range(BURST)])
-        rounds.append(row)
-        references.append(float(np.median(marks)))
+        row: dict[int, list[float]] = {}
+        # in another order each round, so that no network always follows the same one
+        for index in order.permutation(len(every)):
+            every[index]()
+            row[index] = [every[index]() for _ in range(BURST)]
+        rounds.append([row[index] for index in range(len(every))])
     progress(1.0)
-    timing = Timing(np.array(rounds).transpose(1, 0, 2), np.array(references))
-    return Timing(timing.samples_ms / timing.drift[None, :, None], timing.reference_ms)
+    return Timing.of_rounds(rounds, len(references), stopped=stopped)

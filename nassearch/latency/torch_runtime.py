@@ -78,7 +78,7 @@ class TorchTrace:
         self._session = TorchSession(network, setting, place)
         self._runs: list[Floats] = []
 
-    def run(self) -> None:
+    def run_ms(self) -> float:
         on_gpu = self._session.images.is_cuda
         marks, numbers = [], []
         with torch.inference_mode():
@@ -89,6 +89,7 @@ class TorchTrace:
         blocks = len(self._session.network.blocks)
         times = np.diff(marks).astype(np.float64)
         self._runs.append(np.bincount(numbers, weights=times, minlength=blocks).astype(np.float64))
+        return float(marks[-1] - marks[0])
 
     def finish(self) -> BlockTimes:
         blocks = len(self._session.network.blocks)

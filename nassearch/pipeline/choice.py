@@ -12,7 +12,7 @@ from nassearch.latency.device import Device
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.setting import Setting
 from nassearch.latency.table import LatencyTable
-from nassearch.latency.timing import interleave
+from nassearch.latency.timing import interleave, reference_ms, references
 from nassearch.networks import Supernet
 from nassearch.pipeline.prediction import make_runtime
 from nassearch.pipeline.run import command_line, torch_threads
@@ -54,9 +54,11 @@ def measure_front(
                 runtime.load(supernet.extract(candidate.architecture)) for candidate in front
             ]
             timing = interleave(
-                [session.run_ms for session in sessions], runtime, seconds=MEASURE_SECONDS
+                [session.run_ms for session in sessions],
+                references=references(supernet.space, runtime),
+                seconds=MEASURE_SECONDS,
             )
-        reference = float(table.facts.get("reference_ms", timing.reference))
+        reference = reference_ms(table, supernet.space) or timing.reference
         rows = timing.measurements(reference_ms=reference)
         for candidate, row in zip(front, rows, strict=True):
             key = (device.name, candidate.architecture.id)

@@ -34,7 +34,7 @@ def test_a_runtime_times_networks_and_their_blocks(
     assert min(session.run_ms() for _ in range(3)) > 0
     trace = runtime.trace(network)
     for _ in range(3):
-        trace.run()
+        trace.run_ms()
     found = trace.finish()
     assert found.block_ms.shape == (3, len(network.blocks))
     assert found.num_events.shape == (len(network.blocks),)

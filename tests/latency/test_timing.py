@@ -1,0 +1,96 @@
+"""Timing: what the machine does beside a measurement does not end up in it."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from nassearch.latency.fake import FakeRuntime
+from nassearch.latency.setting import Setting
+from nassearch.latency.table import LatencyTable
+from nassearch.latency.timing import (
+    Timing,
+    interleave,
+    reference_ms,
+    reference_networks,
+    references,
+    standard_error,
+)
+from nassearch.space import SearchSpace
+
+
+def _rounds(truth: list[float], drift: np.ndarray, noise: float) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    shape = (len(drift), len(truth), 3)
+    jitter = 1 + noise * rng.standard_normal(shape)
+    return np.array(truth)[None, :, None] * drift[:, None, None] * jitter
+
+
+def test_what_slows_down_every_network_is_divided_out() -> None:
+    truth = [1.0, 2.0, 5.0, 9.0, 3.0]
+    rng = np.random.default_rng(1)
+    drift = np.where(rng.random(60) < 0.4, 1.2, 1.0)
+    raw = _rounds(truth, drift, 0.002)
+    timing = Timing.of_rounds(raw, 2)
+    assert timing.samples_ms.shape == (3, 60, 3)
+    ratios = timing.medians_ms / np.array(truth[2:])
+    np.testing.assert_allclose(ratios / ratios.mean(), 1, atol=0.002)
+    assert timing.noise_floor < 0.002
+    apart = np.median(raw[:30], axis=(0, 2)) / np.median(raw[30:], axis=(0, 2)) - 1
+    assert timing.noise_floor < np.abs(apart).mean() + 1e-3
+
+
+def test_a_disturbance_of_one_network_is_its_own_and_stays_visible() -> None:
+    raw = _rounds([1.0, 2.0, 3.0, 4.0], np.ones(40), 0.001)
+    raw[::2, 3] *= 1.3
+    timing = Timing.of_rounds(raw, 0)
+    assert np.median(timing.samples_ms[3, ::2]) > 1.2 * np.median(timing.samples_ms[3, 1::2])
+    np.testing.assert_allclose(timing.medians_ms[:3], [1, 2, 3], rtol=0.005)
+
+
+def test_a_network_alone_keeps_its_noise() -> None:
+    raw = _rounds([1.0], np.array([1.0, 1.5] * 20), 0.0)
+    assert np.ptp(Timing.of_rounds(raw, 0).samples_ms) == pytest.approx(0.5)
+
+
+def test_sessions_of_a_slower_hour_are_put_on_the_clock_of_the_first() -> None:
+    truth = [1.0, 4.0, 2.0]
+    first = Timing.of_rounds(_rounds(truth, np.ones(20), 0.001), 2)
+    later = Timing.of_rounds(_rounds([1.3 * ms for ms in truth], np.ones(20), 0.001), 2)
+    [found] = later.measurements(reference_ms=first.reference)
+    assert found.median_ms == pytest.approx(2.0, rel=0.003)
+
+
+def test_the_standard_error_falls_with_the_root_of_the_rounds() -> None:
+    rng = np.random.default_rng(0)
+    errors = [
+        standard_error(1 + 0.05 * rng.standard_normal((200, rounds))) for rounds in (100, 400)
+    ]
+    assert errors[0] == pytest.approx(1.2533 * 0.05 / 10, rel=0.1)
+    assert errors[0] / errors[1] == pytest.approx(2, rel=0.1)
+
+
+def _jittery(level: float, seed: int) -> Callable[[], float]:
+    rng = np.random.default_rng(seed)
+    return lambda: level * (1 + 0.01 * rng.standard_normal())
+
+
+def test_timing_ends_at_the_target_or_at_the_last_round_and_says_which() -> None:
+    subjects = [_jittery(1 + seed, seed) for seed in range(4)]
+    reached = interleave(subjects, seconds=100, target_error=0.005, max_rounds=500)
+    assert reached.stopped == "target"
+    assert reached.standard_error < 0.005
+    assert interleave(subjects, seconds=100, max_rounds=7).stopped == "rounds"
+    assert interleave(subjects, seconds=0).stopped == "time"
+
+
+def test_a_table_keeps_the_time_of_its_reference_networks(
+    space: SearchSpace, table: LatencyTable, setting: Setting
+) -> None:
+    assert {space.smallest, space.largest} <= set(reference_networks(space))
+    clock = reference_ms(table, space)
+    assert clock is not None
+    timing = interleave([], references=references(space, FakeRuntime(setting)), seconds=0)
+    assert timing.reference == pytest.approx(clock, rel=0.01)
+    other = SearchSpace.load("mobilenet_v3")
+    assert reference_ms(table, other) is None
