@@ -154,18 +154,29 @@ def profile(
     bundle: Annotated[
         Path | None, typer.Option("--bundle", help="Write a .zip to run on the device instead.")
     ] = None,
+    target_error: Annotated[
+        str, typer.Option("--target-error", help="Standard error at which timing stops.")
+    ] = "0.3%",
+    networks: Annotated[
+        int, typer.Option("--networks", min=5, help="At most; the rest is interpolated.")
+    ] = 96,
     results: Annotated[
-        Path | None, typer.Option("--import", help="Read the results of a bundle instead.")
+        Path | None,
+        typer.Option("--import", help="Read a bundle's .json, .yaml tables or a .csv instead."),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option("--column", help="Of an imported .csv: the milliseconds.")
     ] = None,
     out: Out = None,
     resume: Resume = False,
     as_json: Json = False,
 ) -> None:
     """Measure every block of a space on a device: its lookup table."""
-    from nassearch.config import parse_seconds
+    from nassearch.config import parse_seconds, parse_share
     from nassearch.latency.device import known_or_new_device
     from nassearch.latency.table import LatencyTable
-    from nassearch.pipeline.prediction import bundle_for, import_bundle, profile_device
+    from nassearch.pipeline.importer import import_measurements
+    from nassearch.pipeline.prediction import bundle_for, profile_device
     from nassearch.pipeline.run import LATEST, load_space
     from nassearch.report.terminal import Bars, profile_summary
 
@@ -174,12 +185,15 @@ def profile(
     elsewhere = bundle is not None or results is not None
     found = known_or_new_device(device, [directory], elsewhere=elsewhere)
     setting = found.setting(runtime=runtime, precision=precision, batch=batch, threads=threads)
-    if bundle is not None:
+    if bundle is not None and results is None:
         bundle_for(load_space(space, LATEST), setting, bundle, seconds=seconds)
         _print(as_json, {"bundle": str(bundle)}, lambda: f"run it on the device: {bundle}")
         return
     if results is not None:
-        path = import_bundle(results, setting, directory)
+        owner = load_space(space, LATEST) if results.suffix == ".csv" else None
+        path = import_measurements(
+            results, setting, directory, space=owner, bundle=bundle, column=column
+        )
     else:
         with Bars() as bars:
             path = profile_device(
@@ -187,13 +201,20 @@ def profile(
                 setting,
                 directory,
                 seconds=seconds,
+                target_error=parse_share(target_error),
                 time_budget=limit,
+                max_networks=networks,
                 resume=resume,
                 progress=bars.stage,
             )
     found.with_default(setting).save(directory)
     table = LatencyTable.load(path, setting)
-    document = {"table": str(path), "blocks": len(table.blocks), **table.facts}
+    document = {
+        "table": str(path),
+        "blocks": len(table.blocks),
+        "networks": len(table.networks),
+        **table.facts,
+    }
     _print(as_json, document, lambda: profile_summary(path, table))
 
 

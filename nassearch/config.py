@@ -189,6 +189,17 @@ def parse_seconds(text: str) -> float:
     return parse_milliseconds(text) / 1e3
 
 
+def parse_share(text: str) -> float:
+    """'0.5%' to 0.005; a bare number is refused."""
+    try:
+        share = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        share = -1.0
+    if not (text.strip().endswith("%") and 0 < share < 1):
+        raise BudgetError(f"'{text}' is not a share", fix="write it as 0.5%")
+    return share
+
+
 def parse_count(text: str) -> float:
     """'3M', '250K', '1.5MB', '4096' to a plain number (of parameters, operations or bytes)."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kKMG]?)(i?)(B?)\s*", text)

@@ -117,6 +117,7 @@ def import_results(results: Path, setting: Setting, *, bundle: Path | None = Non
             whole=Timing.of_rounds(measured["whole"]["rounds"], count).with_references(),
             inside=Timing.of_rounds(trace["rounds"], count),
             times=times,
+            positions=np.arange(len(times)),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise TableError(f"is damaged ({error!r})", where=results) from error

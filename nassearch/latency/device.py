@@ -44,12 +44,17 @@ class RatesFile(StrictModel):
 
 
 class Device(StrictModel):
-    """A device by name. `cpu` is how this machine is recognised as one: vendor/family/model."""
+    """A device by name. `cpu` is how this machine is recognised as one: vendor/family/model.
+
+    `settings` are those it has tables or estimates for that are worth asking about, besides the
+    `default`.
+    """
 
     name: str
     description: str = ""
     cpu: str | None = None
     default: SettingFile = SettingFile()
+    settings: tuple[SettingFile, ...] = ()
     rates: RatesFile | None = None
 
     def setting(

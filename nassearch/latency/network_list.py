@@ -28,10 +28,7 @@ def load_networks(path: Path, space: SearchSpace, *, column: str) -> list[Pair]:
     The space returned with each is `space` with every resolution of the file. TableError names the
     row that is damaged, implausible or no architecture of the space.
     """
-    try:
-        frame = pd.read_csv(path, comment="#")
-    except (OSError, ValueError) as error:
-        raise TableError(f"is not a CSV ({error})", where=path) from error
+    frame = _read(path)
     for name in (*COLUMNS, column):
         if name not in frame.columns:
             raise TableError(
@@ -73,6 +70,18 @@ def as_table(
         for _, architecture, ms in pairs
     )
     return LatencyTable(setting, {}, networks, {"version": "imported", **facts})
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a CSV."""
+    return list(map(str, _read(path).columns))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, comment="#")
+    except (OSError, ValueError) as error:
+        raise TableError(f"is not a CSV ({error})", where=path) from error
 
 
 def _architecture(row: Mapping[Any, Any], space: SearchSpace) -> Architecture:

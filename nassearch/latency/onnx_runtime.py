@@ -70,9 +70,16 @@ class OnnxRuntime:
             options.enable_profiling = True
             options.profile_file_prefix = str(trace)
         wanted = [(self.provider, dict(self.precisions[self.setting.precision]))]
+        if self.provider != OnnxRuntime.provider:
+            # a provider that takes no node of the graph is still listed as the session's first
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
             session = onnxruntime.InferenceSession(model, options, providers=wanted)
-        except _REFUSALS as error:
+        except Exception as error:
+            if "fallback" in str(error):
+                raise fell_back(self.provider, [OnnxRuntime.provider], self.setting) from error
+            if not isinstance(error, _REFUSALS):
+                raise
             raise RuntimeUnavailableError(
                 f"{self.version} cannot run the graph ({_refusal(error)})",
                 where=where or self.setting,
@@ -133,11 +140,16 @@ class TensorRtRuntime(OnnxRuntime):
 def check_provider(running: Sequence[str], wanted: str, setting: Setting) -> None:
     """RuntimeUnavailableError where a session does not run on the provider it was asked to."""
     if not running or running[0] != wanted:
-        raise RuntimeUnavailableError(
-            f"onnxruntime fell back from {wanted} to {', '.join(running)}",
-            where=setting,
-            fix="check the driver and the libraries of the provider, or choose another --runtime",
-        )
+        raise fell_back(wanted, running, setting)
+
+
+def fell_back(wanted: str, running: Sequence[str], setting: Setting) -> RuntimeUnavailableError:
+    """The error of a session that would have been timed on the wrong processor."""
+    return RuntimeUnavailableError(
+        f"onnxruntime fell back from {wanted} to {', '.join(running)}",
+        where=setting,
+        fix="check the driver and the libraries of the provider, or choose another --runtime",
+    )
 
 
 class OnnxSession:

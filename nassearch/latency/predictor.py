@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -36,6 +36,8 @@ class LatencyPredictor:
     block_ms: Mapping[BlockSpec, float]
     correction: Correction = Correction()  # noqa: RUF009 (it is frozen)
     pairs: tuple[Pair, ...] = ()
+    noise_floor: float = 0.0
+    """Of the measurements behind it: no interval is narrower."""
 
     @classmethod
     def from_table(cls, table: LatencyTable, space: SearchSpace) -> "LatencyPredictor":
@@ -44,9 +46,10 @@ class LatencyPredictor:
         A table may hold whole networks only. Raises MissingKeyError where it holds blocks, but
         lacks some of the space's.
         """
+        noise = float(table.facts.get("noise_floor", 0.0))
         if not table.blocks and table.networks:
             pairs = [(owner, one, found.median_ms) for owner, one, found in table.pairs(space)]
-            return cls.from_networks(space, table.setting, pairs)
+            return cls.from_networks(space, table.setting, pairs, noise_floor=noise)
         specs = block_specs(space)
         table.require_space(space, specs)
         sources = {table[spec.key].source for spec in specs}
@@ -58,11 +61,17 @@ class LatencyPredictor:
             if all(spec.key in table.blocks for spec in lowered):
                 known |= {spec: table[spec.key].median_ms for spec in lowered}
                 pairs.append((owner, architecture, measured.median_ms))
-        return cls(space, table.setting, source, known).calibrate(pairs)
+        blank = cls(space, table.setting, source, known, noise_floor=noise)
+        return blank.calibrate(pairs)
 
     @classmethod
     def from_networks(
-        cls, space: SearchSpace, setting: Setting, pairs: Sequence[Pair]
+        cls,
+        space: SearchSpace,
+        setting: Setting,
+        pairs: Sequence[Pair],
+        *,
+        noise_floor: float = 0.0,
     ) -> "LatencyPredictor":
         """The predictor of a device that was measured in whole networks only.
 
@@ -71,7 +80,8 @@ class LatencyPredictor:
         """
         _enough(pairs, setting)
         known = dict.fromkeys(block_specs(space), 0.0) | dict.fromkeys(_blocks(pairs), 0.0)
-        return cls(space, setting, "measured", known).calibrate(pairs)
+        blank = cls(space, setting, "measured", known, noise_floor=noise_floor)
+        return blank.calibrate(pairs)
 
     def transfer(self, setting: Setting, pairs: Sequence[Pair]) -> "LatencyPredictor":
         """The predictor of another setting or device: this one's blocks, calibrated on `pairs`.
@@ -134,12 +144,13 @@ class LatencyPredictor:
             return self._with(self.correction, known)
         networks = [lower(space, architecture) for space, architecture, _ in known]
         measured = np.array([ms for _, _, ms in known])
-        return self._with(fit(networks, measured, self.block_ms), known)
+        found = fit(networks, measured, self.block_ms)
+        assert found.ratio is not None
+        wide = replace(found, ratio=max(found.ratio, self.noise_floor))
+        return self._with(wide, known)
 
     def _with(self, correction: Correction, pairs: tuple[Pair, ...]) -> "LatencyPredictor":
-        return LatencyPredictor(
-            self.space, self.setting, self.source, self.block_ms, correction, pairs
-        )
+        return replace(self, correction=correction, pairs=pairs)
 
     @property
     def provenance(self) -> str:

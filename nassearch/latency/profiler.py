@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nassearch.latency.calibration import fit
 from nassearch.latency.device import host_cpu_name
@@ -18,6 +19,7 @@ from nassearch.latency.timing import (
     BURST,
     Timing,
     interleave,
+    load_slope,
     measurement,
     reference_ms,
     reference_networks,
@@ -96,6 +98,7 @@ def profile(
     seconds: float,
     target_error: float = TARGET_ERROR,
     time_budget: float | None = None,
+    max_networks: int = MAX_NETWORKS,
     known: LatencyTable | None = None,
     keep: Callable[[LatencyTable], object] = lambda table: None,
     progress: Callable[[str, float], None] = lambda stage, fraction: None,
@@ -105,14 +108,15 @@ def profile(
     Timing goes on for `seconds`, or until the standard error of a network's median is below
     `target_error`; the header says which (`stopped`) and what was reached. Loading the networks
     comes on top; `time_budget` bounds both: networks are measured group by group, none is begun
-    after that many seconds. Blocks that no measured network holds are interpolated.
+    after that many seconds. At most `max_networks` are measured, chosen to hold as many blocks as
+    they can; blocks that no measured network holds are interpolated.
     `keep(table)` is called with what is measured after each group, so that an interruption loses
     one group at most; a table kept before is given back as `known`, and what it measured is not
     measured again. `progress(stage, fraction)`.
     """
     start = time.monotonic()
     measured = {key for key, m in known.blocks.items() if m.source == "measured"} if known else ()
-    architectures = covering(space, rng, known=measured)
+    architectures = covering(space, rng, known=measured, limit=max_networks)
     count = -(-len(architectures) // GROUP)
     groups = [architectures[number::count] for number in range(count)]
     collected = Collected(space, setting, runtime.version)
@@ -194,16 +198,21 @@ class Collected:
         anchors = reference_networks(self.space)
         traced = [*anchors, *(one for one in architectures if one not in anchors)]
         networks = [Subnet(lower(self.space, one)).eval() for one in traced]
-        sessions, traces = [], []
-        for index, network in enumerate(networks):
-            progress("loading", index / len(networks) / 2)
-            sessions.append(runtime.load(network).run_ms)
-            traces.append(runtime.trace(network))
+        sessions, traces = {}, {}
+        order = np.random.default_rng(0).permutation(len(networks))
+        for position, index in enumerate(order):
+            progress("loading", position / len(networks) / 2)
+            sessions[index] = runtime.load(networks[index]).run_ms
+            traces[index] = runtime.trace(networks[index])
+        every = range(len(networks))
         if limit is not None:
             seconds = min(seconds, max(0.0, limit - (time.monotonic() - start)))
         timing = interleave(
-            [*sessions[len(anchors) :], *(trace.run_ms for trace in traces)],
-            references=sessions[: len(anchors)],
+            [
+                *(sessions[index] for index in every[len(anchors) :]),
+                *(traces[index].run_ms for index in every),
+            ],
+            references=[sessions[index] for index in every[: len(anchors)]],
             seconds=seconds,
             target_error=target_error,
             progress=lambda fraction: progress("timing", (1 + fraction) / 2),
@@ -214,7 +223,8 @@ class Collected:
             [network.specs for network in networks],
             whole=timing.part(slice(rest)).with_references(),
             inside=timing.part(slice(rest, None)),
-            times=[trace.finish() for trace in traces],
+            times=[traces[index].finish() for index in every],
+            positions=np.argsort(order),
         )
 
     def add(
@@ -225,14 +235,28 @@ class Collected:
         whole: Timing,
         inside: Timing,
         times: Sequence[BlockTimes],
+        positions: npt.NDArray[np.int64],
     ) -> None:
-        """Take in a group that was timed as whole networks and, `inside`, block by block."""
-        self.reference_ms = self.reference_ms or whole.reference
-        scale = self.reference_ms / whole.reference
-        for key, samples in _block_samples(specs, times, inside, whole).items():
-            self.samples.setdefault(key, []).extend(each * scale for each in samples)
-        for architecture, taken in zip(architectures, whole.samples_ms, strict=True):
-            self.whole_samples.setdefault(architecture, []).append(taken * scale)
+        """Take in a group that was timed as whole networks and, `inside`, block by block.
+
+        The first of `architectures` are the reference networks. `positions` is the order in which
+        they were loaded, of which the times show a trend that is taken off.
+        """
+        blocks = _block_samples(times, inside, whole)
+        medians = _medians(specs, blocks)
+        sums = np.array([sum(medians[spec.key] for spec in one) for one in specs])
+        slope = load_slope(whole.medians_ms / sums, positions)
+        steady = np.exp(-slope * (positions - np.mean(positions)))
+        anchors = (steady * whole.medians_ms)[: len(whole.references_ms)]
+        reference = float(np.exp(np.mean(np.log(anchors))))
+        self.reference_ms = self.reference_ms or reference
+        factors = steady * self.reference_ms / reference
+        for row, architecture in enumerate(architectures):
+            taken = whole.samples_ms[row] * factors[row]
+            self.whole_samples.setdefault(architecture, []).append(taken)
+            for index, spec in enumerate(specs[row]):
+                block = blocks[row][:, :, index].ravel() * factors[row]
+                self.samples.setdefault(spec.key, []).append(block)
         self.whole.append(whole)
 
     def table(self, more: Mapping[str, Any] | None = None) -> LatencyTable:
@@ -301,13 +325,8 @@ def _least_covered(
     return space.decode([fixed.get(gene, 0) for gene in range(len(space.genes))])
 
 
-def _block_samples(
-    networks: Sequence[Sequence[BlockSpec]],
-    traced: Sequence[BlockTimes],
-    inside: Timing,
-    whole: Timing,
-) -> dict[str, list[Floats]]:
-    """Key -> drift-free samples from everywhere the block occurred, without cold runs.
+def _block_samples(traced: Sequence[BlockTimes], inside: Timing, whole: Timing) -> list[Floats]:
+    """For each network drift-free milliseconds, (rounds, burst, blocks), without cold runs.
 
     Timing a block slows it down. What one interruption costs is the slope of (traced - untraced)
     milliseconds of the networks over their number of events, and is taken off every block. What is
@@ -331,8 +350,13 @@ def _block_samples(
     ]
     sums = np.array([np.median(runs.sum(axis=2)) for runs in corrected])
     common = float(np.median(untraced / sums))
+    return [common * runs for runs in corrected]
+
+
+def _medians(networks: Sequence[Sequence[BlockSpec]], blocks: Sequence[Floats]) -> dict[str, float]:
+    """Key -> median milliseconds over everywhere the block occurred."""
     samples: dict[str, list[Floats]] = {}
-    for specs, runs in zip(networks, corrected, strict=True):
+    for specs, runs in zip(networks, blocks, strict=True):
         for index, spec in enumerate(specs):
-            samples.setdefault(spec.key, []).append(common * runs[:, :, index].ravel())
-    return samples
+            samples.setdefault(spec.key, []).append(runs[:, :, index].ravel())
+    return {key: float(np.median(np.concatenate(found))) for key, found in samples.items()}

@@ -11,12 +11,12 @@ from nassearch.errors import ConfigError, MissingKeyError, TableError
 from nassearch.export.export_file import CONFIG, read_export
 from nassearch.files import make_directory
 from nassearch.latency import RUNTIMES
-from nassearch.latency.bundle import import_results, write_bundle
+from nassearch.latency.bundle import write_bundle
 from nassearch.latency.device import HOST, Device, host_cpu_name, table_directories
 from nassearch.latency.estimate import relative_error, roofline
 from nassearch.latency.memory import peak_memory_bytes
 from nassearch.latency.predictor import LatencyPredictor
-from nassearch.latency.profiler import profile
+from nassearch.latency.profiler import MAX_NETWORKS, TARGET_ERROR, profile
 from nassearch.latency.setting import Runtime, Setting
 from nassearch.latency.table import LatencyTable, find_table
 from nassearch.networks.subnet import total_cost
@@ -43,7 +43,9 @@ def profile_device(
     directory: Path,
     *,
     seconds: float,
+    target_error: float = TARGET_ERROR,
     time_budget: float | None = None,
+    max_networks: int = MAX_NETWORKS,
     seed: int = 0,
     resume: bool = False,
     progress: Progress = silent,
@@ -51,7 +53,8 @@ def profile_device(
     """Measure the blocks of `space` in `setting` and merge them into the table in `directory`.
 
     What is measured is saved as it comes; with `resume` blocks measured before are not measured
-    again. `time_budget` in seconds bounds loading as well; blocks not reached are interpolated.
+    again. `time_budget` in seconds bounds loading as well; blocks that neither it nor
+    `max_networks` let be reached are interpolated.
     """
     make_directory(directory)
     present = find_table(setting, [directory])
@@ -66,7 +69,9 @@ def profile_device(
             runtime=make_runtime(setting),
             rng=np.random.default_rng(seed),
             seconds=seconds,
+            target_error=target_error,
             time_budget=time_budget,
+            max_networks=max_networks,
             known=present if resume else None,
             keep=save,
             progress=progress,
@@ -80,13 +85,6 @@ def bundle_for(space: SearchSpace, setting: Setting, path: Path, *, seconds: flo
         raise ConfigError("the bundle's name must end in .zip", where=path)
     make_directory(path.parent)
     return write_bundle(path, space, setting, rng=np.random.default_rng(0), seconds=seconds)
-
-
-def import_bundle(results: Path, setting: Setting, directory: Path) -> Path:
-    """Merge what a bundle's runner measured into the table in `directory`."""
-    table = import_results(results, setting)
-    present = find_table(setting, [directory])
-    return (present.merged(table) if present is not None else table).save(directory)
 
 
 def table_places(run: Path | None) -> list[Path]:
@@ -145,7 +143,7 @@ def describe_network(
     space: SearchSpace, architecture: Architecture, device: Device, setting: Setting
 ) -> dict[str, Any]:
     """Latency with its interval, and costs, each with where it comes from."""
-    one, _ = predictor(space, device, setting, table_places(LATEST))
+    one, table = predictor(space, device, setting, table_places(LATEST))
     counted = total_cost(lower(space, architecture))
     facts: dict[str, Any] = {
         "id": architecture.id,
@@ -157,5 +155,8 @@ def describe_network(
         low, high = one.interval([architecture])
         facts |= {"low_ms": float(low[0]), "high_ms": float(high[0])}
     memory = peak_memory_bytes(lower(space, architecture), batch=setting.batch)
+    energy = None if table is None else table.energy(lower(space, architecture))
+    if energy is not None:
+        facts["energy_mj"] = energy
     costs = {"macs": counted.macs, "params": counted.params, "peak_memory_bytes": memory}
     return facts | costs

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from nassearch.search.candidate import Candidate
 
 
+NOISY = 0.02  # a noise floor over which a table says so
+
+
 class Bars:
     """Progress bars with time left, on stderr and only where that is a terminal."""
 
@@ -257,8 +260,30 @@ def profile_summary(path: Path, found: "LatencyTable") -> Table:
         "whole networks": len(found.networks),
         "noise floor": f"{float(found.facts.get('noise_floor', 0)):.1%}",
         "rounds": found.facts.get("rounds", ""),
+        **profile_notes(found),
     }
     return fact_table(facts)
+
+
+def profile_notes(found: "LatencyTable") -> dict[str, str]:
+    """Why timing stopped, how sure the table is, what is not measured, and whether to worry."""
+    facts, notes = found.facts, {}
+    if "stopped" in facts:
+        reached, target = float(facts["standard_error"]), float(facts["target_error"])
+        reasons = {
+            "target": f"standard error {reached:.2%}, below the target of {target:.2%}",
+            "time": f"time was up at a standard error of {reached:.2%} (target {target:.2%})",
+            "rounds": f"200 rounds, standard error {reached:.2%} (target {target:.2%})",
+        }
+        notes["stopped"] = reasons[facts["stopped"]]
+    if facts.get("interpolated"):
+        notes["interpolated"] = (
+            f"{facts['interpolated']} blocks, cross-validated error"
+            f" {float(facts['interpolation_error']):.1%}"
+        )
+    if float(facts.get("noise_floor", 0)) > NOISY:
+        notes["note"] = "something else ran on this machine: intervals are as wide as its noise"
+    return notes
 
 
 def listing_table(rows: Sequence[Mapping[str, str]]) -> Table:

@@ -3,11 +3,12 @@
 import json
 import os
 import subprocess
-import sys
+import venv
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from nassearch.errors import TableError
@@ -35,19 +36,39 @@ def bundle(tiny: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(bundle: Path) -> Path:
-    """What the runner writes, run as on a device: torch and nassearch cannot be imported."""
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a virtual environment that holds numpy and onnxruntime and nothing else."""
+    folder = tmp_path_factory.mktemp("device") / "venv"
+    venv.create(folder, with_pip=False, symlinks=True)
+    [packages] = folder.glob("lib/python*/site-packages")
+    for module in (np, onnxruntime):
+        home = Path(str(module.__file__)).parent
+        for place in (home, home.with_name(f"{home.name}.libs")):
+            if place.is_dir():
+                (packages / place.name).symlink_to(place)
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def results(bundle: Path, bare_python: Path) -> Path:
+    """What the runner writes, run as on a device."""
     folder = bundle.parent / "unpacked"
     with zipfile.ZipFile(bundle) as archive:
         archive.extractall(folder)
-    blocked = bundle.parent / "blocked"
+    alone = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
     for name in ("torch", "nassearch", "pandas", "onnx", "yaml"):
-        (blocked / name).mkdir(parents=True)
-        (blocked / name / "__init__.py").write_text(f"raise ImportError('{name} is not here')\n")
+        found = subprocess.run(
+            [bare_python, "-c", f"import {name}"],
+            cwd=folder,
+            env=alone,
+            capture_output=True,
+            check=False,
+        )
+        assert found.returncode != 0, f"{name} is in the bare environment"
     done = subprocess.run(
-        [sys.executable, "run.py"],
+        [bare_python, "run.py"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(blocked)},
+        env=alone,
         capture_output=True,
         text=True,
         check=False,

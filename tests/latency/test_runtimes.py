@@ -79,3 +79,14 @@ def test_an_absent_openvino_names_the_package(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(RuntimeUnavailableError, match="pip install openvino"):
         OpenVinoRuntime(Setting("host", "openvino"))
+
+
+def test_a_provider_that_runs_none_of_the_graph_is_refused(space: SearchSpace) -> None:
+    class Elsewhere(OnnxRuntime):
+        """In every build: it takes none of these operators and leaves them to the CPU."""
+
+        provider = "AzureExecutionProvider"
+
+    runtime = Elsewhere(Setting("host", "azure"))
+    with pytest.raises(RuntimeUnavailableError, match="fell back from AzureExecutionProvider"):
+        runtime.load(Subnet(lower(space, space.smallest)).eval())

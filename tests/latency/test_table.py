@@ -9,7 +9,7 @@ import pytest
 from nassearch.errors import MissingKeyError, TableError
 from nassearch.latency.setting import Setting
 from nassearch.latency.table import LatencyTable, find_table, networks_path
-from nassearch.space import SearchSpace, block_specs
+from nassearch.space import SearchSpace, block_specs, lower
 
 
 @pytest.fixture
@@ -187,3 +187,34 @@ def test_networks_of_a_space_that_is_not_at_hand_are_left_out(
     strange = replace(table.networks[0], space="nobody_knows_it:12345678")
     found = replace(table, networks=(*table.networks, strange)).pairs(space)
     assert len(found) == len(table.networks)
+
+
+def test_a_row_in_another_unit_than_its_neighbours_is_questioned(
+    path: Path, setting: Setting
+) -> None:
+    key, median, low, high, *_ = _row(path)
+    slipped = ",".join(f"{float(ms) / 1000:.6g}" for ms in (median, low, high))
+    _edit(path, f"{key},{median},{low},{high},", f"{key},{slipped},")
+    with pytest.raises(TableError, match="times less than its size") as caught:
+        LatencyTable.load(path, setting)
+    assert key in str(caught.value)
+
+
+def test_energy_is_kept_and_summed_where_a_table_carries_it(
+    table: LatencyTable, space: SearchSpace, tmp_path: Path
+) -> None:
+    blocks = {key: replace(m, energy_mj=2 * m.median_ms) for key, m in table.blocks.items()}
+    loaded = LatencyTable.load(replace(table, blocks=blocks).save(tmp_path), table.setting)
+    specs = lower(space, space.largest)
+    expected = sum(2 * table[spec.key].median_ms for spec in specs)
+    assert loaded.energy(specs) == pytest.approx(expected, rel=1e-4)
+    assert table.energy(specs) is None
+
+
+def test_what_was_measured_is_not_replaced_by_what_is_interpolated(table: LatencyTable) -> None:
+    key, measured = next(iter(table.blocks.items()))
+    guess = replace(measured, median_ms=9.0, p90_ms=9.0, source="interpolated")
+    newer = replace(table, blocks={key: guess}, networks=())
+    assert table.merged(newer)[key] == measured
+    again = replace(measured, median_ms=measured.median_ms * 1.01, p90_ms=9.0)
+    assert table.merged(replace(newer, blocks={key: again}))[key] == again

@@ -11,6 +11,7 @@ from nassearch.latency.table import LatencyTable
 from nassearch.latency.timing import (
     Timing,
     interleave,
+    load_slope,
     reference_ms,
     reference_networks,
     references,
@@ -94,3 +95,13 @@ def test_a_table_keeps_the_time_of_its_reference_networks(
     assert timing.reference == pytest.approx(clock, rel=0.01)
     other = SearchSpace.load("mobilenet_v3")
     assert reference_ms(table, other) is None
+
+
+def test_a_trend_along_the_order_of_loading_is_found_beside_outliers() -> None:
+    rng = np.random.default_rng(0)
+    positions = rng.permutation(20)
+    truth = np.exp(0.002 * positions)
+    ratios = 1.3 * truth * np.exp(0.002 * rng.standard_normal(20))
+    ratios[3] *= 1.2
+    assert load_slope(ratios, positions) == pytest.approx(0.002, rel=0.2)
+    assert load_slope(np.ones(1), np.zeros(1, dtype=np.int64)) == 0.0
