@@ -37,9 +37,10 @@ from tests.contracts.conftest import shipped_space
 NUM_CLASSES = 3
 SETTING = Setting("box", "fake")
 # Two epochs of two steps: the largest network alone, then the ramp, then the sandwich. A small
-# rate, because what has diverged on noise magnifies the rounding that export is judged by.
+# rate, and images enough for the statistics of the norms, because what has diverged on noise
+# magnifies the rounding that export is judged by.
 RECIPE = TrainingRecipe(
-    epochs=2, batch_size=4, lr=0.01, fm_warmup=0.75, ramp_epochs=0.5, num_random=1
+    epochs=2, batch_size=16, lr=0.01, fm_warmup=0.75, ramp_epochs=0.5, num_random=1
 )
 
 
@@ -57,7 +58,7 @@ def noise(space: SearchSpace, *, generator: torch.Generator) -> Data:
         return ImageSet(pixels, torch.arange(count) % NUM_CLASSES)
 
     names = tuple(f"class {number}" for number in range(NUM_CLASSES))
-    return Data("noise", names, images(8), images(6), lambda: images(6), mirrors=True)
+    return Data("noise", names, images(32), images(6), lambda: images(6), mirrors=True)
 
 
 @pytest.mark.slow

@@ -171,7 +171,7 @@ def test_blocks_are_timed_over_all_their_tiles(
 ) -> None:
     subnet = supernet.extract(architectures[0])
     trace = TorchRuntime(Setting("host", "torch")).trace(subnet)
-    trace.run()
+    trace.run_ms()
     found = trace.finish()
     assert found.block_ms.shape == (1, len(subnet.specs))
     assert (found.block_ms > 0).all()
