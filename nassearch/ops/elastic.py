@@ -33,6 +33,8 @@ class Elastic(nn.Module):
         super().__init__()
         self._op = op.trained()
         self.specs = tuple(specs)
+        self.compiles = False
+        """Whether each block is compiled (torch.compile) when it first runs."""
         self._bound: dict[BlockSpec, _Bound] = {}
         full: dict[str, torch.Size] = {}
         examples: dict[str, tuple[int, BlockSpec]] = {}  # the largest tensor of a name, whose it is
@@ -107,6 +109,8 @@ class Elastic(nn.Module):
     def _bind(self, spec: BlockSpec) -> "_Bound":
         if spec not in self._bound:
             self._bound[spec] = _Bound(self, self._twin(spec), self._kernels)
+            if self.compiles:
+                self._bound[spec].twin.compile()
         return self._bound[spec]
 
     def _twin(self, spec: BlockSpec) -> StaticOp:
@@ -124,6 +128,7 @@ def _copied(module: Built, tensors: Mapping[Tensor, Tensor]) -> Built:
     copied = module.__new__(type(module))
     for name, value in module.__dict__.items():
         copied.__dict__[name] = value.copy() if isinstance(value, dict | set | list) else value
+    copied.__dict__["_compiled_call_impl"] = None
     for table in (copied._parameters, copied._buffers):
         for leaf, tensor in table.items():
             if tensor is not None:

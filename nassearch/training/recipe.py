@@ -106,7 +106,7 @@ class TrainingRecipe(StrictModel):
     channels_last: bool = True
     """The memory format of images and activations; about twice as fast on a CPU."""
     compile: bool = False
-    """Compile the blocks with torch.compile."""
+    """Compile each different block once with torch.compile; for GPUs (slower on the CPUs tried)."""
     device: str = "auto"
     """A torch device, or 'auto': a GPU where there is one."""
     eval_every: Count = 5

@@ -14,6 +14,7 @@ from nassearch.errors import CheckpointError, ConfigError, OutputError
 from nassearch.networks import Supernet
 from nassearch.networks.growth import zero_gamma
 from nassearch.networks.subnet import count
+from nassearch.ops import Elastic
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
 from nassearch.training.checkpoint import Checkpoint
@@ -116,6 +117,9 @@ def start(
     supernet = Supernet(fitted).to(device)
     if recipe.zero_gamma:
         zero_gamma(supernet)
+    for module in supernet.modules():
+        if isinstance(module, Elastic):
+            module.compiles = recipe.compile
     run = Run(
         fitted,
         data,

@@ -274,3 +274,17 @@ def test_a_frozen_teacher_is_the_largest_network_of_that_moment(
     advice = trainer.teacher_logits(run, passes, images)
     assert advice is not None
     torch.testing.assert_close(advice, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_train_alike(space: SearchSpace, digits: Data, tmp_path: Path) -> None:
+    images, labels = digits.normalise(digits.train.images[:16]), digits.train.labels[:16]
+    passes = (Pass(space.largest), Pass(space.smallest, 1.0, "in-place"))
+    found = []
+    for compiled in (False, True):
+        run = begin(space, digits, tmp_path / str(compiled), compile=compiled)
+        trainer.train_step(run, passes, images, labels)
+        found.append(run.supernet.state_dict())
+        assert run.supernet.extract(space.largest).eval()(images).shape == (16, 10)
+    for name, expected in found[0].items():
+        torch.testing.assert_close(found[1][name], expected, rtol=1e-4, atol=1e-5)
