@@ -35,7 +35,8 @@ format: install ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## elasticity: supernet against extracted network, one run
+bench: install ## training: a sandwich step's speed and memory; supernet against extracted network
+	$(BIN)/python experiments/training-speed/bench.py
 	$(BIN)/python experiments/elasticity/bench.py
 
 bench-data: install ## data: every augmentation and the decoding of small files, per image
