@@ -5,15 +5,14 @@
     python experiments/cifar10-strategies/run.py report
 
 `train` makes every run of conditions.yaml that results.jsonl beside this file does not hold yet; a
-run that was killed goes on from its checkpoint under --out. `seconds` times the steps of every
-strategy in turn. `report` prints the tables and draws the plots. CIFAR10_FOLDER holds train/ and
+run that was killed goes on from its checkpoint under --out. `seconds` times steps of every
+condition in turn. `report` prints the tables and draws the plots. CIFAR10_FOLDER holds train/ and
 test/ of class folders.
 """
 
 import argparse
 import fcntl
 import multiprocessing
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -74,9 +73,12 @@ def main() -> None:
         for worker in workers:
             worker.join()
     elif arguments.what == "seconds":
-        from timing import time_steps
+        from timing import time_conditions
 
-        time_steps(load(arguments.data))
+        space = SearchSpace.load(str(HERE / "space.yaml"))
+        conditions = PLAN["conditions"].items()
+        recipes = {name: recipe_of(space, changes, 0) for name, changes in conditions}
+        time_conditions(space, load(arguments.data), recipes)
     else:
         from tables import report
 
@@ -232,10 +234,6 @@ def print_line(result: dict[str, Any]) -> None:
     accuracies = "  ".join(f"{each['test']:.2%}" for each in result["networks"])
     cost = f"{result['epochs']} epochs, {result['train_macs']:.3g} MACs, {result['seconds']:.0f} s"
     Console().print(f"{result['condition']} seed {result['seed']}: {accuracies}  ({cost})")
-
-
-def finished() -> Iterator[dict[str, Any]]:
-    yield from files.read_json_lines(RESULTS)
 
 
 if __name__ == "__main__":

@@ -268,7 +268,7 @@ def profile_summary(path: Path, found: "LatencyTable") -> Table:
 def profile_notes(found: "LatencyTable") -> dict[str, str]:
     """Why timing stopped, how sure the table is, what is not measured, and whether to worry."""
     facts, notes = found.facts, {}
-    if "stopped" in facts:
+    if "stopped" in facts and "target_error" in facts:
         reached, target = float(facts["standard_error"]), float(facts["target_error"])
         reasons = {
             "target": f"standard error {reached:.2%}, below the target of {target:.2%}",

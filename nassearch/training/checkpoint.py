@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -36,9 +36,9 @@ class Checkpoint:
     totals: Mapping[str, float]
     model: Mapping[str, torch.Tensor]
     optimizer: Mapping[str, Any]
-    scaler: Mapping[str, Any]
-    average: Mapping[str, torch.Tensor] | None
-    teacher: Mapping[str, torch.Tensor] | None
+    scaler: Mapping[str, Any] = field(default_factory=dict)
+    average: Mapping[str, torch.Tensor] | None = None
+    teacher: Mapping[str, torch.Tensor] | None = None
 
 
 def save(run_dir: Path, checkpoint: Checkpoint) -> Path:
