@@ -75,7 +75,7 @@ def test_the_network_is_marked_in_the_front_and_in_the_table(opened: Browser) ->
     identity = rows(opened, 1)[4]
     assert opened.text("#network-id") == identity
     assert opened.text("#candidate-table tr.selected td") == identity
-    mark = opened.value(f"[{FRONT}.data.at(-1).x[0], {FRONT}.data.at(-1).y[0]]")
+    mark = opened.value(f"[{FRONT}.layout.shapes[0].xanchor, {FRONT}.layout.shapes[0].yanchor]")
     accuracy, latency = rows(opened, 3)[4], rows(opened, 4)[4]
     assert mark == pytest.approx([float(latency), float(accuracy)], rel=1e-3)
 

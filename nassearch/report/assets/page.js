@@ -26,23 +26,26 @@ function showView(number) {
   byId("view-provenance").textContent = [...new Set(columns.map((column) => `${column.label[0].toUpperCase()}${column.label.slice(1)}: ${column.provenance}.`))].join(" ");
   // Margins that fit by themselves would draw thousands of points twice.
   const margin = { l: 64, r: 16, t: narrow() ? 84 : 40, b: 56, autoexpand: false };
-  draw(front, [...data, mark()], { ...view.figure.layout, margin, height: narrow() ? 440 : 480 });
+  draw(front, data, { ...view.figure.layout, shapes: shapes(), margin, height: narrow() ? 440 : 480 });
 }
 
-// Where the selected network stands in the figure, or nothing where the figure is of others.
+// Where the selected network stands: a square of so many pixels, drawn without drawing the points
+// again; beyond the axes where the figure is of others.
 function mark() {
   const at = view.series.map(seriesOf).findIndex(({ search }) => search === selected.search);
   const [x, y] = at < 0 ? [] : [view.x, view.y].map((names) => columnOf(selected.search, names[at]).values[selected.index]);
   return {
-    type: "scatter", mode: "markers", x: at < 0 ? [] : [x * view.factors[at]], y: at < 0 ? [] : [y], name: "selected", hoverinfo: "skip",
-    marker: { size: 20, symbol: "square-open", color: COLORS.vermillion, line: { width: 2.5, color: COLORS.vermillion } },
+    type: "rect", xsizemode: "pixel", ysizemode: "pixel", x0: -10, x1: 10, y0: -10, y1: 10,
+    xanchor: at < 0 ? 0 : x * view.factors[at], yanchor: y ?? 0, visible: at >= 0,
+    line: { width: 2.5, color: COLORS.vermillion },
   };
 }
 
+const shapes = () => [mark(), ...(view.figure.layout.shapes ?? [])];
+
 function moveMark() {
-  const trace = mark();
-  drawn.get(front).data.splice(-1, 1, trace);
-  Plotly.restyle(front, { x: [trace.x], y: [trace.y] }, [front.data.length - 1]);
+  drawn.get(front).layout.shapes = shapes();
+  Plotly.relayout(front, { shapes: shapes() });
 }
 
 function choose(run, search, index) {
