@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-all check format bench bench-data bench-latency bench-spaces
+.PHONY: bench-report help install quickstart test test-all check format bench bench-data bench-latency bench-spaces
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ bench-data: install ## data: every augmentation and the decoding of small files,
 
 bench-spaces: install ## spaces: loading, sampling, generated ones, merged against branched kernels
 	$(BIN)/python experiments/spaces/bench.py
+
+bench-report: install ## report: opening and answering over 2,000 candidates (needs Chromium)
+	$(BIN)/python experiments/report/bench.py
 
 bench-latency: install ## latency: fits, imports, speed, and this machine (needs DATA=..., a quiet machine)
 	for part in networks curves published note10 speed device; do \

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nassearch.config import format_milliseconds
+from nassearch.config import format_count, format_milliseconds
 from nassearch.latency.basis import LatencyBasis
 from nassearch.latency.efficiency import BYTES, Layers
 from nassearch.networks import cost
@@ -147,6 +147,30 @@ def chosen_rows(run: RunRecord) -> list[dict[str, Any]]:
                     row["tested"] = f"{tested['value']:.2%} ({tested['num_images']} images)"
                 row["params"] = _params(run, pick.architecture)
                 rows.append(row)
+    return rows
+
+
+def export_rows(run: RunRecord) -> list[dict[str, Any]]:
+    """Every format of every export that was verified: what it weighs, gets right and takes."""
+    rows = []
+    for one in run.verified:
+        for name, found in one.get("formats", {}).items():
+            accuracy = one["test_accuracy"][name]
+            memory = found["peak_memory_bytes"]
+            rows.append(
+                {
+                    "id": one["id"],
+                    "format": name,
+                    "file": found["file"],
+                    "size": f"{format_count(found['size_bytes'])}B",
+                    "accuracy": f"{accuracy['value']:.2%}",
+                    "interval": f"{accuracy['low']:.1%} to {accuracy['high']:.1%}",
+                    "difference": f"{found['largest_difference']:.1e}",
+                    "latency": format_milliseconds(found["latency_ms"]),
+                    "batch": found["batch"],
+                    "memory": None if memory is None else f"{format_count(memory)}B",
+                }
+            )
     return rows
 
 

@@ -24,7 +24,8 @@ from nassearch.report.record import RunRecord, read_run
 from nassearch.report.view import Series, View, figure_dict, views
 
 ASSETS = Path(__file__).parent / "assets"
-# Plotly's own bundle of the charts used here, a third of the whole and opened three times as fast.
+# Plotly's own bundle of the charts used here: a third of the whole, and reading it is most of what
+# opening a page takes.
 PLOTLY = "plotly-cartesian.min.js"
 SCRIPTS = ("look.js", "network.js", "candidates.js", "page.js")
 IMAGES = (".png", ".svg", ".pdf")
@@ -171,6 +172,7 @@ def _told(record: RunRecord) -> dict[str, Any]:
         "summary": _summary(record),
         "missing": record.missing,
         "chosen": rows,
+        "exports": document.export_rows(record),
         "facts": {
             "Run": {
                 "directory": record.path,

@@ -96,6 +96,8 @@ class RunRecord:
     metrics: tuple[Mapping[str, Any], ...]
     space: SearchSpace | None
     searches: tuple[SearchRecord, ...]
+    verified: tuple[Mapping[str, Any], ...]
+    """The verify.json of every export."""
     missing: tuple[str, ...]
 
     @property
@@ -147,6 +149,7 @@ def read_run(path: Path) -> RunRecord:
         metrics=metrics,
         space=space,
         searches=tuple(searches),
+        verified=tuple(read_json(one) for one in sorted(path.glob("exports/*/verify.json"))),
         missing=tuple(dict.fromkeys(missing)),
     )
 

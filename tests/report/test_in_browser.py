@@ -199,6 +199,10 @@ def test_the_page_prints_on_white_with_every_figure(opened: Browser) -> None:
     opened.run("dispatchEvent(new Event('beforeprint'))")
     assert opened.value("document.documentElement.dataset.theme") == "light"
     assert opened.value("[...document.querySelectorAll('.figure')].every((one) => one.data)")
+    opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert opened.text("#candidate-table th").strip() == "network"
+    assert opened.value("document.querySelector('nav').offsetHeight") == 0
+    opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     opened.run("dispatchEvent(new Event('afterprint'))")
     assert opened.complaints() == []
 
