@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -82,7 +84,9 @@ def start_run(run: Path, space: SearchSpace, *, data: str = "digits", seed: int 
             for name, share in (("max", 1.0), ("random", 0.98), ("min", 0.94)):
                 record[f"val_accuracy_{name}"] = share * (1 - 0.5 / epoch)
         files.append_json_line(run / "metrics.jsonl", record)
-    state = checkpoint.Checkpoint(space, {}, {}, 10, 1, {}, {}, {})
+    # nothing but the space is read from it
+    empty: dict[str, Any] = {field.name: {} for field in fields(checkpoint.Checkpoint)}
+    state = checkpoint.Checkpoint(**empty | {"space": space, "step": 10, "steps_per_epoch": 1})
     checkpoint.save(run, state)
 
 
