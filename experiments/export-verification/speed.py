@@ -2,13 +2,13 @@
 
     python experiments/export-verification/speed.py handwritten|int8 [--seconds 20] [--clock cpu]
 
-One thread of ONNX Runtime, one image. All graphs of a row run in one process, turn and turn about,
-with the drift of a reference network divided out (nassearch.latency.timing). A ratio is the median
-over rounds of the ratio of the fastest runs within a round, with its 10th and 90th percentile; a
-floor is the same figure for the second graph's two sessions. `handwritten` copies
+One thread of ONNX Runtime, one image. All graphs of a row run in one process, turn and turn about
+in random order, with their common drift divided out (nassearch.latency.timing). A ratio is the
+median over rounds of the ratio of the fastest runs within a round, with its 10th and 90th
+percentile; a floor is the same figure for the second graph's two sessions. `handwritten` copies
 torchvision's networks, weights and all, into the space that holds them and exports both; whether
-onnxruntime makes the same operators of both is told beside. On a busy machine `--clock cpu` counts
-the thread's own time.
+onnxruntime makes the same operators of both is told beside. `int8` takes two published networks and
+random ones of three spaces. On a busy machine `--clock cpu` counts the thread's own time.
 """
 
 import argparse
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--subnets", type=int, default=4)
+    parser.add_argument("--spaces", default="mobilenet_v3,resnet50,cifar_resnet")
     given = parser.parse_args()
     torch.set_num_threads(1)
     console.print(f"{host_cpu_name()}, onnxruntime {onnxruntime.__version__}, one thread,")
@@ -89,7 +90,7 @@ def int8(given: Any) -> Iterator[Sequence[str]]:
     """Each network's int8 graph against its fp32 one; speed-ups, so larger is better."""
     networks = {name: load_reference(name) for name in ("mobilenet_v3:large", "resnet:50")}
     chosen = [(name, found.space, found.architecture) for name, found in networks.items()]
-    for name in ("mobilenet_v3", "resnet50", "cifar_resnet"):
+    for name in given.spaces.split(","):
         space = SearchSpace.load(name)
         for one in space.sample_many(np.random.default_rng(1), given.subnets):
             chosen.append((f"{name} {one.id} at {one.resolution}", space, one))
@@ -125,7 +126,7 @@ def _row(
     order = (graphs[0], graphs[1], graphs[1], graphs[0])
     sessions = [RUNTIME.session(graph) for graph in order]
     timed = [_timed(session, images, CLOCKS[given.clock]) for session in sessions]
-    timing = interleave(timed, RUNTIME, seconds=given.seconds, max_rounds=100_000)
+    timing = interleave(timed, seconds=given.seconds, max_rounds=100_000)
     # the fastest run of each burst: what else a machine does only ever adds
     each = timing.samples_ms.min(axis=2)  # (subjects, rounds)
     ratio, floor = (each[0] + each[3]) / (each[1] + each[2]), each[2] / each[1]
