@@ -11,8 +11,8 @@ def keep_buffers() -> None:
     """Let freed memory stay with the process instead of going back to the kernel.
 
     Activations are freed and wanted again in every pass; by default glibc gives them back, and the
-    kernel zeroes the same pages again and again, for 13 to 16 % of a training's CPU time
-    (experiments/training-speed). Does nothing where the C library is another one.
+    kernel zeroes the same pages again and again (experiments/training-speed has a measurement).
+    Does nothing where the C library is another one.
     """
     if not sys.platform.startswith("linux"):
         return
