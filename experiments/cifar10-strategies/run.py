@@ -78,7 +78,8 @@ def main() -> None:
         space = SearchSpace.load(str(HERE / "space.yaml"))
         conditions = PLAN["conditions"].items()
         recipes = {name: recipe_of(space, changes, 0) for name, changes in conditions}
-        time_conditions(space, load(arguments.data), recipes)
+        data = load_data(f"imagefolder:{arguments.data}")
+        time_conditions(space, some(data, PLAN["images"]), recipes)
     else:
         from tables import report
 
@@ -117,24 +118,25 @@ def job(name: str, seed: int) -> Job:
 def recipe_of(space: SearchSpace, changes: dict[str, Any], seed: int) -> TrainingRecipe:
     """The condition's recipe with as many epochs as its share of the compute pays for."""
     changes = dict(changes)
-    share = changes.pop("compute", 1.0)
+    share, images = changes.pop("compute", 1.0), changes.pop("images", PLAN["images"])
     reference = {**PLAN["training"], **PLAN["conditions"][PLAN["reference"]], "seed": seed}
-    budget = share * compute(space, TrainingRecipe(epochs=PLAN["reference_epochs"], **reference))
+    whole = TrainingRecipe(epochs=PLAN["reference_epochs"], **reference)
+    budget = share * compute(space, whole, PLAN["images"])
     settings = {**PLAN["training"], **changes, "seed": seed}
     tried = TrainingRecipe(epochs=4, **settings)
-    epochs = int(5 * TOLERANCE * budget / compute(space, tried)) + 2
+    epochs = int(5 * TOLERANCE * budget / compute(space, tried, images)) + 2
     while True:  # compute is nearly in proportion to epochs, so this ends at once
         recipe = TrainingRecipe(epochs=epochs, **settings)
-        if compute(space, recipe) <= TOLERANCE * budget:
+        if compute(space, recipe, images) <= TOLERANCE * budget:
             return recipe
         epochs -= 1
 
 
 @lru_cache
-def compute(space: SearchSpace, recipe: TrainingRecipe) -> float:
+def compute(space: SearchSpace, recipe: TrainingRecipe, images: int) -> float:
     """Multiply-accumulates of the whole training: the very steps that it will take."""
     strategy = make_strategy(space, recipe)
-    steps = images() // recipe.batch_size
+    steps = images // recipe.batch_size
     total, taught = 0.0, 0
     for number in range(recipe.epochs * steps):
         moment = Moment(number, steps)
@@ -143,11 +145,6 @@ def compute(space: SearchSpace, recipe: TrainingRecipe) -> float:
             taught = macs(lower(space, space.largest))
         total += recipe.batch_size * step_macs(space, step.passes, teacher_macs=taught)
     return total
-
-
-def images() -> int:
-    count: int = PLAN["images"]
-    return count
 
 
 def sizes(space: SearchSpace) -> tuple[tuple[float, Architecture], ...]:
@@ -182,7 +179,7 @@ def only(space: SearchSpace, network: Architecture) -> SearchSpace:
 def work(data_folder: Path, out: Path) -> None:
     """One process: whatever has no result yet and is not in another process's hands."""
     torch.set_num_threads(1)
-    data = load(data_folder)
+    whole = load_data(f"imagefolder:{data_folder}")
     for name, seed in plan():
         directory = files.make_directory(out / f"{name}-{seed}")
         with (directory / "lock").open("w") as lock:
@@ -191,15 +188,15 @@ def work(data_folder: Path, out: Path) -> None:
             except BlockingIOError:
                 continue
             if (name, seed) not in done():
-                result = run(job(name, seed), data, directory)
+                images = PLAN["conditions"].get(name, {}).get("images", PLAN["images"])
+                result = run(job(name, seed), some(whole, images), directory)
                 files.append_json_line(RESULTS, result)
                 print_line(result)
 
 
-def load(folder: Path) -> Data:
-    """CIFAR-10 with a subset of its training images; validation and test images are complete."""
-    data = load_data(f"imagefolder:{folder}")
-    chosen = np.random.default_rng(0).permutation(len(data.train))[: images()]
+def some(data: Data, images: int) -> Data:
+    """The data with so many of its training images; validation and test images are complete."""
+    chosen = np.random.default_rng(0).permutation(len(data.train))[:images]
     return replace(data, train=data.train.where(torch.from_numpy(np.sort(chosen))))
 
 
