@@ -93,7 +93,7 @@ class LatencyBasis(StrictModel):
             source=predictor.source,
             constant_ms=correction.constant,
             ratio=correction.ratio,
-            noise_floor=_optional(facts.get("noise_floor")),
+            noise_floor=None if table is None else table.noise_floor(predictor.space) or None,
             host=None if table is None else str(facts.get("host", "")) or None,
             rates=device.rates,
             blocks=blocks,
@@ -130,7 +130,3 @@ def _source(table: LatencyTable, key: str) -> Any:
         return table[key].source
     except TableError:  # a block of another space, known from a whole network only
         return "interpolated"
-
-
-def _optional(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -17,6 +17,7 @@ from nassearch.space.additive import AdditiveCost
 from nassearch.space.search_space import Genes
 
 MIN_PAIRS = 5
+ALIKE = 2.0  # a network up to this many times faster or slower than any of the space's is like them
 Source = Literal["estimated", "interpolated", "measured"]
 """Where block times come from, the least certain first."""
 Pair = tuple[SearchSpace, Architecture, float]
@@ -38,31 +39,50 @@ class LatencyPredictor:
     pairs: tuple[Pair, ...] = ()
     noise_floor: float = 0.0
     """Of the measurements behind it: no interval is narrower."""
+    elsewhere_ms: Mapping[tuple[SearchSpace, Architecture], float] = field(default_factory=dict)
+    """Of networks that blocks were timed in: the sum of their blocks as timed in other networks."""
 
     @classmethod
     def from_table(cls, table: LatencyTable, space: SearchSpace) -> "LatencyPredictor":
-        """The predictor of a table, calibrated on the whole networks measured beside it.
+        """The predictor of a table, calibrated on the whole networks measured beside it: those of
+        the size of the space's networks, where there are enough of them.
 
         A table may hold whole networks only. Raises MissingKeyError where it holds blocks, but
         lacks some of the space's.
         """
-        noise = float(table.facts.get("noise_floor", 0.0))
+        noise = table.noise_floor(space)
         if not table.blocks and table.networks:
-            pairs = [(owner, one, found.median_ms) for owner, one, found in table.pairs(space)]
+            pairs = [
+                (own, one, found.measurement.median_ms) for own, one, found in table.pairs(space)
+            ]
             return cls.from_networks(space, table.setting, pairs, noise_floor=noise)
         specs = block_specs(space)
         table.require_space(space, specs)
         sources = {table[spec.key].source for spec in specs}
         source = next(s for s in get_args(Source) if s in sources)
         known = {spec: table[spec.key].median_ms for spec in specs}
-        pairs = []
-        for owner, architecture, measured in table.pairs(space):
+        pairs, elsewhere = [], {}
+        for owner, architecture, found in table.pairs(space):
             lowered = lower(owner, architecture)
             if all(spec.key in table.blocks for spec in lowered):
                 known |= {spec: table[spec.key].median_ms for spec in lowered}
-                pairs.append((owner, architecture, measured.median_ms))
-        blank = cls(space, table.setting, source, known, noise_floor=noise)
-        return blank.calibrate(pairs)
+                pairs.append((owner, architecture, found.measurement.median_ms))
+                if found.elsewhere_ms is not None:
+                    elsewhere[owner, architecture] = found.elsewhere_ms
+        blank = cls(space, table.setting, source, known, noise_floor=noise, elsewhere_ms=elsewhere)
+        alike = blank.alike(pairs)
+        return blank.calibrate(alike if len(alike) >= MIN_PAIRS else pairs)
+
+    def alike(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Those of about the latencies that the space's networks have by the table.
+
+        What is off in a network of 0.1 ms says nothing about those of 10 ms in the same table.
+        """
+        smallest, largest = (
+            sum(self.block_ms[spec] for spec in lower(self.space, one))
+            for one in (self.space.smallest, self.space.largest)
+        )
+        return [pair for pair in pairs if smallest / ALIKE < pair[2] < largest * ALIKE]
 
     @classmethod
     def from_networks(
@@ -144,7 +164,11 @@ class LatencyPredictor:
             return self._with(self.correction, known)
         networks = [lower(space, architecture) for space, architecture, _ in known]
         measured = np.array([ms for _, _, ms in known])
-        found = fit(networks, measured, self.block_ms)
+        sums = [
+            self.elsewhere_ms.get((space, one), sum(self.block_ms[spec] for spec in specs))
+            for (space, one, _), specs in zip(known, networks, strict=True)
+        ]
+        found = fit(networks, measured, self.block_ms, sums=np.array(sums))
         assert found.ratio is not None
         wide = replace(found, ratio=max(found.ratio, self.noise_floor))
         return self._with(wide, known)

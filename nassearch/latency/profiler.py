@@ -140,7 +140,7 @@ def profile(
             table = known.merged(table)
         keep(table)
     assert table is not None, "there is always the smallest architecture"
-    return filled(table, block_specs(space))
+    return filled(table, block_specs(space)).profiled(space)
 
 
 def filled(table: LatencyTable, specs: Iterable[BlockSpec]) -> LatencyTable:
@@ -178,7 +178,7 @@ class Collected:
 
     def __init__(self, space: SearchSpace, setting: Setting, version: str) -> None:
         self.space, self.setting, self.version = space, setting, version
-        self.samples: dict[str, list[Floats]] = {}
+        self.samples: dict[str, list[tuple[Architecture, Floats]]] = {}
         self.whole_samples: dict[Architecture, list[Floats]] = {}
         self.reference_ms: float | None = None
         self.whole: list[Timing] = []
@@ -256,15 +256,14 @@ class Collected:
             self.whole_samples.setdefault(architecture, []).append(taken)
             for index, spec in enumerate(specs[row]):
                 block = blocks[row][:, :, index].ravel() * factors[row]
-                self.samples.setdefault(spec.key, []).append(block)
+                self.samples.setdefault(spec.key, []).append((architecture, block))
         self.whole.append(whole)
 
     def table(self, more: Mapping[str, Any] | None = None) -> LatencyTable:
         """The table so far, with `more` in its header."""
         common = self._common()
         blocks = {
-            key: measurement(np.maximum(common * np.concatenate(samples), MIN_MS))
-            for key, samples in self.samples.items()
+            key: measurement(np.maximum(common * self._block(key), MIN_MS)) for key in self.samples
         }
         stops = {timing.stopped for timing in self.whole}
         facts = {
@@ -279,10 +278,15 @@ class Collected:
             **(more or {}),
         }
         networks = tuple(
-            MeasuredNetwork.of(self.space, architecture, measurement(np.concatenate(taken)))
+            MeasuredNetwork.of(
+                self.space,
+                architecture,
+                measurement(np.concatenate(taken)),
+                elsewhere_ms=common * self.elsewhere_ms(architecture),
+            )
             for architecture, taken in self.whole_samples.items()
         )
-        return LatencyTable(self.setting, blocks, networks, facts)
+        return LatencyTable(self.setting, blocks, networks, facts).profiled(self.space)
 
     def _common(self) -> float:
         """What brings sums of blocks' medians to the whole networks' medians.
@@ -290,12 +294,27 @@ class Collected:
         The two differ: a disturbance that comes and goes misses most runs of a block, but hits
         every network somewhere.
         """
-        medians = {key: float(np.median(np.concatenate(s))) for key, s in self.samples.items()}
+        medians = {key: float(np.median(self._block(key))) for key in self.samples}
         ratios = []
         for architecture, taken in self.whole_samples.items():
             total = sum(medians[spec.key] for spec in lower(self.space, architecture))
             ratios.append(float(np.median(np.concatenate(taken))) / total)
         return float(np.median(ratios))
+
+    def _block(self, key: str) -> Floats:
+        """Every sample of a block."""
+        return np.concatenate([taken for _, taken in self.samples[key]])
+
+    def elsewhere_ms(self, architecture: Architecture) -> float:
+        """A network's blocks, summed as they took in the other networks; a block that no other
+        network holds is taken from this one.
+        """
+        total = 0.0
+        for spec in lower(self.space, architecture):
+            every = self.samples[spec.key]
+            others = [taken for owner, taken in every if owner != architecture]
+            total += float(np.median(np.concatenate(others or [taken for _, taken in every])))
+        return total
 
 
 def _least_covered(

@@ -25,6 +25,20 @@ SOURCES = ("measured", "interpolated", "estimated")
 COLUMNS = ("key", "median_ms", "p10_ms", "p90_ms", "runs", "source")
 NETWORK_COLUMNS = ("space", "genes", "resolution", "median_ms", "p10_ms", "runs")
 ENERGY = "energy_mj"  # a column of either file, where somebody measured it
+ELSEWHERE = "elsewhere_ms"  # a column of the networks, where their blocks were timed as well
+BLOCK_OPTIONS, NETWORK_OPTIONS = (ENERGY,), (ENERGY, ELSEWHERE)
+# What a header says of one profile: its own figures stand at the top, those of every space that was
+# profiled into the table under `profiles`.
+PROFILE_FACTS = (
+    "date",
+    "rounds",
+    "noise_floor",
+    "standard_error",
+    "target_error",
+    "stopped",
+    "interpolated",
+    "interpolation_error",
+)
 # No block of an image classifier takes this long; seconds or microseconds were probably meant.
 IMPLAUSIBLE_MS = 60_000.0
 
@@ -46,22 +60,32 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredNetwork:
-    """A whole network measured on the device, by its genes in a space (name:fingerprint)."""
+    """A whole network measured on the device, by its genes in a space (name:fingerprint).
+
+    `elsewhere_ms`: the sum of its blocks as they were timed in the other networks of its profile,
+    which is what the table would say of it had it not been measured.
+    """
 
     space: str
     genes: tuple[int, ...]
     resolution: int
     measurement: Measurement
+    elsewhere_ms: float | None = None
 
     @classmethod
     def of(
-        cls, space: SearchSpace, architecture: Architecture, measurement: Measurement
+        cls,
+        space: SearchSpace,
+        architecture: Architecture,
+        measurement: Measurement,
+        *,
+        elsewhere_ms: float | None = None,
     ) -> "MeasuredNetwork":
         """`architecture` may be of a resolution that `space` does not offer."""
         offered = architecture.resolution in space.resolutions
         inside = architecture if offered else replace(architecture, resolution=space.resolutions[0])
         genes = space.encode(inside)
-        return cls(_identity(space), genes, architecture.resolution, measurement)
+        return cls(_identity(space), genes, architecture.resolution, measurement, elsewhere_ms)
 
 
 @dataclass(frozen=True)
@@ -69,7 +93,8 @@ class LatencyTable:
     """Block key -> Measurement in one setting, and whole networks of the same setting.
 
     One table serves every space and grows as spaces are profiled. `facts` is the rest of the
-    header: runtime version, date, CPU, protocol, noise floor.
+    header: runtime version, date, CPU, protocol, noise floor of the latest profile, and under
+    `profiles` what it says of each space's.
     """
 
     setting: Setting
@@ -97,7 +122,7 @@ class LatencyTable:
         """Raise MissingKeyError where a block of the space is missing."""
         self.require((spec.key for spec in specs), space=space.source)
 
-    def pairs(self, space: SearchSpace) -> list[tuple[SearchSpace, Architecture, Measurement]]:
+    def pairs(self, space: SearchSpace) -> list[tuple[SearchSpace, Architecture, MeasuredNetwork]]:
         """The measured networks as architectures; spaces that are not at hand are left out.
 
         `space` is tried first, then the spaces that ship, by the name in the row. A network of a
@@ -119,7 +144,7 @@ class LatencyTable:
                     wider[place] = with_resolution(owner, network.resolution)
                 owner = wider[place]
                 architecture = replace(architecture, resolution=network.resolution)
-            found.append((owner, architecture, network.measurement))
+            found.append((owner, architecture, network))
         return found
 
     def energy(self, specs: Iterable[BlockSpec]) -> float | None:
@@ -154,6 +179,8 @@ class LatencyTable:
             (network.space, network.genes, network.resolution): network
             for network in (*self.networks, *newer.networks)
         }
+        facts = {name: fact for name, fact in self.facts.items() if name not in PROFILE_FACTS}
+        profiles = {**self.profiles, **newer.profiles}
         kept = {
             key: m
             for key, m in newer.blocks.items()
@@ -163,8 +190,27 @@ class LatencyTable:
             newer,
             blocks={**self.blocks, **kept},
             networks=tuple(networks.values()),
-            facts={**self.facts, **newer.facts},
+            facts={**facts, **newer.facts, **({"profiles": profiles} if profiles else {})},
         )
+
+    @property
+    def profiles(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the header says of each space's profile, by the space's name:fingerprint."""
+        found: Mapping[str, Mapping[str, Any]] = self.facts.get("profiles", {})
+        return found
+
+    def profiled(self, space: SearchSpace) -> "LatencyTable":
+        """This table with its header's figures noted as those of the profile of `space`."""
+        own = {name: self.facts[name] for name in PROFILE_FACTS if name in self.facts}
+        return replace(
+            self, facts={**self.facts, "profiles": {**self.profiles, _identity(space): own}}
+        )
+
+    def noise_floor(self, space: SearchSpace) -> float:
+        """That of the profile of `space`; the largest where the table holds only other spaces'."""
+        own = self.profiles.get(_identity(space))
+        told = [self.facts, *self.profiles.values()] if own is None else [own]
+        return max(float(facts.get("noise_floor", 0.0)) for facts in told)
 
     def save(self, directory: Path) -> Path:
         """Write `<directory>/<device>/<setting>.csv` and, beside it, the networks."""
@@ -173,7 +219,7 @@ class LatencyTable:
             (key, m.median_ms, m.p10_ms, m.p90_ms, m.runs, m.source, m.energy_mj)
             for key, m in sorted(self.blocks.items())
         ]
-        write_text(path, self._header() + _csv(rows, COLUMNS))
+        write_text(path, self._header() + _csv(rows, COLUMNS, BLOCK_OPTIONS))
         if self.networks:
             network_rows = [
                 (
@@ -184,10 +230,11 @@ class LatencyTable:
                     network.measurement.p10_ms,
                     network.measurement.runs,
                     network.measurement.energy_mj,
+                    network.elsewhere_ms,
                 )
                 for network in self.networks
             ]
-            text = self._header() + _csv(network_rows, NETWORK_COLUMNS)
+            text = self._header() + _csv(network_rows, NETWORK_COLUMNS, NETWORK_OPTIONS)
             write_text(networks_path(path), text)
         return path
 
@@ -208,7 +255,7 @@ class LatencyTable:
     @classmethod
     def load(cls, path: Path, setting: Setting) -> "LatencyTable":
         """The table at `path`; TableError where it is damaged or of another setting."""
-        header, frame = _read(path, COLUMNS)
+        header, frame = _read(path, COLUMNS, BLOCK_OPTIONS)
         _check_setting(path, header, setting)
         blocks: dict[str, Measurement] = {}
         for row in frame.itertuples():
@@ -227,7 +274,7 @@ class LatencyTable:
         networks: tuple[MeasuredNetwork, ...] = ()
         beside = networks_path(path)
         if beside.is_file():
-            other, frame = _read(beside, NETWORK_COLUMNS)
+            other, frame = _read(beside, NETWORK_COLUMNS, NETWORK_OPTIONS)
             _check_setting(beside, other, setting)
             networks = tuple(_network(row, beside) for row in frame.itertuples())
         known = ("schema", "device", "runtime", "precision", "batch", "threads")
@@ -268,14 +315,18 @@ def find_table(setting: Setting, places: Sequence[Path]) -> LatencyTable | None:
     return None
 
 
-def _csv(rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...]) -> str:
-    frame = pd.DataFrame(rows, columns=[*columns, ENERGY])
-    if frame[ENERGY].isna().all():
-        frame = frame[list(columns)]
+def _csv(
+    rows: Sequence[tuple[Any, ...]], columns: tuple[str, ...], options: tuple[str, ...]
+) -> str:
+    """A CSV of `columns` and of those `options` that a row has."""
+    frame = pd.DataFrame(rows, columns=[*columns, *options])
+    frame = frame.drop(columns=[name for name in options if frame[name].isna().all()])
     return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> tuple[dict[str, Any], pd.DataFrame]:
+def _read(
+    path: Path, columns: tuple[str, ...], options: tuple[str, ...]
+) -> tuple[dict[str, Any], pd.DataFrame]:
     try:
         text = path.read_text(encoding="utf-8")
         head = "".join(
@@ -295,7 +346,7 @@ def _read(path: Path, columns: tuple[str, ...]) -> tuple[dict[str, Any], pd.Data
             where=path,
             fix="profile the device again",
         )
-    if tuple(frame.columns) not in (columns, (*columns, ENERGY)):
+    if tuple(frame.columns) != (*columns, *(name for name in options if name in frame.columns)):
         raise TableError(
             f"has the columns {', '.join(frame.columns)}", where=path, fix=", ".join(columns)
         )
@@ -338,6 +389,13 @@ def _network(row: Any, path: Path) -> MeasuredNetwork:
         genes = tuple(int(gene) for gene in str(row.genes).split("-"))
     except ValueError as error:
         raise TableError("genes are numbers joined by '-'", where=where) from error
+    elsewhere = float(getattr(row, ELSEWHERE, math.nan))
+    if elsewhere <= 0:
+        raise TableError(f"{elsewhere:g} ms of its blocks is not plausible", where=where)
     return MeasuredNetwork(
-        str(row.space), genes, int(row.resolution), _measurement(row, where, source="measured")
+        str(row.space),
+        genes,
+        int(row.resolution),
+        _measurement(row, where, source="measured"),
+        None if math.isnan(elsewhere) else elsewhere,
     )

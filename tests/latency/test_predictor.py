@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from nassearch.errors import TableError
-from nassearch.latency.calibration import features
+from nassearch.latency.calibration import features, half_width
 from nassearch.latency.fake import fake_block_ms
 from nassearch.latency.predictor import LatencyPredictor, Pair
 from nassearch.latency.setting import Floats, Setting
-from nassearch.latency.table import LatencyTable
+from nassearch.latency.table import LatencyTable, MeasuredNetwork
 from nassearch.space import Architecture, SearchSpace, block_specs, lower
 
 
@@ -119,6 +119,35 @@ def test_the_interval_holds_nine_in_ten(
         measured = np.array([ms for _, _, ms in unseen])
         covered.append(np.mean((low <= measured) & (measured <= high)))
     assert 0.87 <= np.mean(covered) <= 0.95
+
+
+def test_the_interval_of_few_networks_covers_nine_in_ten_of_exponential_errors(
+    rng: np.random.Generator,
+) -> None:
+    draws = rng.exponential(0.02, (4000, 19))
+    covered = [errors[-1] <= half_width(errors[:-1]) for errors in draws]
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.015)
+
+
+def test_the_interval_of_many_networks_is_told_by_rank(rng: np.random.Generator) -> None:
+    residuals = rng.standard_cauchy(99)
+    assert half_width(residuals) == np.sort(np.abs(residuals))[89]
+
+
+def test_networks_far_from_the_size_of_the_space_s_do_not_widen_its_interval(
+    space: SearchSpace, table: LatencyTable
+) -> None:
+    large = SearchSpace.from_dict({**space.to_dict(), "resolution": 64})
+    blocks = {spec.key: fake_block_ms(spec) for spec in lower(large, large.largest)}
+    stranger = replace(table.networks[0].measurement, median_ms=9 * sum(blocks.values()))
+    added = {key: replace(stranger, median_ms=ms) for key, ms in blocks.items()}
+    mixed = replace(
+        table,
+        blocks={**added, **table.blocks},
+        networks=(*table.networks, MeasuredNetwork.of(large, large.largest, stranger)),
+    )
+    alone = LatencyPredictor.from_table(table, space)
+    assert LatencyPredictor.from_table(mixed, space).correction == alone.correction
 
 
 def test_without_whole_networks_there_is_no_interval(

@@ -9,7 +9,7 @@ import pytest
 from nassearch.latency import profiler
 from nassearch.latency.fake import FakeRuntime, fake_block_ms
 from nassearch.latency.predictor import LatencyPredictor
-from nassearch.latency.profiler import covering, filled, profile
+from nassearch.latency.profiler import Collected, covering, filled, profile
 from nassearch.latency.setting import Setting
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.timing import reference_networks
@@ -59,6 +59,38 @@ def test_a_space_with_one_architecture_can_be_covered(rng: np.random.Generator) 
         {"name": "one", "resolution": 8, "stages": [{"op": "conv", "width": 8, "kernel_size": 3}]}
     )
     assert covering(space, rng) == [space.smallest]
+
+
+def test_what_a_network_sums_to_elsewhere_does_not_know_its_own_times(
+    space: SearchSpace, table: LatencyTable
+) -> None:
+    collected = Collected(space, table.setting, "any")
+    first, second, third = (space.smallest, space.largest, *reference_networks(space)[2:3])
+    for architecture, slower in ((first, 1.0), (second, 1.0), (third, 1.5)):
+        specs = lower(space, architecture)
+        total = slower * sum(map(fake_block_ms, specs))
+        collected.whole_samples[architecture] = [np.full(6, total)]
+        for spec in specs:
+            taken = np.full(6, slower * fake_block_ms(spec))
+            collected.samples.setdefault(spec.key, []).append((architecture, taken))
+    others = {spec for one in (first, second) for spec in lower(space, one)}
+    specs = lower(space, third)
+    expected = sum((1.0 if spec in others else 1.5) * fake_block_ms(spec) for spec in specs)
+    assert collected.elsewhere_ms(third) == pytest.approx(expected)
+
+
+def test_the_header_keeps_what_each_space_s_profile_reached(
+    space: SearchSpace, table: LatencyTable, setting: Setting
+) -> None:
+    wider = SearchSpace.from_dict({**space.to_dict(), "resolution": [8, 16]})
+    noisy = replace(table, facts={**table.facts, "noise_floor": 0.07, "interpolated": 3})
+    both = noisy.profiled(space).merged(replace(table, facts={"noise_floor": 0.02}).profiled(wider))
+    assert both.noise_floor(space) == 0.07
+    assert both.noise_floor(wider) == 0.02
+    assert both.noise_floor(SearchSpace.load("mobilenet_v3")) == 0.07
+    assert both.facts["noise_floor"] == 0.02
+    assert "interpolated" not in both.facts
+    assert LatencyPredictor.from_table(both, space).noise_floor == 0.07
 
 
 class Interrupted(Exception):

@@ -38,6 +38,8 @@ def test_a_saved_table_is_the_table(table: LatencyTable, path: Path) -> None:
         assert loaded[key].runs == measured.runs
     assert [n.genes for n in loaded.networks] == [n.genes for n in table.networks]
     assert [n.space for n in loaded.networks] == [n.space for n in table.networks]
+    for one, again in zip(table.networks, loaded.networks, strict=True):
+        assert again.elsewhere_ms == pytest.approx(one.elsewhere_ms, rel=1e-5)
 
 
 def test_pandas_reads_a_table(table: LatencyTable, path: Path) -> None:
