@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nassearch.networks import cost
+from nassearch.networks.lifetime import peak_elements
 from nassearch.space import BlockSpec, SearchSpace, slots
 from nassearch.space.additive import Floats, SlotSum
 from nassearch.space.search_space import Genes
@@ -13,15 +14,14 @@ from nassearch.space.search_space import Genes
 def peak_activation_bytes(specs: Sequence[BlockSpec], *, batch: int = 1, size: int = 4) -> int:
     """The most activation bytes alive at once, `size` bytes an element; weights come on top.
 
-    Within a block its layers run one after the other: a layer needs its input and its output, and
-    a block that adds its input at the end holds that input all the while. Layers of a block are
-    known by size, not by order, so the largest pair is an upper bound of the block's own peak.
-    While blocks run patch by patch, the image and the whole output of the last of them are held as
-    well (MCUNetV2 leaves out the image, where it can be decoded part by part).
+    Within a block the operators run one after the other, each with what it reads, what it gives and
+    what later ones still need (see `networks.lifetime`). While blocks run patch by patch, the image
+    and the whole output of the last of them are held as well (MCUNetV2 leaves out the image, where
+    it can be decoded part by part).
     """
     patched = [spec for spec in specs if spec.grid > 1]
     held = _image(patched[0]) + _output(patched[-1]) if patched else 0
-    peak = max(_block_peak(spec) + (held if spec.grid > 1 else 0) for spec in specs)
+    peak = max(peak_elements(spec) + (held if spec.grid > 1 else 0) for spec in specs)
     return peak * batch * size
 
 
@@ -33,8 +33,8 @@ class PeakActivations:
         self._layout = space.layout
         places = slots(space)
         firsts = {slot.name: slot for slot in places}
-        self._layer_by_layer = SlotSum(places, _unless_patched(_block_peak))
-        self._tiles = SlotSum(places, _if_patched(_block_peak))
+        self._layer_by_layer = SlotSum(places, _unless_patched(peak_elements))
+        self._tiles = SlotSum(places, _if_patched(peak_elements))
         self._image = SlotSum(places[:1], _if_patched(_image))
         # the number of patched stages -> what the last of them gives
         self._outputs = {
@@ -59,18 +59,6 @@ def _if_patched(count: Callable[[BlockSpec], int]) -> Callable[[BlockSpec], floa
 
 def _unless_patched(count: Callable[[BlockSpec], int]) -> Callable[[BlockSpec], float]:
     return lambda spec: float(count(spec)) if spec.grid == 1 else 0.0
-
-
-def _block_peak(spec: BlockSpec) -> int:
-    """The most elements one run of a block holds at once."""
-    kept = 0
-    if spec.stride == 1 and spec.in_channels == spec.out_channels:
-        kept = spec.in_channels * spec.run_resolution**2
-    peak = 0
-    for layer, _ in cost(spec).layers:
-        held = 0 if layer.inputs == kept else kept
-        peak = max(peak, held + layer.inputs + layer.outputs)
-    return peak
 
 
 def _image(spec: BlockSpec) -> int:
