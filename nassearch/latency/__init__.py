@@ -6,5 +6,6 @@ RUNTIMES = {
     "tensorrt": "nassearch.latency.onnx_runtime:TensorRtRuntime",
     "openvino": "nassearch.latency.openvino_runtime:OpenVinoRuntime",
     "torch": "nassearch.latency.torch_runtime:TorchRuntime",
+    "torch-compiled": "nassearch.latency.torch_runtime:CompiledTorchRuntime",
     "fake": "nassearch.latency.fake:FakeRuntime",
 }

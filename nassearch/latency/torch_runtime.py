@@ -1,6 +1,8 @@
 """PyTorch without an engine, operator by operator: what a user gets who deploys nothing."""
 
+import sys
 import time
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ class TorchRuntime:
     The number of threads is PyTorch's own, of the whole process.
     """
 
+    compiled: ClassVar[bool] = False
+
     def __init__(self, setting: Setting) -> None:
         if setting.precision not in TYPES:
             raise RuntimeUnavailableError(
@@ -33,10 +37,25 @@ class TorchRuntime:
             torch.set_num_threads(setting.threads)
 
     def load(self, network: Subnet) -> "TorchSession":
-        return TorchSession(network, self.setting, self.place)
+        return TorchSession(self._ready(network), self.setting, self.place)
 
     def trace(self, network: Subnet) -> "TorchTrace":
-        return TorchTrace(network, self.setting, self.place)
+        return TorchTrace(self._ready(network), self.setting, self.place)
+
+    def _ready(self, network: Subnet) -> Subnet:
+        if self.compiled:
+            # every block is a frame of the same code: past the limit torch goes on uncompiled
+            torch._dynamo.config.recompile_limit = sys.maxsize
+            torch._dynamo.config.accumulated_recompile_limit = sys.maxsize
+            for block in network.blocks:
+                block.compile(dynamic=False)
+        return network
+
+
+class CompiledTorchRuntime(TorchRuntime):
+    """PyTorch with each block compiled: no fusion from block to block, so that times add up."""
+
+    compiled = True
 
 
 class TorchSession:
