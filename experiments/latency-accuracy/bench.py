@@ -3,8 +3,10 @@
     python bench.py networks  --data DIR   whole networks only, and transfer between GPUs
     python bench.py curves    --data DIR   efficiency curves on convolutions that were not fitted
     python bench.py published --data DIR   estimates against published networks
+    python bench.py operators --data DIR   estimates against single operators of PyTorch
     python bench.py note10    --data DIR   sums of an imported once-for-all table
     python bench.py speed                  architectures a second
+    python bench.py memory                 peak memory against ONNX Runtime's arena
     python bench.py device    [--space mobilenet_v3 --resolution 160 --seconds 75]   measures
     python bench.py plots                  draws what `device` wrote
 
@@ -26,6 +28,7 @@ from nassearch.latency import RUNTIMES
 from nassearch.latency.device import HOST, load_device
 from nassearch.latency.efficiency import load_efficiency
 from nassearch.latency.estimate import GPU_RELATIVE_ERROR
+from nassearch.latency.memory import peak_activation_bytes, peak_memory_bytes
 from nassearch.latency.network_list import load_networks
 from nassearch.latency.ofa_table import import_ofa_tables
 from nassearch.latency.predictor import LatencyPredictor, Pair
@@ -34,10 +37,12 @@ from nassearch.latency.setting import Floats, Runtime, Setting
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.timing import Timing, interleave, load_slope, reference_ms, references
 from nassearch.networks import Subnet
+from nassearch.networks.onnx_graph import to_onnx
 from nassearch.networks.subnet import total_cost
 from nassearch.space import Architecture, SearchSpace, lower
 
 HELD_OUT = 1000
+MEMORY_SPACES = ("digits_tiny", "cifar_resnet", "mobilenet_v3", "resnet50")
 CHECK_TIMES = 2.5  # longer: many more networks, and what is compared with must be the steadier
 
 
@@ -182,6 +187,27 @@ def published(data: Path) -> None:
             say(f"  {' '.join(kind)}: {np.mean(part):.1%} over {len(part)} rows")
 
 
+def operators(data: Path) -> None:
+    """Operators of PyTorch that no curve was fitted on: what libraries and dispatch add to an
+    engine is fitted on the V100's, and the A100's are told from that.
+    """
+    from eager import Operators
+
+    for kind in ("convolutions", "linears"):
+        known, unseen = (Operators(data, device, kind) for device in ("v100", "a100"))
+        constants = known.fit()
+        factor, dispatch_ms = np.exp(constants)
+        say(f"{kind}: on the V100 {factor:.2f} x the engine's time, dispatch {dispatch_ms:.3f} ms")
+        for name, rows in (("v100, fitted", known), ("a100, not fitted", unseen)):
+            ratios = rows.ratios(constants)
+            errors = np.abs(ratios - 1)
+            say(
+                f"  {name}: median error {np.median(errors):.1%}, mean {errors.mean():.1%}, nine in"
+                f" ten within a factor of {np.percentile(np.maximum(ratios, 1 / ratios), 90):.2f},"
+                f" median predicted/measured {np.median(ratios):.2f}, {len(ratios)} operators"
+            )
+
+
 def note10(data: Path) -> None:
     """Every resolution's table, summed by us and summed as it stands."""
     setting = Setting("note10", "tflite", "fp32", 1, 1)
@@ -215,6 +241,36 @@ def speed() -> None:
         predictor.predict_genes(genes)
         took.append(time.perf_counter() - start)
     say(f"speed: one million mobilenet_v3 architectures in {min(took):.2f} s on one core")
+
+
+def memory(*, networks: int) -> None:
+    """Predicted peak of activations against what ONNX Runtime's arena held of them, and predicted
+    peak memory against what its process grew by.
+    """
+    import arena
+
+    torch.set_num_threads(1)
+    every = []
+    for name in MEMORY_SPACES:
+        space = SearchSpace.load(name)
+        drawn = space.sample_many(np.random.default_rng(0), networks)
+        ratios, resident = [], []
+        for one in dict.fromkeys([space.smallest, space.largest, *drawn]):
+            specs = lower(space, one)
+            network = Subnet(specs).eval()
+            graph = to_onnx(network, network.input_shape)
+            measured = arena.measure(graph, np.zeros((1, *network.input_shape), np.float32))
+            ratios.append(peak_activation_bytes(specs) / measured.activations)
+            resident.append(peak_memory_bytes(specs) / measured.resident)
+        every += ratios
+        say(f"{name}: activations {spread(ratios)}")
+        say(f"  with weights, of what the process grew by: {spread(resident)}")
+    say(f"all: activations {spread(every)}")
+
+
+def spread(ratios: Sequence[float]) -> str:
+    low, median, high = np.percentile(ratios, (0, 50, 100))
+    return f"predicted/measured {median:.3f} ({low:.3f} to {high:.3f}, {len(ratios)} networks)"
 
 
 def device(
@@ -307,7 +363,7 @@ def check(
         max_rounds=40,
     )
     medians, positions = timing.medians_ms, np.argsort(order)
-    then = np.array([one.median_ms for *_, one in again])
+    then = np.array([one.measurement.median_ms for *_, one in again])
     ratios = medians[len(fresh) :] / then
     slope = load_slope(ratios, positions[len(fresh) :])
     steady = np.exp(slope * (positions - np.mean(positions)))
@@ -323,11 +379,22 @@ def extremes(space: SearchSpace, rng: np.random.Generator, count: int) -> list[A
     return [space.smallest, space.largest, *(space.decode(list(map(int, g))) for g in corners)]
 
 
+PARTS = (
+    "networks",
+    "curves",
+    "published",
+    "operators",
+    "note10",
+    "speed",
+    "memory",
+    "device",
+    "plots",
+)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument(
-        "part", choices=("networks", "curves", "published", "note10", "speed", "device", "plots")
-    )
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/latency"))
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--space", default="mobilenet_v3")
@@ -343,6 +410,8 @@ def main() -> None:
         networks(given.data, splits=given.splits)
     elif given.part == "speed":
         speed()
+    elif given.part == "memory":
+        memory(networks=12)
     elif given.part == "plots":
         import plot
 
@@ -360,7 +429,8 @@ def main() -> None:
             out=given.out,
         )
     else:
-        {"curves": curves, "published": published, "note10": note10}[given.part](given.data)
+        parts = (curves, published, operators, note10)
+        {part.__name__: part for part in parts}[given.part](given.data)
 
 
 if __name__ == "__main__":

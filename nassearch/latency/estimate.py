@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from nassearch.errors import TableError
 from nassearch.latency.device import Device, RatesFile
@@ -76,21 +77,27 @@ def checked_rates(device: Device, setting: Setting) -> RatesFile:
 
 def layers_ms(layers: Sequence[Layer], rates: RatesFile, setting: Setting) -> Floats:
     """Estimated milliseconds of each layer, (n,)."""
-    table = Layers.of(layers, batch=setting.batch)
+    kinds = np.array([kind_of(layer) for layer in layers])
+    return columns_ms(Layers.of(layers, batch=setting.batch), kinds, rates, setting)
+
+
+def columns_ms(
+    table: Layers, kinds: npt.NDArray[np.str_], rates: RatesFile, setting: Setting
+) -> Floats:
+    """Estimated milliseconds of layers given by the column, (n,), and of which curve each is."""
     arithmetic, traffic = bound_us(table, rates, setting.precision)
     if rates.kind == "cpu":
         return (rates.launch_overhead_us + np.maximum(arithmetic, traffic)) / 1e3
     # how far from its bound a layer is on the device that was measured is taken to be so here too
-    slowdown = np.ones(len(layers))
+    slowdown = np.ones(len(kinds))
     efficiency = load_efficiency()
     curves, followed = efficiency.curves, curve_precision(rates, setting.precision)
     values = quantities(table, efficiency.rates, followed)
-    kinds = np.array([kind_of(layer) for layer in layers])
     for kind in set(kinds):
         slowdown[kinds == kind] = curves[followed, kind].slowdown(values[kinds == kind])
     device_us = slowdown * (arithmetic + traffic + rates.launch_overhead_us)
     if setting.runtime in DISPATCH_US:
-        moved = BYTES[setting.precision] * setting.batch * table.outputs
+        moved = BYTES[setting.precision] * table.batch * table.outputs
         device_us += PASSES * (rates.launch_overhead_us + 2 * moved / (rates.bandwidth_gb_s * 1e3))
         host_us = DISPATCH_US[setting.runtime]
         device_us = (device_us**OVERLAP + host_us**OVERLAP) ** (1 / OVERLAP)
