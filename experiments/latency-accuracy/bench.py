@@ -8,69 +8,32 @@
     python bench.py speed                  architectures a second
     python bench.py memory                 peak memory against ONNX Runtime's arena
     python bench.py device    [--space mobilenet_v3 --resolution 160 --seconds 75]   measures
-    python bench.py plots                  draws what `device` wrote
+    python bench.py tables                 headers of the tables that ship, int8 against fp32
+    python bench.py plots   --out DIR      draws what `device` wrote, and sums it up
 
 Only `device` times anything but this program. DIR is the folder with the public latency data.
 """
 
 import argparse
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from measured import device, memory, plots, tables
+from score import evaluate, say
 
 from nassearch import config
-from nassearch.latency import RUNTIMES
-from nassearch.latency.device import HOST, load_device
 from nassearch.latency.efficiency import load_efficiency
 from nassearch.latency.estimate import GPU_RELATIVE_ERROR
-from nassearch.latency.memory import peak_activation_bytes, peak_memory_bytes
 from nassearch.latency.network_list import load_networks
 from nassearch.latency.ofa_table import import_ofa_tables
-from nassearch.latency.predictor import LatencyPredictor, Pair
-from nassearch.latency.profiler import profile
-from nassearch.latency.setting import Floats, Runtime, Setting
-from nassearch.latency.table import LatencyTable
-from nassearch.latency.timing import Timing, interleave, load_slope, reference_ms, references
-from nassearch.networks import Subnet
-from nassearch.networks.onnx_graph import to_onnx
-from nassearch.networks.subnet import total_cost
-from nassearch.space import Architecture, SearchSpace, lower
+from nassearch.latency.predictor import LatencyPredictor
+from nassearch.latency.setting import Setting
+from nassearch.space import SearchSpace
 
 HELD_OUT = 1000
-MEMORY_SPACES = ("digits_tiny", "cifar_resnet", "mobilenet_v3", "resnet50")
-CHECK_TIMES = 2.5  # longer: many more networks, and what is compared with must be the steadier
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
-def scores(predicted: Floats, measured: Floats) -> str:
-    error = np.abs(predicted / measured - 1)
-    ranks = pd.Series(predicted).corr(pd.Series(measured), method="spearman")
-    return (
-        f"error {error.mean():.2%}, within 10 % {np.mean(error <= 0.10):.1%},"
-        f" within 5 % {np.mean(error <= 0.05):.1%}, rank correlation {ranks:.3f}"
-    )
-
-
-def coverage(predictor: LatencyPredictor, pairs: Sequence[Pair]) -> float:
-    low, high = predictor.interval([architecture for _, architecture, _ in pairs])
-    measured = np.array([ms for _, _, ms in pairs])
-    return float(np.mean((low <= measured) & (measured <= high)))
-
-
-def evaluate(predictor: LatencyPredictor, pairs: Sequence[Pair]) -> tuple[float, float]:
-    """(mean absolute relative error, share of measurements inside the interval)."""
-    measured = np.array([ms for _, _, ms in pairs])
-    predicted = predictor.predict([architecture for _, architecture, _ in pairs])
-    return float(np.mean(np.abs(predicted / measured - 1))), coverage(predictor, pairs)
 
 
 def networks(data: Path, *, splits: int) -> None:
@@ -167,13 +130,13 @@ def published(data: Path) -> None:
         f"± from V100 and T4 rows, a family left out each time: {np.percentile(factors, 90):.0%}"
         f" (without grouped convolutions, of which no measurement was at hand)"
     )
-    for device in ("v100", "t4", "a100"):
-        chosen = [row for row in rows if row.device == device]
+    for gpu in ("v100", "t4", "a100"):
+        chosen = [row for row in rows if row.device == gpu]
         errors = np.array([row.error for row in chosen])
         factors = np.maximum(errors + 1, 1 / (errors + 1)) - 1
         sizes, covered = np.abs(errors), np.mean(factors <= GPU_RELATIVE_ERROR)
         say(
-            f"{device}: mean error {sizes.mean():.1%} over {len(chosen)} rows, median"
+            f"{gpu}: mean error {sizes.mean():.1%} over {len(chosen)} rows, median"
             f" {np.median(sizes):.1%}, the stated ± {GPU_RELATIVE_ERROR:.0%} covers {covered:.0%},"
             f" nine in ten lie within a factor of {1 + np.percentile(factors, 90):.2f}"
         )
@@ -243,142 +206,6 @@ def speed() -> None:
     say(f"speed: one million mobilenet_v3 architectures in {min(took):.2f} s on one core")
 
 
-def memory(*, networks: int) -> None:
-    """Predicted peak of activations against what ONNX Runtime's arena held of them, and predicted
-    peak memory against what its process grew by.
-    """
-    import arena
-
-    torch.set_num_threads(1)
-    every = []
-    for name in MEMORY_SPACES:
-        space = SearchSpace.load(name)
-        drawn = space.sample_many(np.random.default_rng(0), networks)
-        ratios, resident = [], []
-        for one in dict.fromkeys([space.smallest, space.largest, *drawn]):
-            specs = lower(space, one)
-            network = Subnet(specs).eval()
-            graph = to_onnx(network, network.input_shape)
-            measured = arena.measure(graph, np.zeros((1, *network.input_shape), np.float32))
-            ratios.append(peak_activation_bytes(specs) / measured.activations)
-            resident.append(peak_memory_bytes(specs) / measured.resident)
-        every += ratios
-        say(f"{name}: activations {spread(ratios)}")
-        say(f"  with weights, of what the process grew by: {spread(resident)}")
-    say(f"all: activations {spread(every)}")
-
-
-def spread(ratios: Sequence[float]) -> str:
-    low, median, high = np.percentile(ratios, (0, 50, 100))
-    return f"predicted/measured {median:.3f} ({low:.3f} to {high:.3f}, {len(ratios)} networks)"
-
-
-def device(
-    name: str,
-    *,
-    resolution: int,
-    seconds: float,
-    runtime: str,
-    precision: str,
-    networks: int,
-    seed: int,
-    out: Path,
-) -> None:
-    """Profile this machine, then measure networks it has not seen: random and extreme ones."""
-    torch.set_num_threads(1)
-    space = SearchSpace.load(name)
-    if resolution:
-        space = SearchSpace.from_dict({**space.to_dict(), "resolution": resolution})
-    setting = load_device(HOST).setting(runtime=runtime, precision=precision, threads=1)
-    engine = config.resolve(RUNTIMES, runtime, kind="runtime")(setting)
-    start = time.monotonic()
-    rng = np.random.default_rng(seed)
-    table = profile(space, setting, runtime=engine, rng=rng, seconds=seconds)
-    took = time.monotonic() - start
-    seen = {network.genes for network in table.networks}
-    say(f"profiled {len(table.blocks)} blocks in {len(seen)} whole networks, {took:.0f} s")
-    say(
-        f"while profiling: noise floor {table.facts['noise_floor']:.2%}, standard error"
-        f" {table.facts['standard_error']:.2%}, {table.facts['rounds']} rounds"
-    )
-    drawn = [*extremes(space, rng, networks // 4), *space.sample_many(rng, 2 * networks)]
-    fresh = [a for a in dict.fromkeys(drawn) if space.encode(a) not in seen][:networks]
-    measured, timing, ratios, clock = check(table, space, fresh, engine, seconds, rng)
-    by_references = timing.reference / (reference_ms(table, space) or timing.reference)
-    say(
-        f"while checking {len(fresh)} networks: noise floor {timing.noise_floor:.2%}; the machine"
-        f" took {clock:.3f} times as long as while profiling ({by_references:.3f} by references)"
-    )
-    say(f"the profile's networks measured again differ by {np.mean(np.abs(ratios - 1)):.2%}")
-    predictor = LatencyPredictor.from_table(table, space)
-    plain = LatencyPredictor(space, setting, "measured", predictor.block_ms)
-    say(f"sum of blocks: {scores(plain.predict(fresh), measured)}")
-    say(f"calibrated on {len(seen)}: {scores(predictor.predict(fresh), measured)}")
-    pairs = [(space, a, ms) for a, ms in zip(fresh, measured, strict=True)]
-    say(f"  interval ± {predictor.correction.ratio:.1%} covers {coverage(predictor, pairs):.1%}")
-    low, high = predictor.interval(fresh)
-    frame = pd.DataFrame(
-        {
-            "space": space.name,
-            "setting": setting.stem,
-            "seed": seed,
-            "macs": [total_cost(lower(space, a)).macs for a in fresh],
-            "predicted_ms": predictor.predict(fresh),
-            "low_ms": low,
-            "high_ms": high,
-            "measured_ms": measured,
-            "noise_floor": timing.noise_floor,
-        }
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{space.name}-r{'-'.join(map(str, space.resolutions))}-{setting.stem}-{seed}.csv"
-    frame.to_csv(path, index=False, float_format="%.6g")
-    table.save(out / "tables" / str(seed))
-    say(f"wrote {path}")
-
-
-def check(
-    table: LatencyTable,
-    space: SearchSpace,
-    fresh: Sequence[Architecture],
-    engine: Runtime,
-    seconds: float,
-    rng: np.random.Generator,
-) -> tuple[Floats, Timing, Floats, float]:
-    """Milliseconds of networks on the clock of the table, (n,); how, and how sure.
-
-    The profile's own networks are loaded and run among them: they tell how much slower the machine
-    is now, and what the order of loading does. (ms, timing, measured again / then, slower now.)
-    """
-    again = table.pairs(space)
-    every = [*fresh, *(a for _, a, _ in again)]
-    order = rng.permutation(len(every))
-    sessions = {}
-    for index in order:
-        sessions[index] = engine.load(Subnet(lower(space, every[index])).eval()).run_ms
-    timing = interleave(
-        [sessions[index] for index in range(len(every))],
-        references=references(space, engine),
-        seconds=CHECK_TIMES * seconds,
-        max_rounds=40,
-    )
-    medians, positions = timing.medians_ms, np.argsort(order)
-    then = np.array([one.measurement.median_ms for *_, one in again])
-    ratios = medians[len(fresh) :] / then
-    slope = load_slope(ratios, positions[len(fresh) :])
-    steady = np.exp(slope * (positions - np.mean(positions)))
-    clock = float(np.median(ratios / steady[len(fresh) :]))
-    on_clock = medians / steady / clock
-    return on_clock[: len(fresh)], timing, on_clock[len(fresh) :] / then, clock
-
-
-def extremes(space: SearchSpace, rng: np.random.Generator, count: int) -> list[Architecture]:
-    """The smallest, the largest, and networks of the extreme values of every dimension."""
-    sizes = np.array([len(gene.choices) for gene in space.genes])
-    corners = rng.integers(0, 2, (count, len(sizes))) * (sizes - 1)
-    return [space.smallest, space.largest, *(space.decode(list(map(int, g))) for g in corners)]
-
-
 PARTS = (
     "networks",
     "curves",
@@ -389,6 +216,7 @@ PARTS = (
     "memory",
     "device",
     "plots",
+    "tables",
 )
 
 
@@ -410,13 +238,12 @@ def main() -> None:
         networks(given.data, splits=given.splits)
     elif given.part == "speed":
         speed()
+    elif given.part == "tables":
+        tables("zen4")
     elif given.part == "memory":
         memory(networks=12)
     elif given.part == "plots":
-        import plot
-
-        for path in sorted(given.out.glob("*.csv")):
-            say(f"drew {plot.draw(path)}")
+        plots(given.out)
     elif given.part == "device":
         device(
             given.space,

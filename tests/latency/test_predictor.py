@@ -134,6 +134,14 @@ def test_the_interval_of_many_networks_is_told_by_rank(rng: np.random.Generator)
     assert half_width(residuals) == np.sort(np.abs(residuals))[89]
 
 
+def test_a_noisy_machine_widens_the_interval(space: SearchSpace, table: LatencyTable) -> None:
+    noisy = replace(table, facts={**table.facts, "noise_floor": 0.2}).profiled(space)
+    predictor = LatencyPredictor.from_table(noisy, space)
+    low, high = predictor.interval([space.largest])
+    assert low[0] <= predictor.predict([space.largest])[0] / 1.2
+    assert high[0] >= predictor.predict([space.largest])[0] * 1.2
+
+
 def test_networks_far_from_the_size_of_the_space_s_do_not_widen_its_interval(
     space: SearchSpace, table: LatencyTable
 ) -> None:

@@ -23,7 +23,13 @@ def _runtime(name: str, precision: str) -> Runtime:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("name", list(RUNTIMES))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "torch-compiled" else [])
+        for name in RUNTIMES
+    ],
+)
 def test_a_runtime_times_networks_and_their_blocks(
     space: SearchSpace, name: str, precision: str
 ) -> None:

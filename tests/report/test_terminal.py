@@ -1,0 +1,23 @@
+"""What the terminal says of a profile."""
+
+from nassearch.latency.setting import Setting
+from nassearch.latency.table import LatencyTable
+from nassearch.report.terminal import profile_notes
+
+FACTS = {"stopped": "time", "standard_error": 0.012, "target_error": 0.003, "noise_floor": 0.004}
+
+
+def test_a_profile_says_what_ended_it_and_what_it_reached() -> None:
+    notes = profile_notes(LatencyTable(Setting("box", "fake"), {}, facts=FACTS))
+    assert notes == {"stopped": "time was up at a standard error of 1.20% (target 0.30%)"}
+
+
+def test_a_machine_too_noisy_is_told() -> None:
+    noisy = LatencyTable(Setting("box", "fake"), {}, facts={**FACTS, "noise_floor": 0.05})
+    assert "something else ran on this machine" in profile_notes(noisy)["note"]
+
+
+def test_what_is_interpolated_is_told_with_its_error() -> None:
+    facts = {**FACTS, "interpolated": 66, "interpolation_error": 0.018}
+    notes = profile_notes(LatencyTable(Setting("box", "fake"), {}, facts=facts))
+    assert notes["interpolated"] == "66 blocks, cross-validated error 1.8%"
