@@ -13,6 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from nassearch.latency.channel_padding import pad_hidden_channels, pad_images
 from nassearch.networks.onnx_graph import INPUT
 
 Images = npt.NDArray[np.float32]
@@ -34,10 +35,12 @@ def quantize(
     operators that can run in int8, `only` those named, if any are, and not those in `keep`. The
     ranges are kept in the file `ranges`, and read from it where it is there.
     """
+    float_graph = onnx.load_from_string(model)
+    pad_hidden_channels(float_graph)
     with tempfile.TemporaryDirectory(prefix="nassearch-int8-") as folder, _quiet():
         path = Path(folder) / "int8.onnx"
         quantize_static(
-            onnx.load_from_string(model),
+            float_graph,
             path,
             _Batches(images),
             quant_format=QuantFormat.QDQ,
@@ -48,7 +51,9 @@ def quantize(
             nodes_to_exclude=list(keep),
             calibration_cache_path=ranges,
         )
-        return _integer_hardswish(onnx.load(path))
+        quantized = onnx.load(path)
+    pad_images(quantized)
+    return _integer_hardswish(quantized)
 
 
 def quantizable(model: bytes) -> list[str]:

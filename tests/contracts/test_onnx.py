@@ -1,11 +1,13 @@
 """The ONNX graph computes what the PyTorch network computes."""
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
 from torch import nn
 
+from nassearch.latency.channel_padding import pad_hidden_channels
 from nassearch.networks import Supernet
 from nassearch.networks.onnx_graph import to_onnx
 from nassearch.space import Architecture
@@ -48,3 +50,17 @@ def test_onnx_runtime_equals_pytorch_for_the_rest(
     for architecture in architectures[FEW:]:
         subnet = supernet.extract(architecture)
         _check(subnet, subnet.input_shape)
+
+
+def test_channels_added_for_int8_change_nothing(
+    supernet: Supernet, architectures: list[Architecture]
+) -> None:
+    for architecture in architectures[:2]:
+        subnet = supernet.extract(architecture)
+        images = torch.randn(1, *subnet.input_shape, generator=torch.Generator().manual_seed(5))
+        graph = to_onnx(subnet, subnet.input_shape)
+        padded = onnx.load_from_string(graph)
+        pad_hidden_channels(padded)
+        expected = _run(graph, images)
+        actual = _run(padded.SerializeToString(), images)
+        np.testing.assert_allclose(actual, expected, atol=1e-5, rtol=1e-5)
