@@ -7,8 +7,9 @@ in random order, with their common drift divided out (nassearch.latency.timing).
 median over rounds of the ratio of the fastest runs within a round, with its 10th and 90th
 percentile; a floor is the same figure for the second graph's two sessions. `handwritten` copies
 torchvision's networks, weights and all, into the space that holds them and exports both; whether
-onnxruntime makes the same operators of both is told beside. `int8` takes two published networks and
-random ones of three spaces. On a busy machine `--clock cpu` counts the thread's own time.
+onnxruntime makes the same operators of both is told beside. `int8` takes two published networks,
+and the smallest and random ones of three spaces. On a busy machine `--clock cpu` counts the
+thread's own time.
 """
 
 import argparse
@@ -92,6 +93,7 @@ def int8(given: Any) -> Iterator[Sequence[str]]:
     chosen = [(name, found.space, found.architecture) for name, found in networks.items()]
     for name in given.spaces.split(","):
         space = SearchSpace.load(name)
+        chosen.append((f"{name}, smallest, at {space.smallest.resolution}", space, space.smallest))
         for one in space.sample_many(np.random.default_rng(1), given.subnets):
             chosen.append((f"{name} {one.id} at {one.resolution}", space, one))
     for name, space, architecture in chosen:

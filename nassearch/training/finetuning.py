@@ -17,6 +17,7 @@ from nassearch.training import interruption
 from nassearch.training.batch import epoch_batches
 from nassearch.training.checkpoint import read_state
 from nassearch.training.data import Data
+from nassearch.training.device import training_device
 from nassearch.training.distillation import soft_target_loss
 from nassearch.training.progress import Progress, Silence
 from nassearch.training.randomness import Stream, derive_seed
@@ -68,8 +69,7 @@ def finetune(
     CheckpointError (a state of other images or another recipe), ConfigError (the loss diverges).
     """
     watch = progress if progress is not None else Silence()
-    if recipe.device != "auto" or torch.cuda.is_available():
-        network.to("cuda" if recipe.device == "auto" else recipe.device)
+    network.to(training_device(recipe.device))
     network.train()
     tuning = Finetuning(network, data, recipe, make_optimizer(network, recipe))
     if resume and (out / STATE).exists():

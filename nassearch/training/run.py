@@ -19,6 +19,7 @@ from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
 from nassearch.training.checkpoint import Checkpoint
 from nassearch.training.data import Data
+from nassearch.training.device import training_device
 from nassearch.training.group import Group
 from nassearch.training.randomness import Stream, derive_seed
 from nassearch.training.recipe import TrainingRecipe
@@ -112,7 +113,7 @@ def start(
     if recipe.crop_padding is not None and recipe.crop_padding >= min(data.train.shape[1:]):
         raise ConfigError(f"crop_padding {recipe.crop_padding} is as large as the images")
     files.make_directory(out)
-    device = _device(recipe)
+    device = training_device(recipe.device)
     torch.manual_seed(derive_seed(recipe.seed, Stream.WEIGHTS))
     supernet = Supernet(fitted).to(device)
     if recipe.zero_gamma:
@@ -238,14 +239,3 @@ def _describe(data: Data) -> dict[str, object]:
         "mean": list(data.mean),
         "std": list(data.std),
     }
-
-
-def _device(recipe: TrainingRecipe) -> torch.device:
-    if recipe.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(recipe.device)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"'{recipe.device}' is not a torch device", fix="use auto, cpu or cuda"
-        ) from error

@@ -167,3 +167,8 @@ def test_a_teacher_of_other_classes_and_images_of_other_channels_are_refused(
 def test_a_loss_that_diverges_is_one_line(export: Path, nassearch: CommandLine) -> None:
     line = refused(nassearch, "finetune", export, "--epochs", 1, "--lr", 1e30)
     assert "smaller --lr" in line
+
+
+def test_a_device_that_is_none_is_refused(export: Path, nassearch: CommandLine) -> None:
+    command = ("finetune", export, "--epochs", 1, "--set")
+    assert "is not a torch device" in refused(nassearch, *command, "device=toaster")

@@ -1,0 +1,77 @@
+"""The command line: it parses, calls and prints, and is the only catcher of errors.
+
+Each command is a function in a module of its name (`list` in `list_plugins`), which reads like its
+page in a manual. What it needs is imported when it runs, so that --help answers at once.
+"""
+
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+
+import typer
+
+from nassearch.cli.describe import describe
+from nassearch.cli.export import export
+from nassearch.cli.finetune import finetune
+from nassearch.cli.list_plugins import list_plugins
+from nassearch.cli.output import note
+from nassearch.cli.predict import predict
+from nassearch.cli.profile import profile
+from nassearch.cli.quickstart import quickstart
+from nassearch.cli.report import report
+from nassearch.cli.run import run
+from nassearch.cli.search import search
+from nassearch.cli.train_supernet import train_supernet
+from nassearch.cli.verify import verify
+from nassearch.errors import NassearchError
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "quickstart": quickstart,
+    "run": run,
+    "train-supernet": train_supernet,
+    "profile": profile,
+    "predict": predict,
+    "search": search,
+    "export": export,
+    "finetune": finetune,
+    "verify": verify,
+    "report": report,
+    "list": list_plugins,
+    "describe": describe,
+}
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="nassearch",
+    help="Train one supernet, measure a device once, read off the best network for any budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+
+
+def main() -> None:
+    """The console script: exit 0, 2 on a user's error, 3 on a broken promise, 130 on Ctrl-C."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    warnings.formatwarning = _warning_line
+    try:
+        app()
+    except NassearchError as error:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"nassearch: {error}\n")
+        sys.exit(2)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            note("nassearch: interrupted; what was done is saved, --resume goes on")
+        raise
+
+
+def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
+    return f"nassearch: warning: {message}\n"

@@ -1,0 +1,5 @@
+"""`python -m nassearch.cli`."""
+
+from nassearch.cli import main
+
+main()

@@ -1,0 +1,25 @@
+"""`nassearch describe`."""
+
+from typing import Annotated
+
+import typer
+
+from nassearch.cli.option import Json
+from nassearch.cli.output import print_result
+
+
+def describe(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A space, a published network (mobilenet_v3:large), a device, an export."
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """A space, a published network, a device or an exported network."""
+    from nassearch.pipeline.inventory import description
+    from nassearch.report.overview import overview
+
+    facts = description(name)
+    print_result(as_json, facts, lambda: overview(facts))

@@ -1,0 +1,25 @@
+"""`nassearch list`."""
+
+from typing import Annotated
+
+import typer
+
+from nassearch.cli.option import Json
+from nassearch.cli.output import print_result
+
+
+def list_plugins(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="spaces, devices, strategies, algorithms, runtimes, objectives, ops, formats"
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """What there is to choose from."""
+    from nassearch.pipeline.inventory import listing
+    from nassearch.report.terminal import listing_table
+
+    rows = listing(what)
+    print_result(as_json, rows, lambda: listing_table(rows))

@@ -1,0 +1,56 @@
+"""`nassearch train-supernet`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from nassearch.cli.option import DataSpec, Json, Out, Resume, Seed, Settings, Space, assignment
+from nassearch.cli.output import print_result
+
+
+def train_supernet(
+    recipe: Annotated[str | None, typer.Option("--recipe", help="A recipe's name or file.")] = None,
+    space: Space = None,
+    data: DataSpec = None,
+    strategy: Annotated[str | None, typer.Option("--strategy", help="How to train.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
+    seed: Seed = None,
+    out: Out = None,
+    resume: Resume = False,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Data-parallel workers.")] = 0,
+    ray_address: Annotated[str | None, typer.Option("--ray-address")] = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Train one supernet whose subnets share weights."""
+    from nassearch.pipeline.run import choose_run, load_recipe, train_supernet
+    from nassearch.report.terminal import Bars
+
+    flags = {
+        "space": space,
+        "data": data,
+        "seed": seed,
+        "training.strategy": strategy,
+        "training.epochs": epochs,
+    }
+    changes: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
+    if recipe is None and (space or data):
+        changes["threads"] = None  # one thread suits the default recipe's tiny networks alone
+    changes |= dict(assignment(text) for text in settings or ())
+    directory, base = choose_run(None, out, resume=resume), recipe
+    if base is None:
+        present = directory / "recipe.yaml"
+        base = str(present) if resume and present.is_file() else "digits"
+    loaded = load_recipe(base, changes)
+    if out is None and not resume:
+        directory = choose_run(loaded.name, None, resume=False)
+    with Bars() as bars:
+        train_supernet(
+            loaded,
+            directory,
+            resume=resume,
+            workers=workers,
+            address=ray_address,
+            progress=bars.training(),
+        )
+    print_result(as_json, {"run": str(directory)}, lambda: f"supernet trained: {directory}")
