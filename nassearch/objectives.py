@@ -62,19 +62,23 @@ def latency_name(context: Context, predictor: LatencyPredictor) -> str:
 
 
 def accuracy(context: Context) -> list[Objective]:
-    """Top-1 on validation images with recalibrated batch norm; expensive."""
+    """Top-1 on validation images with recalibrated batch norm; expensive, cut short if hopeless."""
     evaluator = context.evaluator
     if evaluator is None:
         raise ConfigError(
             "accuracy needs a trained supernet", fix="run 'nassearch train-supernet' first"
         )
 
-    def evaluate(architecture: Architecture) -> Value:
-        found = evaluator.accuracy(architecture)
-        low, high = found.interval
-        return Value(found.value, f"{found.split} ({found.num_images} images)", low, high)
+    def screen(architecture: Architecture, at_least: float) -> Value:
+        found = evaluator.accuracy(architecture, at_least=at_least)
+        provenance = f"{found.split} ({found.num_images} images)"
+        is_partial = found.num_images < evaluator.num_images
+        return Value(found.value, provenance, *found.interval, is_partial=is_partial)
 
-    return [Objective("accuracy", "max", "", evaluate, source=context.supernet)]
+    def evaluate(architecture: Architecture) -> Value:
+        return screen(architecture, 0.0)
+
+    return [Objective("accuracy", "max", "", evaluate, source=context.supernet, screen=screen)]
 
 
 def latency(context: Context) -> list[Objective]:

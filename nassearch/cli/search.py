@@ -25,6 +25,9 @@ def search(
     ray_address: Annotated[str | None, typer.Option("--ray-address")] = None,
     out: Out = None,
     resume: Resume = False,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Do not start from what earlier searches found.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Find the best networks of a trained supernet within hard budgets."""
@@ -45,6 +48,7 @@ def search(
             seed=seed or 0,
             out=out,
             resume=resume,
+            cold=cold,
             workers=workers,
             ray_address=ray_address,
             progress=bars.search(),

@@ -1,6 +1,6 @@
 """Expensive objectives on Ray workers, everything else here."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from nassearch import objectives
+from nassearch.search import runner
 from nassearch.search.candidate import Candidate, Problem, Value
-from nassearch.search.runner import Cache, Evaluate
-from nassearch.search.workers import Workers
+from nassearch.search.runner import Cache, Evaluate, ToBeat
+from nassearch.search.workers import Measure, Workers
 from nassearch.space import Architecture
 
 
@@ -22,7 +23,9 @@ class Distributed:
         self._cache = cache
         self._workers = workers
 
-    def __call__(self, architectures: Sequence[Architecture]) -> Iterator[Candidate]:
+    def __call__(
+        self, architectures: Sequence[Architecture], *, to_beat: ToBeat
+    ) -> Iterator[Candidate]:
         unknown = []
         for architecture in architectures:
             known = self._known(architecture)
@@ -30,9 +33,9 @@ class Distributed:
                 unknown.append(architecture)
             else:
                 yield self._complete(architecture, known)
-        for measured in self._workers(unknown):
+        for measured in self._workers(unknown, to_beat=to_beat):
             for name, value in measured.values.items():
-                if value.is_finite:
+                if value.is_finite and not value.is_partial:
                     self._cache.put(name, measured.architecture, value)
             yield self._complete(measured.architecture, measured.values)
 
@@ -73,9 +76,7 @@ def evaluator(problem: Problem, cache: Cache, workers: Workers | None) -> Evalua
     return None if workers is None else Distributed(problem, cache, workers)
 
 
-def _measure_expensive(
-    run: Path, names: tuple[str, ...]
-) -> Callable[[Architecture], Mapping[str, Value]]:
+def _measure_expensive(run: Path, names: tuple[str, ...]) -> Measure:
     """In a worker: load the supernet once, then measure architectures."""
     from nassearch.pipeline.selection import Trained
 
@@ -83,7 +84,7 @@ def _measure_expensive(
     context = Trained.load(run).context(())
     wanted = [one for name in names for one in objectives.build(name, context)]
 
-    def measure(architecture: Architecture) -> dict[str, Value]:
-        return {objective.name: objective.evaluate(architecture) for objective in wanted}
+    def measure(architecture: Architecture, to_beat: Mapping[str, float]) -> dict[str, Value]:
+        return runner.measure(wanted, architecture, cache=None, to_beat=to_beat)
 
     return measure

@@ -7,7 +7,6 @@ from typing import Any
 
 from nassearch import config, objectives
 from nassearch.errors import BudgetError, SearchError
-from nassearch.files import append_json_line, read_json_lines
 from nassearch.latency.device import Device
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.setting import Setting
@@ -22,20 +21,22 @@ from nassearch.pipeline.choice import (
     write_picks,
 )
 from nassearch.pipeline.distribution import evaluator, open_workers
+from nassearch.pipeline.evaluation_cache import EvaluationCache, known_candidates
 from nassearch.pipeline.prediction import predictor, table_places
 from nassearch.pipeline.run import run_recipe, torch_threads
 from nassearch.recipe import Recipe
 from nassearch.search import ALGORITHMS
-from nassearch.search.candidate import Budget, Problem, Value
+from nassearch.search.candidate import Budget, Problem
 from nassearch.search.pareto import ParetoFront
 from nassearch.search.region import Region
 from nassearch.search.runner import search
 from nassearch.space import Architecture, SearchSpace
 from nassearch.training import checkpoint
-from nassearch.training.data import Data, load_data
+from nassearch.training.data import load_data
 from nassearch.training.evaluation import Evaluator
 
 MAX_ROUNDS = 3
+LATER_SHARE = 4
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def search_supernet(
     seed: int = 0,
     out: Path | None = None,
     resume: bool = False,
+    cold: bool = False,
     workers: int = 0,
     ray_address: str | None = None,
     progress: Any = None,
@@ -120,13 +122,14 @@ def search_supernet(
 
     Budgets of one set hold together; the search runs under the loosest of all sets. Where a device
     is this machine, the front is measured and only networks measured within budget are chosen.
+    Unless `cold`, the search starts from what earlier ones of this supernet found.
     """
     out = run if out is None else out
     trained = Trained.load(run)
     found = [predictor(trained.space, device, one, table_places(run)) for device, one in settings]
     limits = [_in_milliseconds(texts, [one for one, _ in found]) for texts in budgets]
     measured: Measured = {}
-    for _ in range(MAX_ROUNDS):
+    for number in range(MAX_ROUNDS):
         context = trained.context([one for one, _ in found])
         sets = [parse_budgets(texts, context) for texts in limits]
         problem = _problem(context, names, sets, seed=seed)
@@ -138,7 +141,8 @@ def search_supernet(
             front = search(
                 problem,
                 algorithm=config.resolve(ALGORITHMS, algorithm, kind="algorithm"),
-                trials=trials,
+                # a later round starts from all that is known
+                trials=trials if number == 0 else max(batch, trials // LATER_SHARE),
                 out=out,
                 batch=batch,
                 resume=resume,
@@ -146,6 +150,7 @@ def search_supernet(
                 progress=progress,
                 evaluate=evaluator(problem, trained.cache, pool),
                 first=first,
+                given=[] if cold and number == 0 else known_candidates(problem, trained.cache),
             )
         keep_bases(out, found, settings)
         measured |= measure_front(front, trained.supernet, found, settings)
@@ -174,7 +179,7 @@ class Trained:
     supernet: Supernet
     recipe: Recipe
     evaluator: Evaluator
-    cache: "EvaluationCache"
+    cache: EvaluationCache
     name: str
 
     @classmethod
@@ -184,7 +189,8 @@ class Trained:
         saved = checkpoint.load(run)
         supernet = checkpoint.load_supernet(run)
         data = load_data(recipe.data, seed=recipe.seed)
-        cache = EvaluationCache(run, f"{supernet.space.fingerprint}-{saved.step}", data)
+        name = f"{supernet.space.fingerprint}-{saved.step}"
+        cache = EvaluationCache(run, name, supernet.space, data)
         name = f"{run.resolve().name} step {saved.step}"
         return cls(supernet, recipe, Evaluator(supernet, data), cache, name)
 
@@ -208,8 +214,18 @@ def _problem(
     budgeted = {budget.objective.partition(":")[0] for one in sets for budget in one}
     wanted = {objective.name.partition(":")[0] for objective in chosen}
     measures = [one for name in budgeted - wanted for one in objectives.build(name, context)]
+    hint = None
+    if "accuracy" in wanted:
+        hint = "zero_cost"
+        if hint not in wanted | budgeted:
+            measures += objectives.build(hint, context)
     return Problem(
-        context.space, tuple(chosen), _loosest(sets), seed=seed, measures=tuple(measures)
+        context.space,
+        tuple(chosen),
+        _loosest(sets),
+        seed=seed,
+        measures=tuple(measures),
+        hint=hint,
     )
 
 
@@ -226,32 +242,6 @@ def _anchors(problem: Problem, sets: Sequence[Sequence[Budget]]) -> list[Archite
 def _in_milliseconds(texts: Sequence[str], predictors: Sequence[LatencyPredictor]) -> list[str]:
     """Budgets with shares ('40%') fixed to what they mean before anything is recalibrated."""
     return [f"{budget_ms(text, predictors)}ms" if text.endswith("%") else text for text in texts]
-
-
-class EvaluationCache:
-    """Accuracies of a supernet, kept beside it and shared by every later search."""
-
-    def __init__(self, run: Path, supernet: str, data: Data) -> None:
-        self._path = run / "evaluations.jsonl"
-        self._key = f"{supernet} {data.name} {len(data.val)}"
-        self._known: dict[tuple[str, str], Value] = {}
-        for record in read_json_lines(self._path):
-            if record.get("supernet") == self._key:
-                value = Value(**record["value"])
-                self._known[record["objective"], record["architecture"]] = value
-
-    def get(self, objective: str, architecture: Architecture) -> Value | None:
-        return self._known.get((objective, architecture.id))
-
-    def put(self, objective: str, architecture: Architecture, value: Value) -> None:
-        self._known[objective, architecture.id] = value
-        record = {
-            "supernet": self._key,
-            "objective": objective,
-            "architecture": architecture.id,
-            "value": asdict(value),
-        }
-        append_json_line(self._path, record)
 
 
 def _loosest(sets: Sequence[Sequence[Budget]]) -> tuple[Budget, ...]:

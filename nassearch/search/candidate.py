@@ -19,12 +19,16 @@ Direction = Literal["max", "min"]
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A number with where it came from and, where known, the interval it lies in."""
+    """A number with where it came from and, where known, the interval it lies in.
+
+    One that `is_partial` was cut short: it is only known that another candidate is better.
+    """
 
     number: float
     provenance: str
     low: float | None = None
     high: float | None = None
+    is_partial: bool = False
 
     @property
     def is_finite(self) -> bool:
@@ -51,8 +55,9 @@ class Objective:
 
     `of_genes` makes it cheap: it maps canonical gene vectors, uint8 (n, genes), to n numbers that
     equal those of `evaluate`; an objective without it is expensive and evaluated one architecture
-    at a time. `minimum` gives the smallest number in the space and an architecture that has it,
-    where that is known exactly. `source` says what the numbers depend on beside the space (a
+    at a time. `screen` evaluates too, but may stop where it is sure of a number worse than the one
+    given. `minimum` gives the smallest number in the space and an architecture that has it, where
+    that is known exactly. `source` says what the numbers depend on beside the space (a
     checkpoint, a table): a journal resumes only where it is the same.
     """
 
@@ -63,6 +68,7 @@ class Objective:
     of_genes: Callable[[Genes], Floats] | None = None
     minimum: Callable[[], tuple[float, Architecture]] | None = None
     source: str = ""
+    screen: Callable[[Architecture, float], Value] | None = None
 
     @property
     def is_cheap(self) -> bool:
@@ -94,8 +100,9 @@ class Budget:
 class Problem:
     """What is searched for: `objectives` are optimised, `measures` are only recorded.
 
-    Both may carry budgets, several at once. Raises SearchError or BudgetError where the parts do
-    not fit together.
+    Both may carry budgets, several at once. `hint` names a cheap quantity of which more is
+    promising among networks of equal size; a search may start from it. Raises SearchError or
+    BudgetError where the parts do not fit together.
     """
 
     space: SearchSpace
@@ -103,6 +110,7 @@ class Problem:
     budgets: tuple[Budget, ...] = ()
     seed: int = 0
     measures: tuple[Objective, ...] = ()
+    hint: str | None = None
 
     def __post_init__(self) -> None:
         names = [objective.name for objective in self.quantities]
@@ -111,6 +119,10 @@ class Problem:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise SearchError(f"the objective {twice[0]} is given twice")
+        if self.hint is not None and (
+            self.hint not in names or not self.quantity(self.hint).is_cheap
+        ):
+            raise SearchError(f"the hint {self.hint} is not a cheap quantity of the problem")
         for budget in self.budgets:
             if budget.objective not in names:
                 raise BudgetError(

@@ -22,10 +22,11 @@ GENERATIONS = 10
 FRONT = 250
 POOL = 300
 DRAWS = 32
+TRIES = 8
 
 
 class Guided:
-    """Ask/tell by prediction. Overhead is tens of milliseconds a candidate in batches of ten."""
+    """Ask/tell by prediction."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -47,6 +48,8 @@ class Guided:
 
     def ask(self, count: int) -> list[Architecture]:
         rows: list[Genes] = []
+        if len(self._genes) >= NUM_START:
+            self._start.clear()  # an earlier search has told as much
         while self._start and len(rows) < count:
             row = self._start.pop(0)
             if key(row) not in self._known:
@@ -72,8 +75,9 @@ class Guided:
         """Corners, then all genes scaled together, rounded at random, and a few random vectors.
 
         Scaling all genes together spreads the sizes evenly, where independent choices would all
-        have about the mean size; rounding at random keeps the choices from being aliased. Under a
-        budget the scale ends a little beyond it, and what is over budget is repaired.
+        have about the mean size; rounding at random keeps the choices from being aliased. Of
+        several roundings the problem's hint takes the most promising. Under a budget the scale ends
+        a little beyond it, and what is over budget is repaired.
         """
         space = self.problem.space
         top = np.array([len(gene.choices) - 1 for gene in space.genes])
@@ -82,14 +86,25 @@ class Guided:
         within = self.region.admits(space.canonical(np.rint(steps * top).astype(np.uint8)))
         furthest = min(1.0, 1.15 * float(np.max(steps[within], initial=0.1)))
         scale = np.linspace(0.0, furthest, NUM_START - len(random))[:, None]
-        scaled = np.floor(scale * top + self._rng.random((len(scale), len(top))) * (scale < 1.0))
-        scaled = np.minimum(scaled, top).astype(np.uint8)
+        tries = 1 if self.problem.hint is None else TRIES
+        chance = self._rng.random((tries, len(scale), len(top))) * (scale < 1.0)
+        rounded = np.minimum(np.floor(scale * top + chance), top).astype(np.uint8)
+        scaled = self._most_promising(rounded)
         scaled[0] = 0
         order = [0, len(scaled) - 1, *self._rng.permutation(np.arange(1, len(scaled) - 1))]
         wanted = space.canonical(np.vstack([scaled[order], random]))
         wanted = self.region.repair(wanted, rng=self._rng)
         _, first = np.unique(wanted, axis=0, return_index=True)
         return wanted[np.sort(first)]
+
+    def _most_promising(self, tries: Genes) -> Genes:
+        """Of (tries, n, genes) for each of the n the one the hint says most of, (n, genes)."""
+        if self.problem.hint is None:
+            return tries[0]
+        flat = self.problem.space.canonical(tries.reshape(-1, tries.shape[2]))
+        hint = self.problem.quantity(self.problem.hint)
+        promising = (-hint.axis.sign * hint.numbers(flat)).reshape(tries.shape[:2])
+        return flat.reshape(tries.shape)[promising.argmax(axis=0), np.arange(tries.shape[1])]
 
     def _chosen(self, count: int) -> list[Genes]:
         """Up to `count` new gene vectors of the largest expected hypervolume gain."""
@@ -115,7 +130,7 @@ class Guided:
         left = np.ones(len(pool), dtype=bool)
         chosen: list[Genes] = []
         while len(chosen) < min(count, len(pool)):
-            if not chosen:
+            if not chosen and self.problem.limits:
                 # What a user asks for first: the best network within the budget.
                 score = -mean[:, 0]
             else:

@@ -28,11 +28,14 @@ from nassearch.search.pareto import ParetoFront, write_candidates
 from nassearch.space.search_space import SearchSpace
 
 SCHEMA = 1
+GIVEN = "given"
 logger = logging.getLogger(__name__)
 
 
 class Journal:
     """One search's directory; `candidates` are those told before, `num_skipped` broken lines.
+
+    `num_trials` counts those that the search itself evaluated: the others it was given to start.
 
     A context manager: leaving it releases the directory.
     """
@@ -44,7 +47,7 @@ class Journal:
         self._lock = lock
         self._path = directory / "candidates.jsonl"
         _end_line(self._path)
-        self.candidates, self.num_skipped = _read(self._path, problem.space)
+        self.candidates, self.num_trials, self.num_skipped = _read(self._path, problem.space)
         if self.num_skipped:
             logger.warning(
                 "%s: %d corrupt line(s) skipped; their candidates are evaluated again",
@@ -91,10 +94,12 @@ class Journal:
         files.write_json(directory / "search.json", settings)
         return cls(directory, problem, lock=lock)
 
-    def append(self, candidate: Candidate) -> None:
-        """Add one candidate; it is on disk when this returns."""
-        files.append_json_line(self._path, candidate.to_record(self._space))
+    def append(self, candidate: Candidate, *, given: bool = False) -> None:
+        """Add one candidate; it is on disk when this returns. One `given` is no trial."""
+        record = candidate.to_record(self._space)
+        files.append_json_line(self._path, {**record, GIVEN: True} if given else record)
         self.candidates.append(candidate)
+        self.num_trials += not given
         self._dashboard.add(candidate)
 
     def finish(self, front: ParetoFront) -> None:
@@ -136,7 +141,7 @@ def load_searches(out: Path, *, space: SearchSpace) -> list[PastSearch]:
     for path in sorted((out / "search").glob("*/search.json"), key=_modified, reverse=True):
         settings = files.read_json(path)
         axes = _axes(settings, space, where=path)
-        candidates, _ = _read(path.parent / "candidates.jsonl", space)
+        candidates, _, _ = _read(path.parent / "candidates.jsonl", space)
         front = ParetoFront(axes, (candidate for candidate in candidates if candidate.is_finite))
         ended = (path.parent / "front.csv").is_file()
         if candidates:
@@ -219,15 +224,19 @@ def _end_line(path: Path) -> None:
                 file.write(b"\n")
 
 
-def _read(path: Path, space: SearchSpace) -> tuple[list[Candidate], int]:
-    """The candidates of a journal, each architecture once, and how many lines were corrupt."""
+def _read(path: Path, space: SearchSpace) -> tuple[list[Candidate], int, int]:
+    """A journal's candidates, each architecture once; how many are trials; how many are corrupt."""
     candidates: dict[str, Candidate] = {}
+    given: set[str] = set()
     skipped = 0
     lines = path.read_bytes().splitlines() if path.exists() else []
     for line in lines:
         try:
-            candidate = Candidate.from_record(json.loads(line), space=space)
+            record = json.loads(line)
+            candidate = Candidate.from_record(record, space=space)
             candidates[candidate.architecture.id] = candidate
+            if record.get(GIVEN):
+                given.add(candidate.architecture.id)
         except (ValueError, SearchError):
             skipped += 1
-    return list(candidates.values()), skipped
+    return list(candidates.values()), len(candidates) - len(given), skipped

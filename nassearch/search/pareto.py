@@ -95,6 +95,14 @@ class ParetoFront:
         self._losses = np.vstack([self._losses[keep], loss])
         return True
 
+    def to_beat(self, name: str, others: Mapping[str, float]) -> float | None:
+        """The best number in `name` among the candidates no worse in all others; None: nobody's."""
+        index = next(index for index, axis in enumerate(self.axes) if axis.name == name)
+        known = [number for number, axis in enumerate(self.axes) if axis.name != name]
+        limits = self._signs[known] * [others[self.axes[number].name] for number in known]
+        rivals = self._losses[(self._losses[:, known] <= limits).all(axis=1), index]
+        return float(self._signs[index] * rivals.min()) if len(rivals) else None
+
     def sorted(self) -> list[Candidate]:
         """The candidates from the best in the first objective to the worst."""
         return sorted(self.candidates, key=lambda candidate: tuple(self.loss(candidate)))

@@ -19,9 +19,9 @@ from scipy.linalg import solve_triangular
 from nassearch.search.candidate import Floats, Objective
 from nassearch.space.search_space import Genes, SearchSpace
 
-# log10 of: the variances of what choices add, pairs of them, the sizes and the deviation; the length
-# scales of the deviation over choices and sizes; the variance of the noise (variances in units of
-# the standardised logarithms); how far the floor lies below the best result, in ranges of results.
+# log10 of: the variances of what choices add, pairs of them, the sizes and the deviation; the
+# length scales of the deviation over choices and sizes; the variance of the noise (variances in
+# units of the standardised logarithms); how far the floor lies below the best, in ranges of losses.
 START = np.array([0.0, -1.5, 0.0, -0.5, 0.0, 0.0, -1.5, 0.0])
 LOWEST = np.array([-3.0, -4.0, -3.0, -4.0, -0.7, -0.7, -5.0, -1.0])
 HIGHEST = np.array([1.5, 1.5, 1.5, 1.0, 1.0, 1.0, 0.3, 1.0])

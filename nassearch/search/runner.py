@@ -1,8 +1,9 @@
 """The search loop: ask, evaluate, tell, and write everything down as it happens."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -39,10 +40,16 @@ class Progress(Protocol):
     ) -> None: ...
 
 
+ToBeat = Callable[[Architecture], Mapping[str, float]]
+"""The numbers a candidate must beat to be of use; empty where any would be."""
+
+
 class Evaluate(Protocol):
     """Evaluates candidates in any order and yields each as it is done."""
 
-    def __call__(self, architectures: Sequence[Architecture]) -> Iterator[Candidate]: ...
+    def __call__(
+        self, architectures: Sequence[Architecture], *, to_beat: ToBeat
+    ) -> Iterator[Candidate]: ...
 
 
 def search(
@@ -57,6 +64,7 @@ def search(
     progress: Progress | None = None,
     evaluate: Evaluate | None = None,
     first: Sequence[Architecture] = (),
+    given: Sequence[Candidate] = (),
 ) -> ParetoFront:
     """Evaluate up to `trials` candidates and return the front over the problem's objectives.
 
@@ -64,7 +72,8 @@ def search(
     an interrupted search with the same settings goes on to the same total. A candidate with a NaN
     is recorded, counts as a trial and is not on the front. `evaluate` replaces the serial
     evaluation in this process (see `workers`). Those in `first` are evaluated before any that the
-    algorithm asks for, so that budgets tighter than the problem's are sure of a candidate. Fewer
+    algorithm asks for, so that budgets tighter than the problem's are sure of a candidate. A new
+    search starts from the candidates `given`, which are known already and are no trials. Fewer
     candidates come back where the space within the budgets holds no more.
 
     Raises BudgetError where a budget cannot be reached, SearchError where no candidate has finite
@@ -75,11 +84,19 @@ def search(
     chooser = algorithm(problem)  # first: an unreachable budget leaves no directory behind
     reference = Reference(problem)
     front = ParetoFront(problem.axes)
-    done = 0
+
+    expensive = [objective for objective in problem.objectives if not objective.is_cheap]
+
+    def to_beat(architecture: Architecture) -> Mapping[str, float]:
+        if len(expensive) != 1:
+            return {}
+        (one,) = expensive
+        others = [other for other in problem.objectives if other is not one]
+        numbers = {other.name: other.evaluate(architecture).number for other in others}
+        best = front.to_beat(one.name, numbers)
+        return {} if best is None else {one.name: best}
 
     def take(candidate: Candidate) -> None:
-        nonlocal done
-        done += 1
         chooser.tell(candidate)
         if candidate.is_finite:
             front.add(candidate)
@@ -87,24 +104,27 @@ def search(
 
     name = f"{getattr(algorithm, '__module__', '')}:{getattr(algorithm, '__qualname__', '')}"
     with Journal.open(out, problem, algorithm=name, resume=resume) as journal:
+        if not journal.candidates:
+            for candidate in given:
+                journal.append(candidate, given=True)
         for candidate in list(journal.candidates):
             take(candidate)
         told = {candidate.architecture for candidate in journal.candidates}
         waiting = [architecture for architecture in first if architecture not in told]
         evaluated = evaluate or serial(problem, cache=cache)
         try:
-            while done < trials:
-                count = min(batch, trials - done)
+            while journal.num_trials < trials:
+                count = min(batch, trials - journal.num_trials)
                 architectures = waiting[:count] or chooser.ask(count)
                 waiting = waiting[count:]
                 if not architectures:
                     break
-                for candidate in evaluated(architectures):
+                for candidate in evaluated(architectures, to_beat=to_beat):
                     journal.append(candidate)
                     take(candidate)
                     if progress is not None:
                         progress(
-                            done=done,
+                            done=journal.num_trials,
                             total=trials,
                             front_size=len(front),
                             hypervolume=front.hypervolume(reference.numbers),
@@ -114,7 +134,7 @@ def search(
             journal.finish(front)
     if not len(front):
         raise SearchError(
-            f"none of {done} candidates has finite numbers",
+            f"none of {len(journal.candidates)} candidates has finite numbers",
             where=journal.directory / "candidates.csv",
             fix="look there at which objective is NaN",
         )
@@ -124,27 +144,44 @@ def search(
 def serial(problem: Problem, *, cache: Cache | None = None) -> Evaluate:
     """Evaluation in this process, one architecture after the other."""
 
-    def evaluate(architectures: Sequence[Architecture]) -> Iterator[Candidate]:
+    def evaluate(architectures: Sequence[Architecture], *, to_beat: ToBeat) -> Iterator[Candidate]:
         for architecture in architectures:
-            yield Candidate(architecture, measure(problem.quantities, architecture, cache=cache))
+            needed = to_beat(architecture)
+            values = measure(problem.quantities, architecture, cache=cache, to_beat=needed)
+            yield Candidate(architecture, values)
 
     return evaluate
 
 
 def measure(
-    objectives: Sequence[Objective], architecture: Architecture, *, cache: Cache | None
+    objectives: Sequence[Objective],
+    architecture: Architecture,
+    *,
+    cache: Cache | None,
+    to_beat: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Value]:
-    """Every objective's value; expensive ones come from the cache where it has them."""
+    """Every objective's value; expensive ones come from the cache where it has them.
+
+    One that will surely not reach the number `to_beat` is cut short, and not kept in the cache.
+    """
     values = {}
     for objective in objectives:
         known = None
         if cache is not None and not objective.is_cheap:
             known = cache.get(objective.name, architecture)
-        value = known if known is not None else objective.evaluate(architecture)
-        if cache is not None and known is None and not objective.is_cheap and value.is_finite:
+        value = known or _value(objective, architecture, to_beat=to_beat.get(objective.name))
+        is_new = known is None and not objective.is_cheap
+        if cache is not None and is_new and value.is_finite and not value.is_partial:
             cache.put(objective.name, architecture, value)
         values[objective.name] = value
     return values
+
+
+def _value(objective: Objective, architecture: Architecture, *, to_beat: float | None) -> Value:
+    """One objective's value, cut short where it can be and will surely not reach `to_beat`."""
+    if to_beat is None or objective.screen is None:
+        return objective.evaluate(architecture)
+    return objective.screen(architecture, to_beat)
 
 
 class Reference:

@@ -11,9 +11,10 @@ from typing import Any, Self
 from nassearch import cluster
 from nassearch.errors import SearchError
 from nassearch.search.candidate import Candidate, Value
+from nassearch.search.runner import ToBeat
 from nassearch.space.architecture import Architecture
 
-Measure = Callable[[Architecture], Mapping[str, Value]]
+Measure = Callable[[Architecture, Mapping[str, float]], Mapping[str, Value]]
 
 ATTEMPTS = 3
 
@@ -21,10 +22,10 @@ ATTEMPTS = 3
 class Workers:
     """A pool of actors that follows the runner's Evaluate protocol.
 
-    `factory` runs once in each actor and returns what measures one architecture; it must be
-    picklable. An architecture whose worker died is evaluated by a new one, at most three times.
-    Each worker has an equal share of the cluster's GPUs. A context manager: leaving it ends the
-    actors, and Ray where it was started here.
+    `factory` runs once in each actor and returns what measures one architecture, given the numbers
+    to beat; it must be picklable. An architecture whose worker died is evaluated by a new one, at
+    most three times. Each worker has an equal share of the cluster's GPUs. A context manager:
+    leaving it ends the actors, and Ray where it was started here.
 
     Raises ClusterError where the address does not answer within 10 s.
     """
@@ -42,7 +43,9 @@ class Workers:
         self._actor_class = ray.remote(num_cpus=1, num_gpus=gpus)(_Actor)
         self.actors: list[Any] = [self._actor_class.remote(factory) for _ in range(workers)]
 
-    def __call__(self, architectures: Sequence[Architecture]) -> Iterator[Candidate]:
+    def __call__(
+        self, architectures: Sequence[Architecture], *, to_beat: ToBeat
+    ) -> Iterator[Candidate]:
         """Evaluate all and yield each as it is done, in the order they end."""
         waiting = [(architecture, 1) for architecture in reversed(architectures)]
         idle = list(range(len(self.actors)))
@@ -51,7 +54,8 @@ class Workers:
             while waiting and idle:
                 architecture, attempt = waiting.pop()
                 place = idle.pop(0)
-                reference = self.actors[place].measure.remote(architecture)
+                needed = dict(to_beat(architecture))
+                reference = self.actors[place].measure.remote(architecture, needed)
                 running[reference] = (place, architecture, attempt)
             (reference, *_), _ = self._ray.wait(list(running), num_returns=1)
             place, architecture, attempt = running.pop(reference)
@@ -88,5 +92,5 @@ class _Actor:
     def __init__(self, factory: Callable[[], Measure]) -> None:
         self._measure = factory()
 
-    def measure(self, architecture: Architecture) -> dict[str, Value]:
-        return dict(self._measure(architecture))
+    def measure(self, architecture: Architecture, to_beat: dict[str, float]) -> dict[str, Value]:
+        return dict(self._measure(architecture, to_beat))

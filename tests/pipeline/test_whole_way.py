@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,6 +15,7 @@ import yaml
 
 import nassearch as package
 from nassearch.networks import Subnet
+from nassearch.search.journal import latest_search
 from nassearch.space import Architecture, SearchSpace, block_specs, lower
 from nassearch.training import checkpoint
 from tests.pipeline.conftest import CommandLine
@@ -21,6 +23,12 @@ from tests.pipeline.conftest import CommandLine
 
 def exports(run: Path) -> list[Path]:
     return sorted((run / "exports").iterdir())
+
+
+def journal(out: Path) -> list[dict[str, Any]]:
+    """The candidates of the search that ended last under `out`."""
+    text = (latest_search(out) / "candidates.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def test_a_run_leaves_every_file_the_design_names(run: Path) -> None:
@@ -109,11 +117,30 @@ def test_two_devices_share_one_search(run: Path, nassearch: CommandLine) -> None
 
 
 def test_later_searches_reuse_accuracies(run: Path, nassearch: CommandLine) -> None:
-    arguments = ["search", "--device", "box", "--budget", "70%", "--trials", 5, "--algorithm"]
-    assert nassearch(*arguments, "random").code == 0
+    arguments = ["search", "--device", "box", "--budget", "70%", "--trials", 5, "--cold"]
+    arguments += ["--algorithm", "random"]
+    assert nassearch(*arguments).code == 0
     known = (run / "evaluations.jsonl").read_text()
-    assert nassearch(*arguments, "random").code == 0
+    assert nassearch(*arguments).code == 0
     assert (run / "evaluations.jsonl").read_text() == known
+
+
+def test_a_later_search_starts_from_what_an_earlier_one_found(
+    run: Path, nassearch: CommandLine
+) -> None:
+    arguments = ["search", "--device", "box", "--trials", 5, "--json", "--out", run / "warm"]
+    assert nassearch(*arguments, "--budget", "70%").code == 0
+    earlier = (run / "evaluations.jsonl").read_text().splitlines()
+    assert nassearch(*arguments, "--budget", "90%", "--cold").code == 0
+    alone = journal(run / "warm")
+    assert not any(line.get("given") for line in alone)
+    assert nassearch(*arguments, "--budget", "80%").code == 0
+    warm = journal(run / "warm")
+    given = {line["architecture"] for line in warm if line.get("given")}
+    assert given and given < {json.loads(line)["architecture"] for line in earlier} | {
+        line["architecture"] for line in alone
+    }
+    assert len(warm) == len(given) + 5
 
 
 def test_json_is_the_only_thing_on_stdout(run: Path, nassearch: CommandLine) -> None:

@@ -1,5 +1,6 @@
 """What every algorithm of the table promises, and that guidance pays."""
 
+import dataclasses
 import importlib
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from synthetic import Synthetic
 from nassearch.errors import BudgetError
 from nassearch.search import ALGORITHMS
 from nassearch.search.algorithm import Algorithm
-from nassearch.search.candidate import Candidate, Problem, Value
+from nassearch.search.candidate import Candidate, Objective, Problem, Value
 from nassearch.search.pareto import hypervolume
 from nassearch.search.runner import measure
 from nassearch.space import Architecture
@@ -104,6 +105,39 @@ def test_results_of_an_earlier_search_and_nan_are_taken_in_and_not_asked_again(n
     asked = drive(algorithm, problem, count=4, batch=2)
     assert len(asked) == 4
     assert not {a.id for a in asked} & {a.id for a in told}
+
+
+def test_guided_starts_from_what_the_hint_says_most_of() -> None:
+    synthetic = Synthetic("mobilenet_v3")
+    hint = Objective(
+        "good", "max", "", lambda _: Value(0.0, "stand-in"), lambda genes: synthetic.accuracy(genes)
+    )
+    plain = synthetic.problem()
+    hinted = dataclasses.replace(plain, measures=(*plain.measures, hint), hint="good")
+
+    def above_trend(problem: Problem) -> float:
+        asked = load("guided")(problem).ask(16)
+        genes = np.vstack([synthetic.genes(architecture) for architecture in asked])
+        cost, accuracy = np.log(synthetic.cost(genes)), synthetic.accuracy(genes)
+        return float(np.mean(accuracy - np.interp(cost, *trend)))
+
+    many = synthetic.space.sample_genes(np.random.default_rng(0), 4000)
+    order = np.argsort(synthetic.cost(many))
+    trend = np.log(synthetic.cost(many))[order], synthetic.accuracy(many)[order]
+    assert above_trend(hinted) > above_trend(plain)
+
+
+def test_guided_that_was_told_enough_goes_past_its_starting_set() -> None:
+    synthetic = Synthetic("mobilenet_v3")
+    problem = synthetic.problem()
+    corners = {synthetic.space.smallest, synthetic.space.largest}
+    starting_set = set(load("guided")(problem).ask(20)) - corners
+    informed = load("guided")(problem)
+    for architecture in drive(load("random")(problem), problem, count=30, batch=10):
+        values = measure(problem.quantities, architecture, cache=None)
+        informed.tell(Candidate(architecture, values))
+    # one or two may be what the predictor wants
+    assert len(starting_set & set(informed.ask(10))) <= 3
 
 
 @pytest.mark.parametrize("limit", [None, 1800.0])

@@ -1,5 +1,6 @@
 """The loop and its journal: nothing told is lost, whatever ends the search."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -255,3 +256,40 @@ def test_the_problem_is_frozen_into_the_journal(tmp_path: Path) -> None:
     assert held["space"] == problem.space.fingerprint
     assert held["budgets"] == {"cost": 900.0}
     assert held["seed"] == 5
+
+
+def test_given_candidates_are_told_and_on_the_front_but_are_no_trials(tmp_path: Path) -> None:
+    synthetic = Synthetic("digits_tiny")
+    problem = synthetic.problem(cost=900.0)
+    best = list(search(problem, algorithm=Guided, trials=30, out=tmp_path))
+    evaluated = synthetic.evaluations
+    again = search(problem, algorithm=Random, trials=6, out=tmp_path, given=best)
+    assert synthetic.evaluations == evaluated + 6
+    newest = max(journals(tmp_path), key=lambda path: path.stat().st_mtime)
+    assert len(lines(newest)) == len(best) + 6
+    assert {one.architecture for one in best} & {one.architecture for one in again}
+    resumed = search(problem, algorithm=Random, trials=8, out=tmp_path, given=best, resume=True)
+    assert synthetic.evaluations == evaluated + 8
+    assert len(lines(newest)) == len(best) + 8
+    assert len(resumed) >= 1
+
+
+def test_a_candidate_that_cannot_reach_the_front_is_cut_short_and_not_cached(
+    tmp_path: Path,
+) -> None:
+    synthetic, cache = Synthetic("digits_tiny"), Memory()
+    asked: list[tuple[float, float]] = []
+
+    def screen(architecture: Architecture, at_least: float) -> Value:
+        value = synthetic.evaluate(architecture)
+        asked.append((value.number, at_least))
+        return dataclasses.replace(value, is_partial=value.number < at_least)
+
+    problem = synthetic.problem()
+    accuracy = dataclasses.replace(problem.objectives[0], screen=screen)
+    problem = dataclasses.replace(problem, objectives=(accuracy, *problem.objectives[1:]))
+    front = search(problem, algorithm=Random, trials=40, out=tmp_path, cache=cache)
+    hopeless = [number for number, at_least in asked if number < at_least]
+    assert hopeless and len(cache.held) == 40 - len(hopeless)
+    plain = search(synthetic.problem(), algorithm=Random, trials=40, out=tmp_path / "plain")
+    assert front.sorted() == plain.sorted()

@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ def test_killed_workers_lose_no_candidate(tmp_path: Path) -> None:
 
         done = 0
 
-        def measure(architecture: Architecture) -> dict[str, Value]:
+        def measure(architecture: Architecture, to_beat: Mapping[str, float]) -> dict[str, Value]:
             nonlocal done
             done += 1
             if done > 4:  # every worker dies in the middle of its fifth evaluation

@@ -78,3 +78,16 @@ def test_wilsons_interval() -> None:
     accuracy = Accuracy.of(81, 263, split="test")
     assert accuracy.interval == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert Accuracy.of(20, 20, split="test").interval[1] == 1.0
+
+
+def test_a_hopeless_evaluation_ends_early_and_a_hopeful_one_does_not(
+    space: SearchSpace, digits: Data
+) -> None:
+    torch.manual_seed(0)
+    few = Evaluator(Supernet(space), digits, calibration_images=300, batch_size=20)
+    whole = few.accuracy(space.smallest)
+    hopeless = few.accuracy(space.smallest, at_least=0.99)
+    assert whole.value < 0.6 < 0.99  # untrained
+    assert hopeless.num_images < len(digits.val) == whole.num_images
+    assert hopeless.interval[1] - hopeless.interval[0] > whole.interval[1] - whole.interval[0]
+    assert few.accuracy(space.smallest, at_least=whole.value) == whole
