@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: bench-report help install quickstart test test-all check format bench bench-data bench-latency bench-spaces
+.PHONY: bench-report bench-search help install quickstart test test-all check format bench bench-data bench-latency bench-spaces
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ bench-data: install ## data: every augmentation and the decoding of small files,
 
 bench-spaces: install ## spaces: loading, sampling, generated ones, merged against branched kernels
 	$(BIN)/python experiments/spaces/bench.py
+
+bench-search: install ## search: evaluations needed, overhead, three settings at once (hours from nothing)
+	for part in enumerable large overhead settings report; do \
+	  $(BIN)/python experiments/search-efficiency/bench.py $$part || exit 1; done
 
 bench-report: install ## report: opening and answering over 2,000 candidates (needs Chromium)
 	$(BIN)/python experiments/report/bench.py

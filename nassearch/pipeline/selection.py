@@ -189,8 +189,8 @@ class Trained:
         saved = checkpoint.load(run)
         supernet = checkpoint.load_supernet(run)
         data = load_data(recipe.data, seed=recipe.seed)
-        name = f"{supernet.space.fingerprint}-{saved.step}"
-        cache = EvaluationCache(run, name, supernet.space, data)
+        key = f"{supernet.space.fingerprint}-{saved.step}"
+        cache = EvaluationCache(run, key, supernet.space, data)
         name = f"{run.resolve().name} step {saved.step}"
         return cls(supernet, recipe, Evaluator(supernet, data), cache, name)
 

@@ -1,0 +1,86 @@
+"""What a search of a real supernet costs: workers, and evaluations that end early."""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from nassearch import objectives
+from nassearch.pipeline.distribution import Distributed, open_workers
+from nassearch.pipeline.evaluation_cache import EvaluationCache
+from nassearch.pipeline.selection import Trained
+from nassearch.search.candidate import Problem, Value
+from nassearch.search.guided import Guided
+from nassearch.search.optuna_search import Random
+from nassearch.search.runner import search
+from nassearch.space import Architecture
+
+TRIALS = 40
+ROUNDS = 3
+console = Console(width=160)
+
+
+def run(directory: Path) -> None:
+    """Two Ray workers against one, in turn; images looked at with and without early ends."""
+    torch.set_num_threads(1)
+    trained = Trained.load(directory)
+    with tempfile.TemporaryDirectory() as folder:
+        speeds: dict[int, list[float]] = {1: [], 2: []}
+        for number in range(ROUNDS):
+            for workers, found in speeds.items():
+                found.append(_rate(directory, trained, workers, number, Path(folder)))
+        for workers, found in speeds.items():
+            console.print(
+                f"{workers} worker(s): " + ", ".join(f"{one:.2f}" for one in found) + " /s"
+            )
+        ratios = [two / one for one, two in zip(speeds[1], speeds[2], strict=True)]
+        console.print("two against one: " + ", ".join(f"{ratio:.2f}" for ratio in ratios))
+        for seed in range(ROUNDS):
+            _early_ends(trained, seed, Path(folder))
+
+
+def _rate(directory: Path, trained: Trained, workers: int, seed: int, folder: Path) -> float:
+    """Evaluations a second of a random search, without the workers' start."""
+    context = trained.context(())
+    quantities = [one for name in ("accuracy", "macs") for one in objectives.build(name, context)]
+    problem = Problem(trained.space, tuple(quantities), seed=seed)
+    own = folder / f"{workers}-{seed}"
+    own.mkdir()
+    cache = EvaluationCache(own, trained.name, trained.space, trained.data)
+    with open_workers(directory, problem, workers=workers, address=None) as pool:
+        assert pool is not None
+        evaluate = Distributed(problem, cache, pool)
+        # every worker has prepared its batches once it has seen both resolutions
+        ends = [trained.space.smallest, trained.space.largest]
+        list(pool(ends * 2 * workers, to_beat=lambda _: {}))
+        start = time.perf_counter()
+        search(problem, algorithm=Random, trials=TRIALS, out=own, batch=TRIALS, evaluate=evaluate)
+        seconds = time.perf_counter() - start
+    shutil.rmtree(own)
+    return TRIALS / seconds
+
+
+def _early_ends(trained: Trained, seed: int, folder: Path) -> None:
+    """The share of validation images looked at, and what the front loses."""
+    (accuracy,) = objectives.build("accuracy", trained.context(()))
+    (macs,) = objectives.build("macs", trained.context(()))
+    images = 0
+
+    def counted(architecture: Architecture, at_least: float) -> Value:
+        nonlocal images
+        value = accuracy.screen(architecture, at_least)
+        images += int(value.provenance.partition("(")[2].partition(" ")[0])
+        return value
+
+    for algorithm in (Guided, Random):
+        images = 0
+        one = objectives.Objective("accuracy", "max", "", accuracy.evaluate, screen=counted)
+        problem = Problem(trained.space, (one, macs), seed=seed)
+        search(problem, algorithm=algorithm, trials=60, out=folder / f"{algorithm.__name__}{seed}")
+        share = images / (60 * trained.evaluator.num_images)
+        console.print(
+            f"{algorithm.__name__} seed {seed}: {share:.1%} of the images of 60 candidates"
+        )
