@@ -92,13 +92,11 @@ def main() -> None:
 def plan() -> list[tuple[str, int]]:
     """Every training by name and seed: first what runs at full compute or nearly, then the rest."""
     alone = [f"{ALONE}{share:g}" for share in PLAN["standalone"]]
-    first = [name for name in PLAN["conditions"] if not name.startswith("half")]
-    then = [name for name in PLAN["conditions"] if name.startswith("half")]
-    seeds = PLAN["seeds"]
-    return [
-        *((name, seed) for seed in seeds for name in (*first, *alone)),
-        *((name, seed) for seed in seeds for name in then),
-    ]
+    seeds, conditions = PLAN["seeds"], PLAN["conditions"]
+    first = [name for name in conditions if not name.startswith(("half", "few"))]
+    groups = [[*first, *alone]]
+    groups += [[name for name in conditions if name.startswith(kind)] for kind in ("half", "few")]
+    return [(name, seed) for group in groups for seed in seeds for name in group]
 
 
 def job(name: str, seed: int) -> Job:
