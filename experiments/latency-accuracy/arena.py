@@ -42,13 +42,12 @@ Pointer = ctypes.c_void_p
 
 @dataclass(frozen=True)
 class Arena:
-    """Bytes: what loading put into the arena (weights that are not packed elsewhere), what running
-    added to that at most, and by how much the process grew at most in doing both.
+    """Bytes: what loading put into the arena (weights that are not packed elsewhere), and what
+    running added to that at most.
     """
 
     loaded: int
     activations: int
-    resident: int
 
 
 def measure(model: bytes, images: Any) -> Arena:
@@ -60,16 +59,8 @@ def measure(model: bytes, images: Any) -> Arena:
 
 
 def _measure(model: bytes, images: Any) -> Arena:
-    library = _Library()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-    before = _kilobytes("VmRSS")
-    loaded, peak = library.run(model, images)
-    return Arena(loaded, peak - loaded, 1024 * (_kilobytes("VmHWM") - before))
-
-
-def _kilobytes(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+    loaded, peak = _Library().run(model, images)
+    return Arena(loaded, peak - loaded)
 
 
 class _Library:

@@ -241,7 +241,7 @@ def main() -> None:
     elif given.part == "tables":
         tables("zen4")
     elif given.part == "memory":
-        memory(networks=12)
+        memory()
     elif given.part == "plots":
         plots(given.out)
     elif given.part == "device":

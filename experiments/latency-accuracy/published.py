@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,7 @@ class Published:
         return self.estimated_ms / self.measured_ms - 1
 
 
+@lru_cache
 def network_cost(name: str, resolution: int) -> Cost:
     """Layers of torchvision's network of that name, or of a ResNeXt-101 of 32 groups of 4."""
     network = (_resnext(name) if "resnext" in name else getattr(torchvision.models, name)()).eval()
@@ -99,13 +101,11 @@ class SqueezedBottleneck(Bottleneck):
 def published(data: Path) -> Iterator[Published]:
     """Every row of `SECTIONS` with its estimate."""
     frame = pd.read_csv(data / FILE)
-    costs: dict[str, Cost] = {}
     for file, section, device, network, resolution, precisions in SECTIONS:
         chosen = frame[
             frame.file.str.startswith(file) & frame.section.str.contains(section, regex=False)
         ]
-        if network not in costs:
-            costs[network] = network_cost(network, resolution)
+        counted = network_cost(network, resolution)
         table = -1
         for text in chosen.row:
             row = json.loads(text)
@@ -117,7 +117,7 @@ def published(data: Path) -> Iterator[Published]:
             speed = next(value for name, value in row.items() if "hroughput" in name)
             measured = 1e3 * batch / float(str(speed).split()[0])
             framework = file.partition("/")[0].lower().replace("pytorch", "torch")
-            estimated = estimate(costs[network], device, framework, precision, batch)
+            estimated = estimate(counted, device, framework, precision, batch)
             yield Published(
                 framework, device, network, resolution, precision, batch, measured, estimated
             )

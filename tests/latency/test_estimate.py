@@ -12,7 +12,7 @@ from nassearch.latency.efficiency import load_efficiency, read_efficiency
 from nassearch.latency.estimate import relative_error, roofline
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.setting import Setting
-from nassearch.space import SearchSpace, block_specs
+from nassearch.space import BlockSpec, SearchSpace, block_specs
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "latency"
 BENCH = Path(__file__).parents[2] / "experiments" / "latency-accuracy"
@@ -46,6 +46,16 @@ def test_a_faster_device_is_estimated_faster() -> None:
         for name in ("t4", "v100", "a100", "h100")
     ]
     assert times == sorted(times, reverse=True)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+def test_a_few_channels_less_hardly_change_an_estimate(precision: str, kernel_size: int) -> None:
+    device = load_device("v100")
+    block_ms = roofline(device, device.setting(precision=precision, batch=32))
+    choices = (("kernel_size", kernel_size), ("activation", "relu"))
+    even, odd = (BlockSpec("conv", channels, 256, 14, 1, choices) for channels in (504, 501))
+    assert block_ms(odd) == pytest.approx(block_ms(even), rel=0.1)
 
 
 def test_a_precision_without_a_rate_is_refused() -> None:
