@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nassearch.search.candidate import Candidate, Floats, Problem
-from nassearch.search.pareto import hypervolume_gain
+from nassearch.search.pareto import hypervolume_gain, non_dominated
 from nassearch.search.predictor import Featuriser, GenePredictor
 from nassearch.search.region import Region, key
 from nassearch.space.architecture import Architecture
@@ -23,6 +23,7 @@ FRONT = 250
 POOL = 300
 DRAWS = 32
 TRIES = 8
+RECOUNTED = 16
 
 
 class Guided:
@@ -118,6 +119,7 @@ class Guided:
             believed[:, index] = self._predictors[index].mean(features)
         worst = believed.max(axis=0)
         reference = worst + 0.05 * np.maximum(worst - believed.min(axis=0), 1e-12)
+        front = believed[non_dominated(believed)]
 
         pool = self._evolve(told[np.argsort(believed[:, 0])])
         if not len(pool):
@@ -127,22 +129,27 @@ class Guided:
         for index in self._expensive:
             draws[:, :, index] = self._predictors[index].draw(pool_features, DRAWS, rng=self._rng)
         mean = self._predicted(pool)
-        left = np.ones(len(pool), dtype=bool)
-        chosen: list[Genes] = []
+        chosen: list[int] = []
+        if self.problem.limits:
+            # What a user asks for first: the best network within the budget.
+            chosen.append(int(mean[:, 0].argmin()))
+            front = np.vstack([front, mean[chosen]])
+        gains = _expected_gain(front, draws, reference=reference)
+        gains[chosen] = -np.inf
+        counted = np.full(len(pool), len(chosen))
+        # As the front grows an expected gain only shrinks, so one that was the largest and still is
+        # when it is counted again is the largest of all (Minoux 1978, "lazy greedy").
         while len(chosen) < min(count, len(pool)):
-            if not chosen and self.problem.limits:
-                # What a user asks for first: the best network within the budget.
-                score = -mean[:, 0]
-            else:
-                points = draws[:, left].reshape(-1, draws.shape[2])
-                gain = hypervolume_gain(believed, points, reference=reference)
-                score = np.full(len(pool), -np.inf)
-                score[left] = gain.reshape(DRAWS, -1).mean(axis=0)
-            index = int(np.where(left, score, -np.inf).argmax())
-            left[index] = False
-            chosen.append(pool[index])
-            believed = np.vstack([believed, mean[index]])
-        return chosen
+            top = np.argsort(-gains)[:RECOUNTED]
+            if counted[top[0]] == len(chosen):
+                chosen.append(int(top[0]))
+                gains[top[0]] = -np.inf
+                front = np.vstack([front, mean[top[0]]])
+                continue
+            stale = top[(counted[top] < len(chosen)) & np.isfinite(gains[top])]
+            gains[stale] = _expected_gain(front, draws[:, stale], reference=reference)
+            counted[stale] = len(chosen)
+        return [pool[index] for index in chosen]
 
     def _predicted(self, genes: Genes) -> Floats:
         """Losses, (n, objectives): exact where cheap, expected where expensive."""
@@ -187,6 +194,13 @@ class Guided:
         children = np.where(swap, parents[second], parents[first])
         children = self.region.mutate(children, rng=self._rng, changes=1.5)
         return self.region.repair(children, rng=self._rng)
+
+
+def _expected_gain(losses: Floats, draws: Floats, *, reference: Floats) -> Floats:
+    """The mean over draws, (draws, n, objectives), of what each adds to the hypervolume, (n,)."""
+    points = draws.reshape(-1, draws.shape[2])
+    gain = hypervolume_gain(losses, points, reference=reference)
+    return np.asarray(gain.reshape(draws.shape[:2]).mean(axis=0))
 
 
 def _first_of_equal(genes: Genes) -> npt.NDArray[np.intp]:
