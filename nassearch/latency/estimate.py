@@ -29,14 +29,16 @@ from nassearch.space import BlockSpec
 
 # Nothing was checked on CPUs: the interval is a factor of two and a half.
 RELATIVE_ERROR = 1.5
-# Set to cover nine in ten of the published A100 networks, on which no constant was fitted
-# (`experiments/latency-accuracy/bench.py published`).
-GPU_RELATIVE_ERROR = 0.6
+# What nine in ten published V100 and T4 networks stay below, each family of networks told by
+# constants fitted on the others (`experiments/latency-accuracy/bench.py published`). No A100 row
+# took part; those are what it was checked on. Grouped convolutions, of which no measurement was at
+# hand, are left out: with them it would be 0.99.
+GPU_RELATIVE_ERROR = 0.66
 # Of frameworks that run operator by operator, fitted on published V100 and T4 networks (the same
 # bench prints the fit): what the host takes to dispatch a convolution with the norm and the
 # activation after it.
-DISPATCH_US = {"torch": 225.0, "tensorflow": 80.0, "tensorflow2": 125.0}
-PASSES = 4.2  # reads and writes of a layer's output by what is not fused into it
+DISPATCH_US = {"torch": 223.0, "tensorflow": 77.0, "tensorflow2": 125.0}
+PASSES = 4.0  # reads and writes of a layer's output by what is not fused into it
 OVERLAP = 4.0  # host and device work side by side: the longer decides, both where they are alike
 
 
