@@ -128,7 +128,7 @@ def enumerable() -> None:
             100 * (top - truth.accuracies[first[truth.costs[first] <= limit]].max(initial=0.0))
             for top, limit in zip(best, limits, strict=True)
         ]
-        found = {"reached": reached, "regrets": [round(each, 4) for each in regrets]}
+        found = {"reached": reached, "regrets": [round(float(each), 4) for each in regrets]}
         keep(one, {**found, "volumes": [round(each, 5) for each in volumes]})
 
 
