@@ -1,5 +1,6 @@
 """The values a search trades in: Value, Objective, Budget, Problem and Candidate."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -145,6 +146,20 @@ class Problem:
     @property
     def axes(self) -> tuple[Axis, ...]:
         return tuple(objective.axis for objective in self.objectives)
+
+    @cached_property
+    def views(self) -> tuple[tuple[int, ...], ...]:
+        """Which of the objectives make a front, for each front that is wanted.
+
+        Objectives called 'latency:box', 'latency:phone' are alternatives: nobody trades one for the
+        other, so each makes a front of its own with the rest.
+        """
+        kinds = [name.partition(":")[0] for name in (axis.name for axis in self.axes)]
+        shared = [kind for kind in dict.fromkeys(kinds) if kinds.count(kind) > 1]
+        places = range(len(kinds))
+        options = [[place for place in places if kinds[place] == kind] for kind in shared]
+        rest = {place for place in places if kinds[place] not in shared}
+        return tuple(tuple(sorted({*rest, *chosen})) for chosen in itertools.product(*options))
 
     def quantity(self, name: str) -> Objective:
         return next(objective for objective in self.quantities if objective.name == name)

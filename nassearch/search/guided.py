@@ -6,6 +6,8 @@ is taken one by one for the largest expected hypervolume gain, each taken one co
 come out as predicted (Ginsbourger et al. 2010, "kriging believer"), which keeps a batch diverse.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -117,10 +119,6 @@ class Guided:
         for index in self._expensive:
             self._predictors[index].fit(features, observed[:, index])
             believed[:, index] = self._predictors[index].mean(features)
-        worst = believed.max(axis=0)
-        reference = worst + 0.05 * np.maximum(worst - believed.min(axis=0), 1e-12)
-        front = believed[non_dominated(believed)]
-
         pool = self._evolve(told[np.argsort(believed[:, 0])])
         if not len(pool):
             return []
@@ -129,12 +127,13 @@ class Guided:
         for index in self._expensive:
             draws[:, :, index] = self._predictors[index].draw(pool_features, DRAWS, rng=self._rng)
         mean = self._predicted(pool)
+        gain = _ExpectedGain(believed, self.problem.views)
         chosen: list[int] = []
         if self.problem.limits:
             # What a user asks for first: the best network within the budget.
             chosen.append(int(mean[:, 0].argmin()))
-            front = np.vstack([front, mean[chosen]])
-        gains = _expected_gain(front, draws, reference=reference)
+            gain.count(mean[chosen])
+        gains = gain(draws)
         gains[chosen] = -np.inf
         counted = np.full(len(pool), len(chosen))
         # As the front grows an expected gain only shrinks, so one that was the largest and still is
@@ -144,10 +143,10 @@ class Guided:
             if counted[top[0]] == len(chosen):
                 chosen.append(int(top[0]))
                 gains[top[0]] = -np.inf
-                front = np.vstack([front, mean[top[0]]])
+                gain.count(mean[top[:1]])
                 continue
             stale = top[(counted[top] < len(chosen)) & np.isfinite(gains[top])]
-            gains[stale] = _expected_gain(front, draws[:, stale], reference=reference)
+            gains[stale] = gain(draws[:, stale])
             counted[stale] = len(chosen)
         return [pool[index] for index in chosen]
 
@@ -173,7 +172,7 @@ class Guided:
             losses = np.vstack([losses, self._predicted(children)])
             first = _first_of_equal(population)
             population, losses = population[first], losses[first]
-            kept = _select(losses, FRONT, rng=self._rng)
+            kept = self._select(losses, FRONT)
             population, losses = population[kept], losses[kept]
         self._population = population
         near = self.region.repair(
@@ -183,8 +182,16 @@ class Guided:
         pool = pool[_first_of_equal(pool)]
         pool = pool[[key(row) not in self._known for row in pool]]
         if len(pool) > POOL:
-            pool = pool[_select(self._predicted(pool), POOL, rng=self._rng)]
+            pool = pool[self._select(self._predicted(pool), POOL)]
         return pool
+
+    def _select(self, losses: Floats, count: int) -> npt.NDArray[np.intp]:
+        """About `count` rows, those near each of the fronts that are wanted."""
+        views = self.problem.views
+        parts = [
+            _select(losses[:, list(view)], count // len(views), rng=self._rng) for view in views
+        ]
+        return np.concatenate(parts) if len(parts) == 1 else np.unique(np.concatenate(parts))
 
     def _children(self, parents: Genes) -> Genes:
         """Copies, some crossed, with a gene or two redrawn, repaired into the budgets."""
@@ -196,11 +203,32 @@ class Guided:
         return self.region.repair(children, rng=self._rng)
 
 
-def _expected_gain(losses: Floats, draws: Floats, *, reference: Floats) -> Floats:
-    """The mean over draws, (draws, n, objectives), of what each adds to the hypervolume, (n,)."""
-    points = draws.reshape(-1, draws.shape[2])
-    gain = hypervolume_gain(losses, points, reference=reference)
-    return np.asarray(gain.reshape(draws.shape[:2]).mean(axis=0))
+class _ExpectedGain:
+    """What candidates add to the hypervolumes of the fronts that are wanted, each as a share."""
+
+    def __init__(self, losses: Floats, views: Sequence[tuple[int, ...]]) -> None:
+        self._views = [list(view) for view in views]
+        span = np.maximum(np.ptp(losses, axis=0), 1e-12)
+        self._span = span
+        self._reference = losses.max(axis=0) + 0.05 * span
+        columns = [losses[:, view] for view in self._views]
+        self._fronts = [part[non_dominated(part)] for part in columns]
+
+    def __call__(self, draws: Floats) -> Floats:
+        """The mean gain of n candidates, (n,), over draws of their losses, (draws, n, all)."""
+        total = np.zeros(draws.shape[1])
+        for view, front in zip(self._views, self._fronts, strict=True):
+            points = draws[:, :, view].reshape(-1, len(view))
+            gains = hypervolume_gain(front, points, reference=self._reference[view])
+            total += gains.reshape(draws.shape[:2]).mean(axis=0) / self._span[view].prod()
+        return total
+
+    def count(self, losses: Floats) -> None:
+        """Take losses, (n, all), as if they had been told."""
+        self._fronts = [
+            np.vstack([front, losses[:, view]])
+            for view, front in zip(self._views, self._fronts, strict=True)
+        ]
 
 
 def _first_of_equal(genes: Genes) -> npt.NDArray[np.intp]:

@@ -157,3 +157,13 @@ def test_guided_needs_fewer_evaluations_than_random_and_nsga2(limit: float | Non
     guided = volume("guided", 50)
     assert guided > volume("random", 150)
     assert guided > volume("nsga2", 150)
+
+
+def test_latencies_of_several_devices_make_a_front_each() -> None:
+    synthetic = Synthetic("digits_tiny")
+    accuracy, cost = synthetic.problem().objectives
+    named = [dataclasses.replace(cost, name=name) for name in ("latency:box", "macs", "latency:pi")]
+    problem = Problem(synthetic.space, (accuracy, *named))
+    assert problem.views == ((0, 1, 2), (0, 2, 3))
+    assert synthetic.problem().views == ((0, 1),)
+    assert drive(load("guided")(problem), problem, count=40, batch=10)
