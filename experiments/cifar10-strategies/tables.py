@@ -15,8 +15,19 @@ MAIN = (
     "single-path",
     "in-turn",
     "sandwich-in-turn",
+    "short-in-turn",
 )
-LESS = ("sandwich-40", "delayed-shrinking-40", "small-start-40", "single-path-40", "in-turn-40")
+LESS = (
+    "sandwich-40",
+    "delayed-shrinking-40",
+    "small-start-40",
+    "single-path-40",
+    "in-turn-40",
+    "short-in-turn-40",
+    "shorter-in-turn-40",
+    "small-in-turn-40",
+)
+FEW = ("few-sandwich", "few-delayed-shrinking", "few-short-in-turn", "few-single-path")
 
 
 def report() -> None:
@@ -25,7 +36,7 @@ def report() -> None:
     halves = sorted(name for name in rows.condition.unique() if name.startswith("half"))
     alone = sorted(name for name in rows.condition.unique() if name.startswith("alone"))
     console = Console(width=200)
-    for names in (MAIN, LESS, halves, alone):
+    for names in (MAIN, LESS, FEW, halves, alone):
         console.print(table(rows, [name for name in names if name in set(rows.condition)]))
         console.print()
     plot(rows)

@@ -6,6 +6,7 @@
     python experiments/search-efficiency/bench.py overhead            # seconds beside evaluation
     python experiments/search-efficiency/bench.py settings            # three devices at once
     python experiments/search-efficiency/bench.py run --run RUN       # a supernet: Ray, early ends
+    python experiments/search-efficiency/bench.py budgets --run RUN   # measured within budget?
     python experiments/search-efficiency/bench.py report              # tables and plots
 
 RUN is a run of recipe.yaml: nassearch train-supernet --recipe experiments/search-efficiency/
@@ -48,7 +49,7 @@ console = Console(width=160)
 def main() -> None:
     parser = argparse.ArgumentParser()
     parts = {"enumerable": enumerable, "large": large, "overhead": overhead, "settings": settings}
-    parser.add_argument("what", choices=["truth", *parts, "run", "report"])
+    parser.add_argument("what", choices=["truth", *parts, "run", "budgets", "report"])
     parser.add_argument("--run", type=Path, default=Path("runs/search-efficiency"))
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
@@ -58,6 +59,10 @@ def main() -> None:
         from supernet import run
 
         run(arguments.run)
+    elif arguments.what == "budgets":
+        from supernet import budgets
+
+        budgets(arguments.run)
     elif arguments.what == "report":
         from tables import report
 

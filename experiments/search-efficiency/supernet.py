@@ -9,17 +9,23 @@ import torch
 from rich.console import Console
 
 from nassearch import objectives
+from nassearch.latency.device import load_device
+from nassearch.pipeline.choice import measure_front
 from nassearch.pipeline.distribution import Distributed, open_workers
 from nassearch.pipeline.evaluation_cache import EvaluationCache
-from nassearch.pipeline.selection import Trained
+from nassearch.pipeline.prediction import predictor, profile_device, table_places
+from nassearch.pipeline.selection import Trained, search_supernet
 from nassearch.search.candidate import Problem, Value
 from nassearch.search.guided import Guided
 from nassearch.search.optuna_search import Random
+from nassearch.search.pareto import ParetoFront
 from nassearch.search.runner import search
 from nassearch.space import Architecture
 
 TRIALS = 40
 ROUNDS = 3
+SHARES = ("20%", "35%", "50%", "65%", "80%")
+PROFILE_SECONDS = 40.0
 console = Console(width=160)
 
 
@@ -40,6 +46,41 @@ def run(directory: Path) -> None:
         console.print("two against one: " + ", ".join(f"{ratio:.2f}" for ratio in ratios))
         for seed in range(ROUNDS):
             _early_ends(trained, seed, Path(folder))
+
+
+def budgets(directory: Path) -> None:
+    """Search this machine within budgets and measure what comes back once more.
+
+    Profiles the machine into the run first. Accuracies known already cost nothing.
+    """
+    trained = Trained.load(directory)
+    device = load_device("host")
+    setting = device.setting(runtime=None, precision=None, batch=None, threads=None)
+    tables = directory / "latency_tables" / "host"
+    profile_device(trained.space, setting, tables, seconds=PROFILE_SECONDS)
+    for share in SHARES:
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = search_supernet(
+                directory,
+                settings=[(device, setting)],
+                budgets=[[share]],
+                trials=TRIALS,
+                out=Path(folder),
+            )
+        (pick,) = outcome.picks
+        (latency,) = pick.latency
+        front = ParetoFront(outcome.front.axes, [pick.candidate])
+        found = [predictor(trained.space, device, setting, table_places(directory))]
+        ((again, _, noise),) = measure_front(
+            front, trained.supernet, found, [(device, setting)]
+        ).values()
+        assert latency.measured_ms is not None and latency.budget_ms is not None
+        console.print(
+            f"{share}: budget {latency.budget_ms:.4f} ms, measured"
+            f" {latency.measured_ms / latency.budget_ms:.1%} of it, again"
+            f" {again / latency.budget_ms:.1%} (noise {noise:.1%}),"
+            f" accuracy {pick.candidate.number('accuracy'):.2%}"
+        )
 
 
 def _rate(directory: Path, trained: Trained, workers: int, seed: int, folder: Path) -> float:
