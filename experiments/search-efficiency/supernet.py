@@ -12,7 +12,6 @@ from nassearch import objectives
 from nassearch.latency.device import load_device
 from nassearch.pipeline.choice import measure_front
 from nassearch.pipeline.distribution import Distributed, open_workers
-from nassearch.pipeline.evaluation_cache import EvaluationCache
 from nassearch.pipeline.prediction import predictor, profile_device, table_places
 from nassearch.pipeline.selection import Trained, search_supernet
 from nassearch.search.candidate import Problem, Value
@@ -27,6 +26,16 @@ ROUNDS = 3
 SHARES = ("20%", "35%", "50%", "65%", "80%")
 PROFILE_SECONDS = 40.0
 console = Console(width=160)
+
+
+class Forgetful:
+    """A cache that holds nothing, so that every evaluation is made."""
+
+    def get(self, objective: str, architecture: Architecture) -> Value | None:
+        return None
+
+    def put(self, objective: str, architecture: Architecture, value: Value) -> None:
+        pass
 
 
 def run(directory: Path) -> None:
@@ -90,10 +99,9 @@ def _rate(directory: Path, trained: Trained, workers: int, seed: int, folder: Pa
     problem = Problem(trained.space, tuple(quantities), seed=seed)
     own = folder / f"{workers}-{seed}"
     own.mkdir()
-    cache = EvaluationCache(own, trained.name, trained.space, trained.data)
     with open_workers(directory, problem, workers=workers, address=None) as pool:
         assert pool is not None
-        evaluate = Distributed(problem, cache, pool)
+        evaluate = Distributed(problem, Forgetful(), pool)
         # every worker has prepared its batches once it has seen both resolutions
         ends = [trained.space.smallest, trained.space.largest]
         list(pool(ends * 2 * workers, to_beat=lambda _: {}))
