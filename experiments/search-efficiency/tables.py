@@ -116,9 +116,10 @@ def _plot(small: Sequence[dict[str, Any]], large: Sequence[dict[str, Any]]) -> N
             for line in group
         ]
         low, middle, high = 100 * np.percentile(rows, (25, 50, 75), axis=0)
-        count = np.arange(1, longest + 1)
-        axes[0].plot(count, middle, label=name)
-        axes[0].fill_between(count, low, high, alpha=0.2)
+        shown = np.unique(np.geomspace(1, longest, 60).astype(int)) - 1
+        count = shown + 1
+        axes[0].plot(count, middle[shown], label=name)
+        axes[0].fill_between(count, low[shown], high[shown], alpha=0.2)
     axes[0].axhline(99, color="grey", linewidth=0.8)
     axes[0].set(
         xscale="log",
