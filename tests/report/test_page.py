@@ -1,7 +1,6 @@
 """What the page says of a run, and of a run that lacks something; no browser is needed."""
 
 import json
-import math
 import re
 import shutil
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 
 from nassearch.errors import ConfigError, NassearchError, RuntimeUnavailableError
 from nassearch.latency.basis import BlockTime, LatencyBasis, read_bases
+from nassearch.latency.calibration import half_width
 from nassearch.report import page as room
 from nassearch.report.latency_chart import block_figure, heat_charts, prediction_charts
 from nassearch.report.page import ASSETS, PLOTLY, write_front, write_report
@@ -106,9 +106,8 @@ def test_predictions_are_compared_with_networks_the_fit_had_not_seen(made_up: Pa
     shown = next(one for one in chart.figure.data if (one.name or "").startswith("cal"))
     errors = np.sort(np.abs(np.array(shown.y) / np.array(shown.x) - 1))
     assert f"mean error {errors.mean():.1%}" in chart.note
-    # the interval is the conformal quantile of these very errors
-    rank = math.ceil(0.9 * (len(errors) + 1)) - 1
-    assert errors[rank] == pytest.approx(basis.ratio)
+    # the interval is made of these very errors
+    assert half_width(errors) == pytest.approx(basis.ratio)
 
 
 def test_the_heat_map_holds_every_block_of_the_stages_once(made_up: Path) -> None:
