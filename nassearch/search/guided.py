@@ -122,11 +122,11 @@ class Guided:
         pool = self._evolve(told[np.argsort(believed[:, 0])])
         if not len(pool):
             return []
-        draws = np.tile(self._predicted(pool), (DRAWS, 1, 1))
+        mean = self._predicted(pool)
+        draws = np.tile(mean, (DRAWS, 1, 1))
         pool_features = self._featurise(pool)
         for index in self._expensive:
             draws[:, :, index] = self._predictors[index].draw(pool_features, DRAWS, rng=self._rng)
-        mean = self._predicted(pool)
         gain = _ExpectedGain(believed, self.problem.views)
         chosen: list[int] = []
         if self.problem.limits:

@@ -16,17 +16,20 @@ from nassearch.space.search_space import SearchSpace
 
 def non_dominated(losses: Floats) -> np.ndarray:
     """Which rows of (n, objectives) losses no other row dominates; equal rows all stay."""
-    order = np.lexsort(losses.T[::-1])
-    mask = np.zeros(len(losses), dtype=bool)
+    rows, inverse = np.unique(losses, axis=0, return_inverse=True)  # in lexicographic order
+    mask = np.zeros(len(rows), dtype=bool)
+    if losses.shape[1] == 2:
+        # A row is dominated by one that came before it with a second number as small.
+        smallest = np.minimum.accumulate(rows[:, 1])
+        mask = np.r_[True, rows[1:, 1] < smallest[:-1]][: len(rows)]
+        return mask[inverse.reshape(-1)]
     front = np.empty((0, losses.shape[1]))
-    for index in order:
-        row = losses[index]
+    for index, row in enumerate(rows):
         # In lexicographic order a row is dominated only by one that came before it.
-        dominated = (front <= row).all(axis=1) & (front < row).any(axis=1)
-        if not dominated.any():
+        if not (front <= row).all(axis=1).any():
             mask[index] = True
             front = np.vstack([front, row])
-    return mask
+    return mask[inverse.reshape(-1)]
 
 
 def hypervolume(losses: Floats, reference: Floats) -> float:
