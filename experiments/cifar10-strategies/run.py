@@ -40,6 +40,7 @@ RESULTS = HERE / "results.jsonl"
 PLAN = yaml.safe_load((HERE / "conditions.yaml").read_text())
 TOLERANCE = 1.02
 ALONE = "alone-"
+LATER = ("half", "few", "long")  # groups of conditions, in the order they are trained
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ def plan() -> list[tuple[str, int]]:
     """Every training by name and seed: first what runs at full compute or nearly, then the rest."""
     alone = [f"{ALONE}{share:g}" for share in PLAN["standalone"]]
     seeds, conditions = PLAN["seeds"], PLAN["conditions"]
-    first = [name for name in conditions if not name.startswith(("half", "few"))]
+    first = [name for name in conditions if not name.startswith(LATER)]
     groups = [[*first, *alone]]
-    groups += [[name for name in conditions if name.startswith(kind)] for kind in ("half", "few")]
+    groups += [[name for name in conditions if name.startswith(kind)] for kind in LATER]
     return [(name, seed) for group in groups for seed in seeds for name in group]
 
 

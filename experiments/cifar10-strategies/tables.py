@@ -28,6 +28,7 @@ LESS = (
     "small-in-turn-40",
 )
 FEW = ("few-sandwich", "few-delayed-shrinking", "few-short-in-turn", "few-single-path")
+LONG = ("long-delayed-shrinking", "long-short-in-turn", "long-single-path")
 
 
 def report() -> None:
@@ -36,7 +37,7 @@ def report() -> None:
     halves = sorted(name for name in rows.condition.unique() if name.startswith("half"))
     alone = sorted(name for name in rows.condition.unique() if name.startswith("alone"))
     console = Console(width=200)
-    for names in (MAIN, LESS, FEW, halves, alone):
+    for names in (MAIN, LESS, FEW, LONG, halves, alone):
         console.print(table(rows, [name for name in names if name in set(rows.condition)]))
         console.print()
     plot(rows)
