@@ -33,6 +33,8 @@ class TorchExport:
             program = torch.export.export(subnet.eval(), (images,), dynamic_shapes=dynamic)
         except (RuntimeError, ValueError) as error:  # what torch.export raises derives from these
             raise ExportError(f"torch.export refuses it ({str(error).splitlines()[0]})") from error
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # the source files' places on this machine
         buffer = io.BytesIO()
         torch.export.save(program, buffer)
         path.write_bytes(buffer.getvalue())

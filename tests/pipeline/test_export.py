@@ -363,6 +363,16 @@ class Mischief:
         return Path.write_text, (self.path, "unpickled")
 
 
+def test_no_file_names_a_place_on_the_machine_that_wrote_it(
+    exported: Path, workplace: Path
+) -> None:
+    # an archive of torch.export is not compressed: its texts can be searched as they are
+    places = [workplace, *(Path(each.__file__).parents[1] for each in (package, torch))]
+    for file in exported.iterdir():
+        content = file.read_bytes()
+        assert not any(str(place).encode() in content for place in places), file.name
+
+
 @pytest.mark.parametrize("place", ["sample_inputs/model.pt", "constants/opaque_obj_0"])
 def test_a_pt2_file_is_never_unpickled(
     copy: Path, tmp_path: Path, nassearch: CommandLine, place: str
