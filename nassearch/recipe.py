@@ -28,7 +28,8 @@ class SearchRecipe(StrictModel):
     objectives: Words = ("accuracy", "latency")
     algorithm: str = "guided"
     trials: Count = 100
-    batch: Count = 8
+    batch: Count | None = None
+    """Candidates chosen at once. Unset: few at first and more later, or two for each worker."""
 
 
 class ExportRecipe(StrictModel):

@@ -29,13 +29,12 @@ from nassearch import config, files
 from nassearch.search import ALGORITHMS
 from nassearch.search.candidate import Candidate, Floats, Problem
 from nassearch.search.pareto import hypervolume, non_dominated
-from nassearch.search.runner import measure
+from nassearch.search.runner import batch_after, measure
 from nassearch.space import Architecture
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
 SEEDS = range(10)
-BATCH = 10
 BUDGET_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 AFTER = 60
 # How long each may search; gp takes a second a candidate.
@@ -43,6 +42,7 @@ ENUMERABLE = {"guided": 200, "tpe": 500, "gp": 150, "nsga2": 1000, "nsga3": 1000
 LARGE = {"guided": 200, "tpe": 600, "nsga2": 600, "random": 600}
 MARKS = (20, 40, 60, 100, 150, 200, 300, 600)
 SPACE = "mobilenet_v3"
+TOLD = ("nothing", "hint", "budgets")  # what the search knows beside its objectives
 console = Console(width=160)
 
 
@@ -79,7 +79,7 @@ def drive(problem: Problem, name: str, trials: int) -> Iterator[list[Architectur
     algorithm = config.resolve(ALGORITHMS, name, kind="algorithm")(problem)
     done = 0
     while done < trials:
-        batch = algorithm.ask(min(BATCH, trials - done))
+        batch = algorithm.ask(min(batch_after(done), trials - done))
         if not batch:
             return
         for architecture in batch:
@@ -111,14 +111,18 @@ def enumerable() -> None:
     limits = np.quantile(truth.costs, BUDGET_SHARES)
     best = [truth.accuracies[truth.costs <= limit].max() for limit in limits]
     wanted = [
-        {"part": "enumerable", "algorithm": name, "hint": hint, "seed": seed}
+        {"part": "enumerable", "algorithm": name, "told": told, "seed": seed}
         for seed in SEEDS
         for name in ENUMERABLE
-        for hint in ((False, True) if name == "guided" else (False,))
+        for told in (TOLD if name == "guided" else TOLD[:1])
     ]
     wanted.sort(key=lambda one: one["algorithm"] == "gp")  # the slow one last
     for one in missing(wanted):
-        problem = truth.problem(one["seed"], hint=one["hint"])
+        problem = truth.problem(
+            one["seed"],
+            hint=one["told"] == "hint",
+            limits=limits if one["told"] == "budgets" else (),
+        )
         rows: list[int] = []
         volumes, reached = [], None
         for batch in drive(problem, one["algorithm"], ENUMERABLE[one["algorithm"]]):
@@ -157,12 +161,13 @@ def large() -> None:
         asked: list[Architecture] = []
         volumes = {}
         for batch in drive(problem, one["algorithm"], LARGE[one["algorithm"]]):
+            before = len(asked)
             asked += batch
-            if len(asked) in MARKS:
-                genes = np.vstack([landscape.genes(each) for each in asked])
-                volumes[len(asked)] = round(
-                    hypervolume(landscape.losses(genes), reference) / whole, 5
-                )
+            for mark in MARKS:
+                if before < mark <= len(asked):
+                    genes = np.vstack([landscape.genes(each) for each in asked[:mark]])
+                    share = hypervolume(landscape.losses(genes), reference) / whole
+                    volumes[mark] = round(share, 5)
         keep(one, {"volumes": volumes})
 
 
@@ -173,7 +178,7 @@ def overhead() -> None:
         start, parts, done = time.process_time(), [], 0
         for batch in drive(landscape.problem(0), one["algorithm"], 1000):
             done += len(batch)
-            if done % 100 == 0:
+            if done >= 100 * (len(parts) + 1):
                 parts.append(round(10 * (time.process_time() - start), 1))
                 start = time.process_time()
         keep(one, {"milliseconds": float(np.mean(parts)), "by_hundred": parts})

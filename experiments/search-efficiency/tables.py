@@ -33,7 +33,8 @@ def report() -> None:
 
 
 def _name(line: dict[str, Any]) -> str:
-    return line["algorithm"] + (" with hint" if line.get("hint") else "")
+    told = line.get("told", "nothing")
+    return line["algorithm"] + ("" if told == "nothing" else f", told {told}")
 
 
 def _groups(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

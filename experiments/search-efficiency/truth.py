@@ -5,6 +5,7 @@ truth.csv; any number of processes share the work. `Truth` reads it.
 """
 
 import multiprocessing
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from rich.progress import track
 
 from nassearch import objectives
 from nassearch.pipeline.selection import Trained
-from nassearch.search.candidate import Floats, Objective, Problem, Value
+from nassearch.search.candidate import Budget, Floats, Objective, Problem, Value
 from nassearch.search.runner import measure
 from nassearch.space import Architecture, SearchSpace
 from nassearch.space.search_space import Genes
@@ -71,14 +72,18 @@ class Truth:
         """Where an architecture stands."""
         return self._row[tuple(self.space.encode(architecture))]
 
-    def problem(self, seed: int, *, hint: bool = False) -> Problem:
-        """Accuracy, looked up, against multiply-accumulates."""
+    def problem(self, seed: int, *, hint: bool = False, limits: Sequence[float] = ()) -> Problem:
+        """Accuracy, looked up, against multiply-accumulates; the best within each limit is wanted.
+
+        The limits are told to the search, which may still evaluate networks beyond them.
+        """
 
         def evaluate(architecture: Architecture) -> Value:
             return Value(float(self.accuracies[self.row(architecture)]), "truth.csv")
 
         accuracy = Objective("accuracy", "max", "", evaluate)
-        problem = Problem(self.space, (accuracy, self._macs), seed=seed)
+        wanted = tuple((Budget(self._macs.name, limit, ""),) for limit in limits)
+        problem = Problem(self.space, (accuracy, self._macs), seed=seed, wanted=wanted)
         if hint:
             measures = objectives.build("zero_cost", objectives.Context(self.space))
             problem = replace(problem, measures=tuple(measures), hint="zero_cost")

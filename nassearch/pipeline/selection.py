@@ -37,6 +37,7 @@ from nassearch.training.evaluation import Evaluator
 
 MAX_ROUNDS = 3
 LATER_SHARE = 4
+LATER_LEAST = 8
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def search_supernet(
     names: Sequence[str] = ("accuracy", "latency"),
     algorithm: str = "guided",
     trials: int = 100,
-    batch: int = 8,
+    batch: int | None = None,
     seed: int = 0,
     out: Path | None = None,
     resume: bool = False,
@@ -142,9 +143,9 @@ def search_supernet(
                 problem,
                 algorithm=config.resolve(ALGORITHMS, algorithm, kind="algorithm"),
                 # a later round starts from all that is known
-                trials=trials if number == 0 else max(batch, trials // LATER_SHARE),
+                trials=trials if number == 0 else max(LATER_LEAST, trials // LATER_SHARE),
                 out=out,
-                batch=batch,
+                batch=batch or 2 * workers or None,
                 resume=resume,
                 cache=trained.cache,
                 progress=progress,
@@ -226,6 +227,7 @@ def _problem(
         seed=seed,
         measures=tuple(measures),
         hint=hint,
+        wanted=tuple(tuple(one) for one in sets if one),
     )
 
 

@@ -102,8 +102,9 @@ class Problem:
     """What is searched for: `objectives` are optimised, `measures` are only recorded.
 
     Both may carry budgets, several at once. `hint` names a cheap quantity of which more is
-    promising among networks of equal size; a search may start from it. Raises SearchError or
-    BudgetError where the parts do not fit together.
+    promising among networks of equal size; a search may start from it. `wanted` are sets of
+    budgets, each beside `budgets`, for each of which the best network is asked for. Raises
+    SearchError or BudgetError where the parts do not fit together.
     """
 
     space: SearchSpace
@@ -112,6 +113,7 @@ class Problem:
     seed: int = 0
     measures: tuple[Objective, ...] = ()
     hint: str | None = None
+    wanted: tuple[tuple[Budget, ...], ...] = ()
 
     def __post_init__(self) -> None:
         names = [objective.name for objective in self.quantities]
@@ -124,7 +126,7 @@ class Problem:
             self.hint not in names or not self.quantity(self.hint).is_cheap
         ):
             raise SearchError(f"the hint {self.hint} is not a cheap quantity of the problem")
-        for budget in self.budgets:
+        for budget in itertools.chain(self.budgets, *self.wanted):
             if budget.objective not in names:
                 raise BudgetError(
                     f"a budget for {budget.objective}, which is not computed",

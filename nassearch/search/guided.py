@@ -4,9 +4,12 @@ Cheap objectives are known exactly, so only the expensive ones are predicted. An
 over thousands of gene vectors finds the predicted front within the budgets; of it a batch
 is taken one by one for the largest expected hypervolume gain, each taken one counted as if it had
 come out as predicted (Ginsbourger et al. 2010, "kriging believer"), which keeps a batch diverse.
+Where budgets are given, half of a batch goes to what is asked for first: the best network within
+each of them.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +21,7 @@ from nassearch.search.region import Region, key
 from nassearch.space.architecture import Architecture
 from nassearch.space.search_space import Genes
 
-NUM_START = 20
+NUM_START = 10
 POPULATION = 400
 GENERATIONS = 10
 FRONT = 250
@@ -34,6 +37,9 @@ class Guided:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.region = Region(problem)
+        wanted = problem.wanted or (((),) if problem.budgets else ())
+        sets = [(*problem.budgets, *one) for one in wanted]
+        self._asked_for = [Region(replace(problem, budgets=one, wanted=())) for one in sets]
         self._rng = np.random.default_rng([problem.seed, 2])
         self._known: set[bytes] = set()
         self._genes: list[Genes] = []
@@ -128,11 +134,8 @@ class Guided:
         for index in self._expensive:
             draws[:, :, index] = self._predictors[index].draw(pool_features, DRAWS, rng=self._rng)
         gain = _ExpectedGain(believed, self.problem.views)
-        chosen: list[int] = []
-        if self.problem.limits:
-            # What a user asks for first: the best network within the budget.
-            chosen.append(int(mean[:, 0].argmin()))
-            gain.count(mean[chosen])
+        chosen = self._best_within(draws[:, :, 0], believed[:, 0], pool, count=(count + 1) // 2)
+        gain.count(mean[chosen])
         gains = gain(draws)
         gains[chosen] = -np.inf
         counted = np.full(len(pool), len(chosen))
@@ -149,6 +152,28 @@ class Guided:
             gains[stale] = gain(draws[:, stale])
             counted[stale] = len(chosen)
         return [pool[index] for index in chosen]
+
+    def _best_within(
+        self, draws: Floats, believed: Floats, pool: Genes, *, count: int
+    ) -> list[int]:
+        """Places in the pool of up to `count` networks, one for each region that is asked for: that
+        of the largest expected improvement on the best told there (Jones et al. 1998).
+
+        Of the first loss, `draws` (draws, n) are for the pool and `believed` (told,) is what it is
+        held for where it was told. Regions take turns, from batch to batch too.
+        """
+        chosen: list[int] = []
+        told = np.array(self._genes)
+        for region in self._asked_for[:count]:
+            within = region.admits(pool)
+            within[chosen] = False
+            places = np.flatnonzero(within)
+            if len(places):
+                best = believed[region.admits(told)].min(initial=believed.max())
+                improvement = np.maximum(best - draws[:, places], 0.0).mean(axis=0)
+                chosen.append(int(places[improvement.argmax()]))
+        self._asked_for = self._asked_for[count:] + self._asked_for[:count]
+        return chosen
 
     def _predicted(self, genes: Genes) -> Floats:
         """Losses, (n, objectives): exact where cheap, expected where expensive."""

@@ -15,7 +15,7 @@ from nassearch.search.journal import Journal
 from nassearch.search.pareto import ParetoFront
 from nassearch.space.architecture import Architecture
 
-BATCH = 10
+SMALLEST_BATCH, LARGEST_BATCH = 4, 10
 
 
 class Cache(Protocol):
@@ -58,7 +58,7 @@ def search(
     algorithm: Callable[[Problem], Algorithm],
     trials: int,
     out: Path,
-    batch: int = BATCH,
+    batch: int | None = None,
     resume: bool = False,
     cache: Cache | None = None,
     progress: Progress | None = None,
@@ -68,7 +68,8 @@ def search(
 ) -> ParetoFront:
     """Evaluate up to `trials` candidates and return the front over the problem's objectives.
 
-    `algorithm` is a class of ALGORITHMS. Candidates over budget are never evaluated. With `resume`
+    `algorithm` is a class of ALGORITHMS. It is asked for `batch` candidates at a time; unset, for
+    as many as `batch_after` says. Candidates over budget are never evaluated. With `resume`
     an interrupted search with the same settings goes on to the same total. A candidate with a NaN
     is recorded, counts as a trial and is not on the front. `evaluate` replaces the serial
     evaluation in this process (see `workers`). Those in `first` are evaluated before any that the
@@ -79,7 +80,7 @@ def search(
     Raises BudgetError where a budget cannot be reached, SearchError where no candidate has finite
     numbers. KeyboardInterrupt passes through after the front so far is written.
     """
-    if trials < 1 or batch < 1:
+    if trials < 1 or (batch is not None and batch < 1):
         raise SearchError("trials and batch must be at least 1")
     chooser = algorithm(problem)  # first: an unreachable budget leaves no directory behind
     reference = Reference(problem)
@@ -114,7 +115,8 @@ def search(
         evaluated = evaluate or serial(problem, cache=cache)
         try:
             while journal.num_trials < trials:
-                count = min(batch, trials - journal.num_trials)
+                done = journal.num_trials
+                count = min(batch or batch_after(done), trials - done)
                 architectures = waiting[:count] or chooser.ask(count)
                 waiting = waiting[count:]
                 if not architectures:
@@ -139,6 +141,11 @@ def search(
             fix="look there at which objective is NaN",
         )
     return front
+
+
+def batch_after(done: int) -> int:
+    """How many to ask for at once: few at first, while each result teaches most."""
+    return min(LARGEST_BATCH, max(SMALLEST_BATCH, done // 16))
 
 
 def serial(problem: Problem, *, cache: Cache | None = None) -> Evaluate:
