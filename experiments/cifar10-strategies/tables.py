@@ -25,6 +25,7 @@ LESS = (
     "in-turn-40",
     "short-in-turn-40",
     "shorter-in-turn-40",
+    "rarer-in-turn-40",
     "small-in-turn-40",
 )
 FEW = ("few-sandwich", "few-delayed-shrinking", "few-short-in-turn", "few-single-path")
