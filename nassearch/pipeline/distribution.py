@@ -1,6 +1,6 @@
 """Expensive objectives on Ray workers, everything else here."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -24,20 +24,14 @@ class Distributed:
         self._workers = workers
 
     def __call__(
-        self, architectures: Sequence[Architecture], *, to_beat: ToBeat
+        self, architectures: Iterable[Architecture], *, to_beat: ToBeat
     ) -> Iterator[Candidate]:
-        unknown = []
-        for architecture in architectures:
-            known = self._known(architecture)
-            if known is None:
-                unknown.append(architecture)
-            else:
-                yield self._complete(architecture, known)
-        for measured in self._workers(unknown, to_beat=to_beat):
-            for name, value in measured.values.items():
-                if value.is_finite and not value.is_partial:
-                    self._cache.put(name, measured.architecture, value)
-            yield self._complete(measured.architecture, measured.values)
+        for found in self._workers(architectures, to_beat=to_beat, known=self._known):
+            for name, value in found.values.items():
+                is_new = self._cache.get(name, found.architecture) is None
+                if is_new and value.is_finite and not value.is_partial:
+                    self._cache.put(name, found.architecture, value)
+            yield self._complete(found.architecture, found.values)
 
     def _known(self, architecture: Architecture) -> dict[str, Value] | None:
         """The expensive values where the cache has all of them."""

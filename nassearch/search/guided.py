@@ -42,6 +42,7 @@ class Guided:
         self._asked_for = [Region(replace(problem, budgets=one, wanted=())) for one in sets]
         self._rng = np.random.default_rng([problem.seed, 2])
         self._known: set[bytes] = set()
+        self._pending: dict[bytes, npt.NDArray[np.uint8]] = {}
         self._genes: list[Genes] = []
         self._losses: list[Floats] = []
         self._signs = np.array([axis.sign for axis in problem.axes])
@@ -70,11 +71,13 @@ class Guided:
             more = self.region.sample(count - len(rows), rng=self._rng, exclude=self._known)
             rows += list(more)
         self._known.update(key(row) for row in rows)
+        self._pending |= {key(row): row for row in rows}
         return [self.problem.space.decode(row.tolist()) for row in rows]
 
     def tell(self, candidate: Candidate) -> None:
         genes = np.array(self.problem.space.encode(candidate.architecture), dtype=np.uint8)
         self._known.add(key(genes))
+        self._pending.pop(key(genes), None)
         loss = self._signs * [candidate.number(axis.name) for axis in self.problem.axes]
         if np.isfinite(loss).all():
             self._genes.append(genes)
@@ -136,6 +139,8 @@ class Guided:
         gain = _ExpectedGain(believed, self.problem.views)
         chosen = self._best_within(draws[:, :, 0], believed[:, 0], pool, count=(count + 1) // 2)
         gain.count(mean[chosen])
+        if self._pending:  # on workers: asked for and not told yet
+            gain.count(self._predicted(np.array(list(self._pending.values()))))
         gains = gain(draws)
         gains[chosen] = -np.inf
         counted = np.full(len(pool), len(chosen))

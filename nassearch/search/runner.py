@@ -1,7 +1,7 @@
 """The search loop: ask, evaluate, tell, and write everything down as it happens."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -45,10 +45,14 @@ ToBeat = Callable[[Architecture], Mapping[str, float]]
 
 
 class Evaluate(Protocol):
-    """Evaluates candidates in any order and yields each as it is done."""
+    """Evaluates candidates in any order and yields each as it is done.
+
+    Architectures are taken one by one when their evaluation can begin: later ones are chosen by
+    what the earlier ones gave.
+    """
 
     def __call__(
-        self, architectures: Sequence[Architecture], *, to_beat: ToBeat
+        self, architectures: Iterable[Architecture], *, to_beat: ToBeat
     ) -> Iterator[Candidate]: ...
 
 
@@ -112,26 +116,30 @@ def search(
             take(candidate)
         told = {candidate.architecture for candidate in journal.candidates}
         waiting = [architecture for architecture in first if architecture not in told]
+
+        def proposals(asked: int) -> Iterator[Architecture]:
+            while asked < trials:
+                count = min(batch or batch_after(asked), trials - asked)
+                chosen = waiting[:count] or chooser.ask(count)
+                del waiting[:count]
+                if not chosen:
+                    return
+                asked += len(chosen)
+                yield from chosen
+
         evaluated = evaluate or serial(problem, cache=cache)
         try:
-            while journal.num_trials < trials:
-                done = journal.num_trials
-                count = min(batch or batch_after(done), trials - done)
-                architectures = waiting[:count] or chooser.ask(count)
-                waiting = waiting[count:]
-                if not architectures:
-                    break
-                for candidate in evaluated(architectures, to_beat=to_beat):
-                    journal.append(candidate)
-                    take(candidate)
-                    if progress is not None:
-                        progress(
-                            done=journal.num_trials,
-                            total=trials,
-                            front_size=len(front),
-                            hypervolume=front.hypervolume(reference.numbers),
-                            best=front.sorted()[0] if len(front) else None,
-                        )
+            for candidate in evaluated(proposals(journal.num_trials), to_beat=to_beat):
+                journal.append(candidate)
+                take(candidate)
+                if progress is not None:
+                    progress(
+                        done=journal.num_trials,
+                        total=trials,
+                        front_size=len(front),
+                        hypervolume=front.hypervolume(reference.numbers),
+                        best=front.sorted()[0] if len(front) else None,
+                    )
         finally:
             journal.finish(front)
     if not len(front):
@@ -151,7 +159,7 @@ def batch_after(done: int) -> int:
 def serial(problem: Problem, *, cache: Cache | None = None) -> Evaluate:
     """Evaluation in this process, one architecture after the other."""
 
-    def evaluate(architectures: Sequence[Architecture], *, to_beat: ToBeat) -> Iterator[Candidate]:
+    def evaluate(architectures: Iterable[Architecture], *, to_beat: ToBeat) -> Iterator[Candidate]:
         for architecture in architectures:
             needed = to_beat(architecture)
             values = measure(problem.quantities, architecture, cache=cache, to_beat=needed)

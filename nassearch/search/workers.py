@@ -3,7 +3,7 @@
 Ray is imported by `Workers` alone, so a search without workers does not pay for it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -44,19 +44,34 @@ class Workers:
         self.actors: list[Any] = [self._actor_class.remote(factory) for _ in range(workers)]
 
     def __call__(
-        self, architectures: Sequence[Architecture], *, to_beat: ToBeat
+        self,
+        architectures: Iterable[Architecture],
+        *,
+        to_beat: ToBeat,
+        known: Callable[[Architecture], Mapping[str, Value] | None] = lambda _: None,
     ) -> Iterator[Candidate]:
-        """Evaluate all and yield each as it is done, in the order they end."""
-        waiting = [(architecture, 1) for architecture in reversed(architectures)]
+        """Evaluate all and yield each as it is done, in the order they end.
+
+        What is `known` already is yielded at once, and no worker's.
+        """
+        coming = iter(architectures)
+        again: list[tuple[Architecture, int]] = []
         idle = list(range(len(self.actors)))
         running: dict[Any, tuple[int, Architecture, int]] = {}
-        while waiting or running:
-            while waiting and idle:
-                architecture, attempt = waiting.pop()
+        while True:
+            while idle:
+                architecture, attempt = again.pop() if again else (next(coming, None), 1)
+                if architecture is None:
+                    break
+                if attempt == 1 and (values := known(architecture)) is not None:
+                    yield Candidate(architecture, values)
+                    continue
                 place = idle.pop(0)
                 needed = dict(to_beat(architecture))
                 reference = self.actors[place].measure.remote(architecture, needed)
                 running[reference] = (place, architecture, attempt)
+            if not running:
+                return
             (reference, *_), _ = self._ray.wait(list(running), num_returns=1)
             place, architecture, attempt = running.pop(reference)
             idle.append(place)
@@ -68,7 +83,7 @@ class Workers:
                         f"{ATTEMPTS} workers died evaluating {architecture.id} ({error})"
                     ) from error
                 self.actors[place] = self._actor_class.remote(self._factory)
-                waiting.append((architecture, attempt + 1))
+                again.append((architecture, attempt + 1))
             else:
                 yield Candidate(architecture, values)
 

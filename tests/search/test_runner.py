@@ -1,6 +1,7 @@
 """The loop and its journal: nothing told is lost, whatever ends the search."""
 
 import dataclasses
+import itertools
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import optuna
@@ -23,7 +25,7 @@ from nassearch.search.guided import Guided
 from nassearch.search.journal import load_front
 from nassearch.search.optuna_search import NSGA2, Random
 from nassearch.search.pareto import ParetoFront
-from nassearch.search.runner import search
+from nassearch.search.runner import ToBeat, measure, search
 from nassearch.space import Architecture
 
 # Thirty candidates, each slow enough for a kill to come in between.
@@ -256,6 +258,38 @@ def test_the_problem_is_frozen_into_the_journal(tmp_path: Path) -> None:
     assert held["space"] == problem.space.fingerprint
     assert held["budgets"] == {"cost": 900.0}
     assert held["seed"] == 5
+
+
+def test_workers_get_the_next_candidate_while_others_are_still_busy(tmp_path: Path) -> None:
+    synthetic = Synthetic("digits_tiny")
+    problem = synthetic.problem()
+    told: list[str] = []
+    asked_knowing: list[int] = []
+
+    class Watched(Guided):
+        def ask(self, count: int) -> list[Architecture]:
+            asked_knowing.append(len(told))
+            return super().ask(count)
+
+        def tell(self, candidate: Candidate) -> None:
+            told.append(candidate.architecture.id)
+            super().tell(candidate)
+
+    def three_at_once(
+        architectures: Iterable[Architecture], *, to_beat: ToBeat
+    ) -> Iterator[Candidate]:
+        coming, busy = iter(architectures), []
+        while True:
+            busy += itertools.islice(coming, 3 - len(busy))
+            if not busy:
+                return
+            last = busy.pop()  # they end in another order than they began
+            yield Candidate(last, measure(problem.quantities, last, cache=None))
+
+    search(problem, algorithm=Watched, trials=30, out=tmp_path, batch=4, evaluate=three_at_once)
+    assert len(told) == len(set(told)) == 30
+    # the second four are asked for when two of the first are told: two are still being evaluated
+    assert asked_knowing[:3] == [0, 2, 6]
 
 
 def test_given_candidates_are_told_and_on_the_front_but_are_no_trials(tmp_path: Path) -> None:
