@@ -65,7 +65,7 @@ def budgets(directory: Path) -> None:
     trained = Trained.load(directory)
     device = load_device("host")
     setting = device.setting(runtime=None, precision=None, batch=None, threads=None)
-    tables = directory / "latency_tables" / "host"
+    tables = directory / "latency_tables"
     profile_device(trained.space, setting, tables, seconds=PROFILE_SECONDS)
     for share in SHARES:
         with tempfile.TemporaryDirectory() as folder:
