@@ -11,12 +11,13 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+SandwichRule = Literal["together", "in-turn"]
 
 
 class TrainingRecipe(StrictModel):
     """The keys of a recipe's `training` section. The defaults suit images of about 32 pixels."""
 
-    epochs: Count = 60
+    epochs: Count = 150
     batch_size: Count = 128
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -42,10 +43,12 @@ class TrainingRecipe(StrictModel):
     # -- which subnets a step trains
 
     strategy: str = "delayed-shrinking"
-    fm_warmup: Fraction = 0.5
-    """delayed-shrinking: the share of the training after which subnets learn at the full rate."""
-    ramp_epochs: NonNegative = 5.0
-    """delayed-shrinking: epochs before that over which the subnets' rate rises from zero."""
+    fm_warmup: Fraction = 0.15
+    """delayed-shrinking: the share of the training after which subnets learn at the full rate (0.5
+    in the paper)."""
+    ramp_epochs: NonNegative | None = None
+    """delayed-shrinking: epochs before that over which the subnets' rate rises from zero. Unset:
+    five, or half of the warm-up where that is less."""
     ramp_by_size: NonNegative = 0.0
     """delayed-shrinking: the ramp is longer by this share for a network of no size at all."""
     warmup_resolution: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -54,8 +57,10 @@ class TrainingRecipe(StrictModel):
     """Sort inner channels by importance before subnets first take some of them."""
     num_random: Annotated[int, Field(ge=0)] = 2
     """Random subnets in each step of a sandwich."""
-    sandwich_rule: Literal["together", "in-turn"] = "together"
-    """in-turn: a step trains one network of the sandwich, on the labels of images of its own."""
+    sandwich_rule: SandwichRule | None = None
+    """together: a step trains every network of the sandwich on one batch, as published. in-turn: a
+    step trains one of them, on the labels of images of its own. Unset: in-turn for
+    delayed-shrinking, together for sandwich."""
     sampling: Literal["uniform", "coupled"] = "uniform"
     """coupled: a stage's depth decides its blocks' expand ratio (CompOFA)."""
 

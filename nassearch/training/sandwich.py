@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from nassearch.space import Architecture, SearchSpace
-from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.recipe import SandwichRule, TrainingRecipe
 from nassearch.training.sampling import draw
 from nassearch.training.schedule import Moment, learning_rate
 from nassearch.training.strategy import Pass, Step
@@ -24,7 +24,8 @@ class Sandwich:
         self._recipe = recipe
 
     def step(self, moment: Moment, rng: np.random.Generator) -> Step:
-        passes = sandwich(self._space, self._recipe, moment, rng, weight=lambda _: 1.0)
+        rule = self._recipe.sandwich_rule or "together"
+        passes = sandwich(self._space, self._recipe, moment, rng, rule=rule, weight=lambda _: 1.0)
         return Step(passes, learning_rate(self._recipe, moment.epochs))
 
 
@@ -34,6 +35,7 @@ def sandwich(
     moment: Moment,
     rng: np.random.Generator,
     *,
+    rule: SandwichRule,
     weight: Callable[[Architecture], float],
 ) -> tuple[Pass, ...]:
     """The largest on the labels; the smallest and random ones on its predictions, by `weight`.
@@ -44,6 +46,6 @@ def sandwich(
     subnets = [space.smallest, *(draw(space, recipe, rng) for _ in range(recipe.num_random))]
     taught = (Pass(subnet, weight(subnet), "in-place") for subnet in subnets)
     passes = (Pass(space.largest), *taught)
-    if recipe.sandwich_rule == "together":
+    if rule == "together":
         return passes
     return (replace(passes[moment.step % len(passes)], target="labels"),)

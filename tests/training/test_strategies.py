@@ -4,6 +4,7 @@ import copy
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from nassearch.training.schedule import Moment, learning_rate
 from nassearch.training.strategy import Step, make_strategy
 
 STEPS = 7
+PAPER: dict[str, Any] = {"fm_warmup": 0.5, "sandwich_rule": "together"}  # DεpS as published
 
 
 def steps_of(name: str, space: SearchSpace, *, seed: int) -> list[Step]:
@@ -80,7 +82,7 @@ def test_an_unknown_strategy_is_refused_with_the_known_ones(space: SearchSpace) 
 def test_beta_is_that_of_the_paper_at_every_step(space: SearchSpace) -> None:
     """The β of training.md 1.1, with whole epochs as the published code has them."""
     epochs, full, ramp, steps = 20, 10, 3, 5
-    recipe = TrainingRecipe(epochs=epochs, fm_warmup=0.5, ramp_epochs=3.0, lr=0.3)
+    recipe = TrainingRecipe(**PAPER, epochs=epochs, ramp_epochs=3.0, lr=0.3)
     strategy = DelayedShrinking(space, recipe)
 
     def eta(t: float) -> float:
@@ -100,7 +102,7 @@ def test_beta_is_that_of_the_paper_at_every_step(space: SearchSpace) -> None:
 
 
 def test_without_warmup_delayed_shrinking_is_the_sandwich(space: SearchSpace) -> None:
-    recipe = TrainingRecipe(fm_warmup=0.0)
+    recipe = TrainingRecipe(fm_warmup=0.0, sandwich_rule="together")
     delayed = DelayedShrinking(space, recipe)
     sandwich = make_strategy(space, recipe.model_copy(update={"strategy": "sandwich"}))
     moment = Moment(0, STEPS)
@@ -118,7 +120,7 @@ def test_the_gradient_of_delayed_shrinking_is_the_formula(
     """g = ∇CE_ls(f_max) + β Σ ∇ τ² mean_b Σ_c -p_c log q_c, p from the largest, detached."""
     tau = 2.0
     recipe = TrainingRecipe(
-        epochs=16, fm_warmup=0.5, ramp_epochs=2.0, distillation_temperature=tau, momentum=0.0
+        **PAPER, epochs=16, ramp_epochs=2.0, distillation_temperature=tau, momentum=0.0
     )
     run = start(space, digits, recipe=recipe, out=tmp_path, resume=False)
     for parameter in run.supernet.parameters():  # away from the initial zeros and ones
@@ -193,7 +195,7 @@ def test_progressive_shrinking_begins_with_few_choices_where_there_are_more() ->
 
 
 def test_delayed_shrinking_sorts_once_when_subnets_begin(space: SearchSpace) -> None:
-    recipe = TrainingRecipe(epochs=20, ramp_epochs=3.0)
+    recipe = TrainingRecipe(**PAPER, epochs=20, ramp_epochs=3.0)
     steps = [
         make_strategy(space, recipe).step(Moment(t, STEPS), np.random.default_rng(t))
         for t in range(20 * STEPS)
@@ -202,8 +204,27 @@ def test_delayed_shrinking_sorts_once_when_subnets_begin(space: SearchSpace) -> 
     assert [len(s.passes) for s in steps] == [1] * 7 * STEPS + [4] * 13 * STEPS
 
 
+def test_by_default_a_step_trains_one_network_after_a_short_warm_up(space: SearchSpace) -> None:
+    recipe = TrainingRecipe(epochs=20)  # 3 of warm-up: 1.5 before a ramp that would take 5
+    steps = [
+        make_strategy(space, recipe).step(Moment(t, STEPS), np.random.default_rng(t))
+        for t in range(20 * STEPS)
+    ]
+    assert {len(step.passes) for step in steps} == {1}
+    assert {step.passes[0].target for step in steps} == {"labels"}
+    trained = [step.passes[0].architecture for step in steps]
+    sorts = [t for t, step in enumerate(steps) if step.sort_channels]
+    assert sorts == [3 * STEPS - round(1.5 * STEPS)]
+    assert set(trained[: sorts[0]]) == {space.largest}
+    turns = trained[sorts[0] :]
+    # largest, smallest and two random ones take turns
+    assert turns.count(space.largest) >= len(turns) // 4
+    assert turns.count(space.smallest) >= len(turns) // 4
+    assert len(set(turns)) > 4
+
+
 def test_small_networks_ramp_up_more_slowly_where_asked(space: SearchSpace) -> None:
-    recipe = TrainingRecipe(epochs=20, ramp_epochs=3.0, ramp_by_size=1.0)
+    recipe = TrainingRecipe(**PAPER, epochs=20, ramp_epochs=3.0, ramp_by_size=1.0)
     strategy = DelayedShrinking(space, recipe)
     for epoch in (7, 9, 10):
         moment = Moment(epoch * STEPS, STEPS)
@@ -226,7 +247,9 @@ def test_a_warm_up_on_small_images_ends_at_full_size(space: SearchSpace) -> None
 @pytest.mark.parametrize("strategy", ["sandwich", "single-path", "delayed-shrinking"])
 def test_coupled_sampling_ties_expansion_to_depth(strategy: str) -> None:
     space = SearchSpace.load("mobilenet_v3")
-    recipe = TrainingRecipe(strategy=strategy, sampling="coupled", fm_warmup=0.0)
+    recipe = TrainingRecipe(
+        strategy=strategy, sampling="coupled", fm_warmup=0.0, sandwich_rule="together"
+    )
     kernels = set()
     for seed in range(20):
         step = make_strategy(space, recipe).step(Moment(0, STEPS), np.random.default_rng(seed))
