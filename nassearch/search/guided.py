@@ -216,10 +216,9 @@ class Guided:
         return pool
 
     def _select(self, losses: Floats, count: int) -> npt.NDArray[np.intp]:
-        """About `count` rows, those near each of the fronts that are wanted."""
-        views = self.problem.views
+        """Up to `count` rows for each of the fronts that are wanted, those near it."""
         parts = [
-            _select(losses[:, list(view)], count // len(views), rng=self._rng) for view in views
+            _select(losses[:, list(view)], count, rng=self._rng) for view in self.problem.views
         ]
         return np.concatenate(parts) if len(parts) == 1 else np.unique(np.concatenate(parts))
 
