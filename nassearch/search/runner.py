@@ -118,14 +118,18 @@ def search(
         waiting = [architecture for architecture in first if architecture not in told]
 
         def proposals(asked: int) -> Iterator[Architecture]:
+            begun = set[Architecture]()
             while asked < trials:
                 count = min(batch or batch_after(asked), trials - asked)
                 chosen = waiting[:count] or chooser.ask(count)
                 del waiting[:count]
                 if not chosen:
                     return
-                asked += len(chosen)
-                yield from chosen
+                for architecture in chosen:
+                    if architecture not in begun:  # the algorithm knows of `first` only when told
+                        begun.add(architecture)
+                        asked += 1
+                        yield architecture
 
         evaluated = evaluate or serial(problem, cache=cache)
         try:

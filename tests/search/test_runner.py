@@ -25,7 +25,7 @@ from nassearch.search.guided import Guided
 from nassearch.search.journal import load_front
 from nassearch.search.optuna_search import NSGA2, Random
 from nassearch.search.pareto import ParetoFront
-from nassearch.search.runner import ToBeat, measure, search
+from nassearch.search.runner import Evaluate, ToBeat, measure, search
 from nassearch.space import Architecture
 
 # Thirty candidates, each slow enough for a kill to come in between.
@@ -260,9 +260,23 @@ def test_the_problem_is_frozen_into_the_journal(tmp_path: Path) -> None:
     assert held["seed"] == 5
 
 
+def three_at_once(problem: Problem) -> Evaluate:
+    """Three workers who end in another order than they began."""
+
+    def evaluate(architectures: Iterable[Architecture], *, to_beat: ToBeat) -> Iterator[Candidate]:
+        coming, busy = iter(architectures), []
+        while True:
+            busy += itertools.islice(coming, 3 - len(busy))
+            if not busy:
+                return
+            last = busy.pop()
+            yield Candidate(last, measure(problem.quantities, last, cache=None))
+
+    return evaluate
+
+
 def test_workers_get_the_next_candidate_while_others_are_still_busy(tmp_path: Path) -> None:
-    synthetic = Synthetic("digits_tiny")
-    problem = synthetic.problem()
+    problem = Synthetic("digits_tiny").problem()
     told: list[str] = []
     asked_knowing: list[int] = []
 
@@ -275,21 +289,21 @@ def test_workers_get_the_next_candidate_while_others_are_still_busy(tmp_path: Pa
             told.append(candidate.architecture.id)
             super().tell(candidate)
 
-    def three_at_once(
-        architectures: Iterable[Architecture], *, to_beat: ToBeat
-    ) -> Iterator[Candidate]:
-        coming, busy = iter(architectures), []
-        while True:
-            busy += itertools.islice(coming, 3 - len(busy))
-            if not busy:
-                return
-            last = busy.pop()  # they end in another order than they began
-            yield Candidate(last, measure(problem.quantities, last, cache=None))
-
-    search(problem, algorithm=Watched, trials=30, out=tmp_path, batch=4, evaluate=three_at_once)
+    evaluate = three_at_once(problem)
+    search(problem, algorithm=Watched, trials=30, out=tmp_path, batch=4, evaluate=evaluate)
     assert len(told) == len(set(told)) == 30
     # the second four are asked for when two of the first are told: two are still being evaluated
     assert asked_knowing[:3] == [0, 2, 6]
+
+
+def test_what_workers_are_busy_with_is_not_evaluated_again(tmp_path: Path) -> None:
+    problem = Synthetic("digits_tiny").problem()
+    ends = [problem.space.smallest, problem.space.largest]  # guided starts with these as well
+    evaluate = three_at_once(problem)
+    search(problem, algorithm=Guided, trials=30, out=tmp_path, first=ends, evaluate=evaluate)
+    (journal,) = journals(tmp_path)
+    evaluated = [json.loads(line)["architecture"] for line in lines(journal)]
+    assert len(evaluated) == len(set(evaluated)) == 30
 
 
 def test_given_candidates_are_told_and_on_the_front_but_are_no_trials(tmp_path: Path) -> None:
