@@ -4,8 +4,8 @@ Cheap objectives are known exactly, so only the expensive ones are predicted. An
 over thousands of gene vectors finds the predicted front within the budgets; of it a batch
 is taken one by one for the largest expected hypervolume gain, each taken one counted as if it had
 come out as predicted (Ginsbourger et al. 2010, "kriging believer"), which keeps a batch diverse.
-Where budgets are given, half of a batch goes to what is asked for first: the best network within
-each of them.
+Where budgets are given, up to half of a batch goes to what is asked for first, one network for each
+set of them: the one expected to improve most on its best.
 """
 
 from collections.abc import Sequence
