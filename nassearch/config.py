@@ -190,12 +190,12 @@ def parse_seconds(text: str) -> float:
 
 
 def parse_share(text: str) -> float:
-    """'0.5%' to 0.005; a bare number is refused."""
+    """'0.5%' to 0.005, up to '100%'; a bare number is refused."""
     try:
         share = float(text.strip().removesuffix("%")) / 100
     except ValueError:
         share = -1.0
-    if not (text.strip().endswith("%") and 0 < share < 1):
+    if not (text.strip().endswith("%") and 0 < share <= 1):
         raise BudgetError(f"'{text}' is not a share", fix="write it as 0.5%")
     return share
 

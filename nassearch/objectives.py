@@ -6,13 +6,13 @@ from typing import Any
 
 from nassearch import config
 from nassearch.errors import ConfigError
-from nassearch.latency.memory import PeakActivations
-from nassearch.latency.memory import peak_activation_bytes as peak_of
-from nassearch.latency.memory import peak_memory_bytes as memory_of
 from nassearch.latency.predictor import LatencyPredictor
-from nassearch.networks import cost
-from nassearch.networks.entropy import StructuralScore
-from nassearch.search.candidate import Direction, Objective, Value
+from nassearch.networks import block_cost
+from nassearch.networks.activation_memory import PeakActivations
+from nassearch.networks.activation_memory import peak_activation_bytes as peak_of
+from nassearch.networks.activation_memory import peak_memory_bytes as memory_of
+from nassearch.networks.zero_cost import StructuralScore
+from nassearch.search.candidate import Direction, Objective, ObjectiveValue
 from nassearch.space import Architecture, BlockSpec, SearchSpace, lower
 from nassearch.space.additive import AdditiveCost, Floats
 from nassearch.space.search_space import Genes
@@ -69,16 +69,25 @@ def accuracy(context: Context) -> list[Objective]:
             "accuracy needs a trained supernet", fix="run 'nassearch train-supernet' first"
         )
 
-    def screen(architecture: Architecture, at_least: float) -> Value:
+    def evaluate_early_stop(architecture: Architecture, at_least: float) -> ObjectiveValue:
         found = evaluator.accuracy(architecture, at_least=at_least)
         provenance = f"{found.split} ({found.num_images} images)"
-        is_partial = found.num_images < evaluator.num_images
-        return Value(found.value, provenance, *found.interval, is_partial=is_partial)
+        stopped_early = found.num_images < evaluator.num_images
+        return ObjectiveValue(found.value, provenance, *found.interval, stopped_early=stopped_early)
 
-    def evaluate(architecture: Architecture) -> Value:
-        return screen(architecture, 0.0)
+    def evaluate(architecture: Architecture) -> ObjectiveValue:
+        return evaluate_early_stop(architecture, 0.0)
 
-    return [Objective("accuracy", "max", "", evaluate, source=context.supernet, screen=screen)]
+    return [
+        Objective(
+            "accuracy",
+            "max",
+            "",
+            evaluate,
+            source=context.supernet,
+            evaluate_early_stop=evaluate_early_stop,
+        )
+    ]
 
 
 def latency(context: Context) -> list[Objective]:
@@ -90,12 +99,12 @@ def latency(context: Context) -> list[Objective]:
 
 def macs(context: Context) -> list[Objective]:
     """Multiply-accumulates for one image."""
-    return [_counted("macs", context, lambda spec: float(cost(spec).macs))]
+    return [_counted("macs", context, lambda spec: float(block_cost(spec).macs))]
 
 
 def params(context: Context) -> list[Objective]:
     """Parameters of the extracted network."""
-    return [_counted("params", context, lambda spec: float(cost(spec).params))]
+    return [_counted("params", context, lambda spec: float(block_cost(spec).params))]
 
 
 def peak_activation_bytes(context: Context) -> list[Objective]:
@@ -107,7 +116,7 @@ def peak_activation_bytes(context: Context) -> list[Objective]:
 def peak_memory_bytes(context: Context) -> list[Objective]:
     """The same and all weights."""
     peak = PeakActivations(context.space)
-    weights = AdditiveCost(context.space, lambda spec: float(cost(spec).weight_bytes))
+    weights = AdditiveCost(context.space, lambda spec: float(block_cost(spec).weight_bytes))
 
     def of_genes(genes: Genes) -> Floats:
         return peak.of_genes(genes) + weights.of_genes(genes)
@@ -130,12 +139,12 @@ def effectiveness(context: Context) -> list[Objective]:
 def _latency(name: str, predictor: LatencyPredictor) -> Objective:
     provenance = f"{predictor.provenance} {predictor.setting}"
 
-    def evaluate(architecture: Architecture) -> Value:
+    def evaluate(architecture: Architecture) -> ObjectiveValue:
         number = float(predictor.predict([architecture])[0])
-        if predictor.correction.ratio is None:
-            return Value(number, provenance)
+        if predictor.calibration.ratio is None:
+            return ObjectiveValue(number, provenance)
         low, high = predictor.interval([architecture])
-        return Value(number, provenance, float(low[0]), float(high[0]))
+        return ObjectiveValue(number, provenance, float(low[0]), float(high[0]))
 
     def minimum() -> tuple[float, Architecture]:
         architecture, number = predictor.minimum()
@@ -159,8 +168,8 @@ def _counted(name: str, context: Context, of_spec: Callable[[BlockSpec], float])
         architecture, number = total.minimum()
         return number, architecture
 
-    def evaluate(architecture: Architecture) -> Value:
-        return Value(total(architecture), "counted")
+    def evaluate(architecture: Architecture) -> ObjectiveValue:
+        return ObjectiveValue(total(architecture), "counted")
 
     return Objective(name, "min", "", evaluate, total.of_genes, minimum)
 
@@ -171,8 +180,8 @@ def _peak(
     of_genes: Callable[[Genes], Floats],
     of_specs: Callable[[Sequence[BlockSpec]], int],
 ) -> Objective:
-    def evaluate(architecture: Architecture) -> Value:
-        return Value(float(of_specs(lower(context.space, architecture))), "counted")
+    def evaluate(architecture: Architecture) -> ObjectiveValue:
+        return ObjectiveValue(float(of_specs(lower(context.space, architecture))), "counted")
 
     return Objective(name, "min", "", evaluate, of_genes)
 
@@ -180,8 +189,8 @@ def _peak(
 def _structural(
     name: str, direction: Direction, score: StructuralScore, of_genes: Callable[[Genes], Floats]
 ) -> Objective:
-    def evaluate(architecture: Architecture) -> Value:
-        return Value(score.of(architecture, of_genes), "structure alone")
+    def evaluate(architecture: Architecture) -> ObjectiveValue:
+        return ObjectiveValue(score.of(architecture, of_genes), "structure alone")
 
     return Objective(name, direction, "", evaluate, of_genes)
 
@@ -191,7 +200,7 @@ def _custom(name: str, function: Callable[[Architecture], float]) -> Objective:
     if direction not in ("min", "max"):
         raise ConfigError(f"direction is {direction!r}", where=name, fix="'min' or 'max'")
 
-    def evaluate(architecture: Architecture) -> Value:
-        return Value(float(function(architecture)), name)
+    def evaluate(architecture: Architecture) -> ObjectiveValue:
+        return ObjectiveValue(float(function(architecture)), name)
 
     return Objective(name, direction, getattr(function, "unit", ""), evaluate)

@@ -12,26 +12,26 @@ import pytest
 import torch
 
 from nassearch import config
-from nassearch.export.export import write_export
-from nassearch.export.export_file import AccuracyFile, DataFile, ExportFile
-from nassearch.export.format import Order
+from nassearch.data.dataset import Data
+from nassearch.data.image_set import ImageSet
+from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConfig
+from nassearch.export.format import ExportOptions
 from nassearch.export.weights import load
-from nassearch.latency.fake import FakeRuntime
+from nassearch.export.writer import write_export
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.profiler import profile
-from nassearch.latency.setting import Setting
 from nassearch.networks.onnx_graph import INPUT
 from nassearch.objectives import Context, build
+from nassearch.runtimes.fake import FakeRuntime
+from nassearch.search.algorithms.optuna import Random
 from nassearch.search.candidate import Budget, Problem
-from nassearch.search.optuna_search import Random
 from nassearch.search.runner import search
+from nassearch.setting import Setting
 from nassearch.space import SearchSpace
 from nassearch.training.checkpoint import load_supernet
-from nassearch.training.data import Data
 from nassearch.training.evaluation import Accuracy, Evaluator
-from nassearch.training.image_set import ImageSet
-from nassearch.training.recipe import TrainingRecipe
 from nassearch.training.trainer import train
+from nassearch.training.training_recipe import TrainingRecipe
 from tests.contracts.conftest import shipped_space
 
 NUM_CLASSES = 3
@@ -85,13 +85,13 @@ def test_it_goes_the_whole_way(
 
     chosen = front.sorted()[0].architecture
     subnet = Evaluator(supernet, data).subnet(chosen)
-    facts = ExportFile.of(
+    facts = ExportConfig.of(
         space,
         chosen,
-        data=DataFile.of(data, seed=0),
-        accuracy=AccuracyFile.of(Accuracy.of(3, 6, split="val"), supernet="run"),
+        data=DataConfig.of(data, seed=0),
+        accuracy=AccuracyClaim.of(Accuracy.of(3, 6, split="val"), supernet="run"),
     )
-    write_export(subnet, tmp_path / "export", facts=facts, order=Order(data))
+    write_export(subnet, tmp_path / "export", facts=facts, order=ExportOptions(data))
     network = load(tmp_path / "export")
     images = data.normalise(data.val.images[:1])
     with torch.no_grad():

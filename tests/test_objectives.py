@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nassearch.latency.memory import peak_activation_bytes, peak_memory_bytes
+from nassearch.networks.activation_memory import peak_activation_bytes, peak_memory_bytes
 from nassearch.objectives import OBJECTIVES, Context, build
 from nassearch.space import SearchSpace, lower
 

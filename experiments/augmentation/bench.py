@@ -21,14 +21,14 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from nassearch.data.dataset import Data
+from nassearch.data.image_folder import read
+from nassearch.data.image_set import ImageSet
 from nassearch.latency.device import host_cpu_name
 from nassearch.space import SearchSpace
 from nassearch.training.batch import epoch_batches
-from nassearch.training.data import Data
-from nassearch.training.image_folder import read
-from nassearch.training.image_set import ImageSet
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.run import start
+from nassearch.training.state import start
+from nassearch.training.training_recipe import TrainingRecipe
 
 BATCH, FILES = 128, 8000
 OPTIONS: dict[str, dict[str, object]] = {

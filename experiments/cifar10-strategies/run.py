@@ -23,17 +23,17 @@ import torch
 import yaml
 
 from nassearch import files
-from nassearch.networks.subnet import macs
+from nassearch.data.dataset import Data, load_data
+from nassearch.data.seeding import Stream, numpy_generator
+from nassearch.networks.cost import macs
 from nassearch.space import Architecture, SearchSpace, lower
 from nassearch.space.architecture import Stage
-from nassearch.training.bookkeeping import step_macs
-from nassearch.training.data import Data, load_data
 from nassearch.training.evaluation import Evaluator, measure_accuracy
-from nassearch.training.randomness import Stream, numpy_generator
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.schedule import Moment
+from nassearch.training.metrics import step_macs
+from nassearch.training.schedule import StepPosition
 from nassearch.training.strategy import make_strategy
 from nassearch.training.trainer import train
+from nassearch.training.training_recipe import TrainingRecipe
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
@@ -138,7 +138,7 @@ def compute(space: SearchSpace, recipe: TrainingRecipe, images: int) -> float:
     steps = images // recipe.batch_size
     total, taught = 0.0, 0
     for number in range(recipe.epochs * steps):
-        moment = Moment(number, steps)
+        moment = StepPosition(number, steps)
         step = strategy.step(moment, numpy_generator(recipe.seed, Stream.SUBNETS, number))
         if step.freeze_teacher:
             taught = macs(lower(space, space.largest))

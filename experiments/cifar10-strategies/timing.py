@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from nassearch.data.dataset import Data
+from nassearch.data.seeding import Stream, numpy_generator
 from nassearch.space import SearchSpace
 from nassearch.training.allocator import keep_buffers
-from nassearch.training.data import Data
-from nassearch.training.randomness import Stream, numpy_generator
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.run import Run, freeze_teacher, start
-from nassearch.training.schedule import Moment
+from nassearch.training.schedule import StepPosition
+from nassearch.training.state import TrainingState, freeze_teacher, start
 from nassearch.training.strategy import make_strategy
 from nassearch.training.trainer import train_step
+from nassearch.training.training_recipe import TrainingRecipe
 
 MOMENTS = 24
 
@@ -36,7 +36,7 @@ def time_conditions(space: SearchSpace, data: Data, recipes: dict[str, TrainingR
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for share in [0.0, *np.linspace(0, 1, MOMENTS, endpoint=False)]:  # the first warms up
         for name, run in runs.items():
-            moment = Moment(int(share * run.total_steps), run.steps_per_epoch)
+            moment = StepPosition(int(share * run.total_steps), run.steps_per_epoch)
             rng = numpy_generator(0, Stream.SUBNETS, moment.step)
             step = make_strategy(space, run.recipe).step(moment, rng)
             train_step(run, step.passes, images, labels)
@@ -54,5 +54,5 @@ def time_conditions(space: SearchSpace, data: Data, recipes: dict[str, TrainingR
         )
 
 
-def begin(space: SearchSpace, data: Data, recipe: TrainingRecipe) -> Run:
+def begin(space: SearchSpace, data: Data, recipe: TrainingRecipe) -> TrainingState:
     return start(space, data, recipe=recipe, out=Path(tempfile.mkdtemp()), resume=False)

@@ -14,8 +14,8 @@ import pandas as pd
 from rich.console import Console
 
 from nassearch.latency.device import host_cpu_name
-from nassearch.pipeline.delivery import run_all
-from nassearch.pipeline.run import environment, load_recipe
+from nassearch.pipeline.export import run_all
+from nassearch.pipeline.run_directory import environment, load_recipe
 
 HERE = Path(__file__).parent
 COLUMNS = ("seed", "budget", "budget_ms", "predicted_ms", "measured_ms", "test_accuracy", "params")

@@ -16,17 +16,17 @@ from rich.console import Console
 from rich.table import Table
 
 from nassearch.config import parse
-from nassearch.export.export import write_export
-from nassearch.export.export_file import CONFIG, AccuracyFile, DataFile, ExportFile
-from nassearch.export.format import Order
+from nassearch.data.dataset import load_data
+from nassearch.export.export_config import CONFIG, AccuracyClaim, DataConfig, ExportConfig
+from nassearch.export.format import ExportOptions
 from nassearch.export.verify import verify
+from nassearch.export.writer import write_export
 from nassearch.networks import Subnet
 from nassearch.report.terminal import verification_table
 from nassearch.space import SearchSpace, lower
-from nassearch.training.data import load_data
 from nassearch.training.evaluation import measure_accuracy
 from nassearch.training.finetuning import finetune
-from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.training_recipe import TrainingRecipe
 
 PIXELS = {"cifar_resnet": 32, "mobilenet_v3": 64}
 RECIPE = {"batch_size": 128, "lr": 0.1, "lr_warmup_epochs": 0.2, "label_smoothing": 0.0}
@@ -73,14 +73,18 @@ def train(name: str, spec: str, epochs: int, seed: int, directory: Path) -> None
     recipe = parse(TrainingRecipe, keys, where="recipe")
     finetune(network, data, recipe=recipe, out=directory, resume=True)
     measured = measure_accuracy(network, data.val, data, split="val", resolution=PIXELS[name])
-    facts = ExportFile.of(
+    facts = ExportConfig.of(
         space,
         space.smallest,
-        data=DataFile.of(data, seed=seed),
-        accuracy=AccuracyFile.of(measured, supernet="none: trained alone"),
+        data=DataConfig.of(data, seed=seed),
+        accuracy=AccuracyClaim.of(measured, supernet="none: trained alone"),
     )
     write_export(
-        network, directory, facts=facts, order=Order(data), formats=("weights", "onnx", "int8")
+        network,
+        directory,
+        facts=facts,
+        order=ExportOptions(data),
+        formats=("weights", "onnx", "int8"),
     )
 
 

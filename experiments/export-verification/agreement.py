@@ -23,15 +23,15 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
 
 from nassearch import config  # noqa: E402
-from nassearch.export.export import write_export  # noqa: E402
-from nassearch.export.export_file import AccuracyFile, DataFile, ExportFile  # noqa: E402
-from nassearch.export.format import Order, make_format  # noqa: E402
+from nassearch.data.dataset import Data  # noqa: E402
+from nassearch.data.image_set import ImageSet  # noqa: E402
+from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConfig  # noqa: E402
+from nassearch.export.format import ExportOptions, make_format  # noqa: E402
 from nassearch.export.verify import TOLERANCE  # noqa: E402
+from nassearch.export.writer import write_export  # noqa: E402
 from nassearch.networks import Supernet  # noqa: E402
 from nassearch.space import Architecture, SearchSpace  # noqa: E402
-from nassearch.training.data import Data  # noqa: E402
 from nassearch.training.evaluation import Accuracy  # noqa: E402
-from nassearch.training.image_set import ImageSet  # noqa: E402
 from tests.contracts.conftest import shipped_space, unsettle  # noqa: E402
 
 RESULTS = HERE / "agreement.csv"
@@ -89,16 +89,18 @@ def compare(
         images = torch.randn(size, generator=torch.Generator().manual_seed(5))
         with torch.inference_mode():
             expected = supernet(images, architecture)
-        facts = ExportFile.of(
+        facts = ExportConfig.of(
             space,
             architecture,
-            data=DataFile.of(data, seed=0),
-            accuracy=AccuracyFile.of(Accuracy.of(1, 2, split="val"), supernet="random"),
+            data=DataConfig.of(data, seed=0),
+            accuracy=AccuracyClaim.of(Accuracy.of(1, 2, split="val"), supernet="random"),
         )
         subnet = supernet.extract(architecture)
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "export"
-            write_export(subnet, place, facts=facts, order=Order(data), formats=tuple(formats))
+            write_export(
+                subnet, place, facts=facts, order=ExportOptions(data), formats=tuple(formats)
+            )
             for name in formats:
                 one = make_format(name)
                 with torch.inference_mode():

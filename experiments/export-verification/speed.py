@@ -29,13 +29,13 @@ from torch import nn
 from torchvision import models
 
 from nassearch.latency.device import host_cpu_name
-from nassearch.latency.onnx_runtime import OnnxRuntime
-from nassearch.latency.quantization import quantize
-from nassearch.latency.setting import Setting
 from nassearch.latency.timing import interleave
 from nassearch.networks import Subnet, Supernet
 from nassearch.networks.onnx_graph import INPUT, to_onnx
-from nassearch.space import SearchSpace, load_reference, lower
+from nassearch.runtimes.onnx import OnnxRuntime
+from nassearch.runtimes.quantization import quantize
+from nassearch.setting import Setting
+from nassearch.space import SearchSpace, load_published_network, lower
 
 HANDWRITTEN: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v3:large": models.mobilenet_v3_large,
@@ -81,7 +81,7 @@ def handwritten(given: Any) -> Iterator[Sequence[str]]:
 def copied(name: str, make: Callable[..., nn.Module]) -> Subnet:
     """Torchvision's network as an architecture of the space that holds it."""
     torch.manual_seed(0)
-    reference = load_reference(name)
+    reference = load_published_network(name)
     supernet = Supernet(reference.space)
     supernet.load_from(make(), architecture=reference.architecture)
     return supernet.extract(reference.architecture).eval()
@@ -89,7 +89,7 @@ def copied(name: str, make: Callable[..., nn.Module]) -> Subnet:
 
 def int8(given: Any) -> Iterator[Sequence[str]]:
     """Each network's int8 graph against its fp32 one; speed-ups, so larger is better."""
-    networks = {name: load_reference(name) for name in ("mobilenet_v3:large", "resnet:50")}
+    networks = {name: load_published_network(name) for name in ("mobilenet_v3:large", "resnet:50")}
     chosen = [(name, found.space, found.architecture) for name, found in networks.items()]
     for name in given.spaces.split(","):
         space = SearchSpace.load(name)

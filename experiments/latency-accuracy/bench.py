@@ -26,11 +26,11 @@ from score import evaluate, say
 
 from nassearch import config
 from nassearch.latency.efficiency import load_efficiency
-from nassearch.latency.estimate import GPU_RELATIVE_ERROR
-from nassearch.latency.network_list import load_networks
-from nassearch.latency.ofa_table import import_ofa_tables
+from nassearch.latency.importing.networks_csv import load_networks
+from nassearch.latency.importing.ofa import import_ofa_tables
 from nassearch.latency.predictor import LatencyPredictor
-from nassearch.latency.setting import Setting
+from nassearch.latency.roofline import GPU_RELATIVE_ERROR
+from nassearch.setting import Setting
 from nassearch.space import SearchSpace
 
 HELD_OUT = 1000

@@ -15,8 +15,8 @@ from scipy.optimize import minimize
 
 from nassearch.latency.device import RatesFile, load_device
 from nassearch.latency.efficiency import Layers
-from nassearch.latency.estimate import OVERLAP, columns_ms
-from nassearch.latency.setting import Setting
+from nassearch.latency.roofline import OVERLAP, columns_ms
+from nassearch.setting import Setting
 
 FOLDER = "gpu_ops_pytorch_fp32"
 CONVOLUTIONS = {"v100": "conv_Tesla_V100-PCIE-32GB", "a100": "conv_NVIDIA_A100_80GB_PCIe"}

@@ -13,17 +13,18 @@ import torch
 from score import coverage, say, scores
 
 from nassearch import config
-from nassearch.latency import RUNTIMES
 from nassearch.latency.device import HOST, load_device, table_directories
-from nassearch.latency.memory import peak_activation_bytes
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.profiler import profile
-from nassearch.latency.setting import Floats, Runtime, Setting
 from nassearch.latency.table import LatencyTable, find_table
 from nassearch.latency.timing import Timing, interleave, load_slope, reference_ms, references
 from nassearch.networks import Subnet
+from nassearch.networks.activation_memory import peak_activation_bytes
+from nassearch.networks.cost import network_cost
 from nassearch.networks.onnx_graph import to_onnx
-from nassearch.networks.subnet import total_cost
+from nassearch.runtimes import RUNTIMES
+from nassearch.runtimes.runtime import Floats, Runtime
+from nassearch.setting import Setting
 from nassearch.space import Architecture, SearchSpace, lower
 
 CHECK_TIMES = 2.5  # longer: many more networks, and what is compared with must be the steadier
@@ -110,7 +111,7 @@ def device(
             "space": space.name,
             "setting": setting.stem,
             "seed": seed,
-            "macs": [total_cost(lower(space, a)).macs for a in fresh],
+            "macs": [network_cost(lower(space, a)).macs for a in fresh],
             "predicted_ms": predictor.predict(fresh),
             "low_ms": low,
             "high_ms": high,

@@ -16,9 +16,9 @@ from torchvision.ops import SqueezeExcitation
 
 from nassearch.latency.device import load_device
 from nassearch.latency.efficiency import BYTES
-from nassearch.latency.estimate import OVERLAP, layers_ms
-from nassearch.latency.setting import Setting
-from nassearch.networks.subnet import Cost, count
+from nassearch.latency.roofline import OVERLAP, layers_ms
+from nassearch.networks.cost import Cost, count
+from nassearch.setting import Setting
 
 FILE = "nvidia_convnets/readme_tables.csv"
 # (file, device, network, resolution, precision of each consecutive table in the section). Sections
@@ -175,7 +175,7 @@ class FrameworkFit:
         """
         present = {row.framework for row, kept in zip(self.rows, chosen, strict=True) if kept}
 
-        def filled(constants: np.ndarray) -> np.ndarray:
+        def interpolate_missing(constants: np.ndarray) -> np.ndarray:
             values = constants.copy()
             for place, name in enumerate(self.FRAMEWORKS):
                 if name not in present:
@@ -183,12 +183,12 @@ class FrameworkFit:
             return values
 
         def loss(constants: np.ndarray) -> float:
-            ratios = self.predict(filled(constants))[chosen] / self.measured[chosen]
+            ratios = self.predict(interpolate_missing(constants))[chosen] / self.measured[chosen]
             return float(np.mean(np.abs(np.log(ratios))))
 
         start = np.log([200.0, 90.0, 120.0, 3.5])
         found = minimize(loss, start, method="Nelder-Mead", options={"maxiter": 300, "xatol": 1e-3})
-        return filled(found.x)
+        return interpolate_missing(found.x)
 
     def left_out(self, chosen: np.ndarray, families: Sequence[str]) -> np.ndarray:
         """Factors - 1 of the chosen rows, each predicted by the fit on the other families."""

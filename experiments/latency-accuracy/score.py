@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from nassearch.latency.predictor import LatencyPredictor, Pair
-from nassearch.latency.setting import Floats
+from nassearch.runtimes.runtime import Floats
 
 
 def say(text: str) -> None:

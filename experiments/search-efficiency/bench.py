@@ -26,7 +26,7 @@ from rich.console import Console
 from truth import Truth, make
 
 from nassearch import config, files
-from nassearch.search import ALGORITHMS
+from nassearch.search.algorithms import ALGORITHMS
 from nassearch.search.candidate import Candidate, Floats, Problem
 from nassearch.search.pareto import hypervolume, non_dominated
 from nassearch.search.runner import batch_after, measure
@@ -120,7 +120,7 @@ def enumerable() -> None:
     for one in missing(wanted):
         problem = truth.problem(
             one["seed"],
-            hint=one["told"] == "hint",
+            warm_start_score=one["told"] == "hint",
             limits=limits if one["told"] == "budgets" else (),
         )
         rows: list[int] = []

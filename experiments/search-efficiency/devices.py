@@ -10,7 +10,7 @@ from landscape import Landscape, best_front
 
 from nassearch import objectives
 from nassearch.latency.device import load_device
-from nassearch.pipeline.prediction import predictor, table_places
+from nassearch.pipeline.profile import predictor, table_places
 from nassearch.search.candidate import Floats, Objective, Problem
 from nassearch.search.pareto import hypervolume
 from nassearch.space import Architecture

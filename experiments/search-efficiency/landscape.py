@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 
 from nassearch import objectives
-from nassearch.search.candidate import Budget, Floats, Objective, Problem, Value
+from nassearch.search.candidate import Budget, Floats, Objective, ObjectiveValue, Problem
 from nassearch.search.pareto import hypervolume, non_dominated
 from nassearch.space import Architecture, SearchSpace
 from nassearch.space.search_space import Genes
@@ -65,13 +65,15 @@ class Landscape:
     def genes(self, architecture: Architecture) -> Genes:
         return np.array([self.space.encode(architecture)], dtype=np.uint8)
 
-    def evaluate(self, architecture: Architecture) -> Value:
+    def evaluate(self, architecture: Architecture) -> ObjectiveValue:
         accuracy = float(self.accuracy(self.genes(architecture))[0])
         if not self.noise:
-            return Value(accuracy, "stand-in")
+            return ObjectiveValue(accuracy, "stand-in")
         digest = hashlib.sha256(f"{self._seed} {architecture.id}".encode()).digest()
         rng = np.random.default_rng(list(digest))
-        return Value(rng.binomial(IMAGES, accuracy) / IMAGES, f"stand-in ({IMAGES} images)")
+        return ObjectiveValue(
+            rng.binomial(IMAGES, accuracy) / IMAGES, f"stand-in ({IMAGES} images)"
+        )
 
     def problem(self, seed: int, budgets: tuple[Budget, ...] = ()) -> Problem:
         accuracy = Objective("accuracy", "max", "", self.evaluate)

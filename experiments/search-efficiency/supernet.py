@@ -10,13 +10,13 @@ from rich.console import Console
 
 from nassearch import objectives
 from nassearch.latency.device import load_device
-from nassearch.pipeline.choice import measure_front
-from nassearch.pipeline.distribution import Distributed, open_workers
-from nassearch.pipeline.prediction import predictor, profile_device, table_places
-from nassearch.pipeline.selection import Trained, search_supernet
-from nassearch.search.candidate import Problem, Value
-from nassearch.search.guided import Guided
-from nassearch.search.optuna_search import Random
+from nassearch.pipeline.evaluation_workers import Distributed, open_workers
+from nassearch.pipeline.pick import measure_front
+from nassearch.pipeline.profile import predictor, profile_device, table_places
+from nassearch.pipeline.search import TrainedSupernet, search_supernet
+from nassearch.search.algorithms.guided import Guided
+from nassearch.search.algorithms.optuna import Random
+from nassearch.search.candidate import ObjectiveValue, Problem
 from nassearch.search.pareto import ParetoFront
 from nassearch.search.runner import search
 from nassearch.space import Architecture
@@ -31,17 +31,17 @@ console = Console(width=160)
 class Forgetful:
     """A cache that holds nothing, so that every evaluation is made."""
 
-    def get(self, objective: str, architecture: Architecture) -> Value | None:
+    def get(self, objective: str, architecture: Architecture) -> ObjectiveValue | None:
         return None
 
-    def put(self, objective: str, architecture: Architecture, value: Value) -> None:
+    def put(self, objective: str, architecture: Architecture, value: ObjectiveValue) -> None:
         pass
 
 
 def run(directory: Path) -> None:
     """Two Ray workers against one, in turn; images looked at with and without early ends."""
     torch.set_num_threads(1)
-    trained = Trained.load(directory)
+    trained = TrainedSupernet.load(directory)
     with tempfile.TemporaryDirectory() as folder:
         speeds: dict[int, list[float]] = {1: [], 2: []}
         for number in range(ROUNDS):
@@ -62,7 +62,7 @@ def budgets(directory: Path) -> None:
 
     Profiles the machine into the run first. Accuracies known already cost nothing.
     """
-    trained = Trained.load(directory)
+    trained = TrainedSupernet.load(directory)
     device = load_device("host")
     setting = device.setting(runtime=None, precision=None, batch=None, threads=None)
     tables = directory / "latency_tables"
@@ -92,7 +92,9 @@ def budgets(directory: Path) -> None:
         )
 
 
-def _rate(directory: Path, trained: Trained, workers: int, seed: int, folder: Path) -> float:
+def _rate(
+    directory: Path, trained: TrainedSupernet, workers: int, seed: int, folder: Path
+) -> float:
     """Evaluations a second of a random search, without the workers' start."""
     context = trained.context(())
     quantities = [one for name in ("accuracy", "macs") for one in objectives.build(name, context)]
@@ -112,21 +114,23 @@ def _rate(directory: Path, trained: Trained, workers: int, seed: int, folder: Pa
     return TRIALS / seconds
 
 
-def _early_ends(trained: Trained, seed: int, folder: Path) -> None:
+def _early_ends(trained: TrainedSupernet, seed: int, folder: Path) -> None:
     """The share of validation images looked at, and what the front loses."""
     (accuracy,) = objectives.build("accuracy", trained.context(()))
     (macs,) = objectives.build("macs", trained.context(()))
     images = 0
 
-    def counted(architecture: Architecture, at_least: float) -> Value:
+    def counted(architecture: Architecture, at_least: float) -> ObjectiveValue:
         nonlocal images
-        value = accuracy.screen(architecture, at_least)
+        value = accuracy.evaluate_early_stop(architecture, at_least)
         images += int(value.provenance.partition("(")[2].partition(" ")[0])
         return value
 
     for algorithm in (Guided, Random):
         images = 0
-        one = objectives.Objective("accuracy", "max", "", accuracy.evaluate, screen=counted)
+        one = objectives.Objective(
+            "accuracy", "max", "", accuracy.evaluate, evaluate_early_stop=counted
+        )
         problem = Problem(trained.space, (one, macs), seed=seed)
         search(problem, algorithm=algorithm, trials=60, out=folder / f"{algorithm.__name__}{seed}")
         share = images / (60 * trained.evaluator.num_images)

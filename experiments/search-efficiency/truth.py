@@ -15,8 +15,8 @@ import torch
 from rich.progress import track
 
 from nassearch import objectives
-from nassearch.pipeline.selection import Trained
-from nassearch.search.candidate import Budget, Floats, Objective, Problem, Value
+from nassearch.pipeline.search import TrainedSupernet
+from nassearch.search.candidate import Budget, Floats, Objective, ObjectiveValue, Problem
 from nassearch.search.runner import measure
 from nassearch.space import Architecture, SearchSpace
 from nassearch.space.search_space import Genes
@@ -36,7 +36,7 @@ def make(run: Path, *, processes: int) -> None:
         worker.start()
     for worker in workers:
         worker.join()
-    trained = Trained.load(run)
+    trained = TrainedSupernet.load(run)
     rows = []
     for architecture in trained.space.enumerate():
         found = trained.cache.get("accuracy", architecture)
@@ -48,7 +48,7 @@ def make(run: Path, *, processes: int) -> None:
 
 def _evaluate(run: Path, number: int, processes: int) -> None:
     torch.set_num_threads(1)
-    trained = Trained.load(run)
+    trained = TrainedSupernet.load(run)
     (accuracy,) = objectives.build("accuracy", trained.context(()))
     mine = list(trained.space.enumerate())[number::processes]
     for architecture in track(mine, disable=number > 0):
@@ -72,19 +72,21 @@ class Truth:
         """Where an architecture stands."""
         return self._row[tuple(self.space.encode(architecture))]
 
-    def problem(self, seed: int, *, hint: bool = False, limits: Sequence[float] = ()) -> Problem:
+    def problem(
+        self, seed: int, *, warm_start_score: bool = False, limits: Sequence[float] = ()
+    ) -> Problem:
         """Accuracy, looked up, against multiply-accumulates; the best within each limit is wanted.
 
         The limits are told to the search, which may still evaluate networks beyond them.
         """
 
-        def evaluate(architecture: Architecture) -> Value:
-            return Value(float(self.accuracies[self.row(architecture)]), "truth.csv")
+        def evaluate(architecture: Architecture) -> ObjectiveValue:
+            return ObjectiveValue(float(self.accuracies[self.row(architecture)]), "truth.csv")
 
         accuracy = Objective("accuracy", "max", "", evaluate)
         wanted = tuple((Budget(self._macs.name, limit, ""),) for limit in limits)
         problem = Problem(self.space, (accuracy, self._macs), seed=seed, wanted=wanted)
-        if hint:
-            measures = objectives.build("zero_cost", objectives.Context(self.space))
-            problem = replace(problem, measures=tuple(measures), hint="zero_cost")
+        if warm_start_score:
+            recorded = objectives.build("zero_cost", objectives.Context(self.space))
+            problem = replace(problem, recorded=tuple(recorded), warm_start_score="zero_cost")
         return problem

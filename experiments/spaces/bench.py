@@ -29,9 +29,10 @@ from rich.table import Table
 from torch import nn
 
 from nassearch.latency.device import host_cpu_name
-from nassearch.latency.memory import peak_activation_bytes
+from nassearch.networks.activation_memory import peak_activation_bytes
+from nassearch.networks.cost import network_cost
 from nassearch.networks.onnx_graph import to_onnx
-from nassearch.networks.subnet import Subnet, total_cost
+from nassearch.networks.subnet import Subnet
 from nassearch.ops import static_op
 from nassearch.ops.large_kernel import BranchedLargeKernel, branches_of
 from nassearch.space import BlockSpec, SearchSpace, lower
@@ -48,10 +49,10 @@ Call = Callable[[], object]
 class Kernel(nn.Module):
     """What the merge replaces, alone: the depthwise kernel with or without its branches."""
 
-    def __init__(self, branched: BranchedLargeKernel, *, merged: bool) -> None:
+    def __init__(self, branched: BranchedLargeKernel, *, reparameterize: bool) -> None:
         super().__init__()
         self.branched = branched
-        self.large = branched.merged().depthwise if merged else None
+        self.large = branched.reparameterize().depthwise if reparameterize else None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self.large is not None:
@@ -163,7 +164,7 @@ def patching() -> Table:
             patches = None if grid == 1 else replace(largest.patches, grid=grid)
             specs = lower(SearchSpace.from_dict(content), replace(largest, patches=patches))
             peak = f"{peak_activation_bytes(specs) / 1e3:.0f} KB"
-            macs = f"{total_cost(specs).macs / 1e6:.1f} M"
+            macs = f"{network_cost(specs).macs / 1e6:.1f} M"
             table.add_row(str(kernel_size), f"{grid}x{grid}", peak, macs)
     return table
 
@@ -191,21 +192,21 @@ def networks() -> Iterator[tuple[str, Subnet, Subnet]]:
         space = SearchSpace.from_dict({**content, "resolution": 224})
         specs = lower(space, space.largest)
         trained = [static_op(spec.op).trained()(spec) for spec in specs]
-        merged = [block.merged() for block in trained]
+        reparameterize = [block.reparameterize() for block in trained]
         kernels = "-".join(str(max(stage["kernel_size"])) for stage in content["stages"])
-        yield kernels, Subnet(specs, trained).eval(), Subnet(specs, merged).eval()
+        yield kernels, Subnet(specs, trained).eval(), Subnet(specs, reparameterize).eval()
 
 
 def network_speedups(arguments: argparse.Namespace) -> Table:
     """What the target is about: the merged network against the branched one."""
     names = ("kernels", "runtime", "branched / merged", "floor", "1.5x")
     table = Table(*names, title="whole networks, 224 pixels, median of ratios (10-90 %)")
-    for kernels, branched, merged in networks():
+    for kernels, branched, reparameterize in networks():
         images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
         for runtime in RUNTIMES:
             first, second, again = (
                 call_of(network, images, runtime, arguments.threads)
-                for network in (branched, merged, merged)
+                for network in (branched, reparameterize, reparameterize)
             )
             figures = [ratios(one, second, rounds=arguments.rounds) for one in (first, again)]
             told = (f"{median:.2f} ({low:.2f}-{high:.2f})" for median, low, high in figures)
@@ -241,14 +242,14 @@ def merging(arguments: argparse.Namespace) -> Table:
         generator = torch.Generator().manual_seed(1)
         images = torch.randn(1, channels, pixels, pixels, generator=generator)
         with torch.no_grad():
-            difference = float((block(images) - block.merged()(images)).abs().max())
+            difference = float((block(images) - block.reparameterize()(images)).abs().max())
         assert difference <= AGREEMENT
         taps = sum(size**2 for size in branches_of(kernel_size).values())
         for runtime in RUNTIMES:
             pairs = (
-                (Kernel(block, merged=False), Kernel(block, merged=True)),
-                (block, block.merged()),
-                (block.merged(), block.merged()),
+                (Kernel(block, reparameterize=False), Kernel(block, reparameterize=True)),
+                (block, block.reparameterize()),
+                (block.reparameterize(), block.reparameterize()),
             )
             figures = [
                 ratios(

@@ -23,15 +23,15 @@ from rich.console import Console
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v3_large
 
+from nassearch.data.dataset import Data
+from nassearch.data.image_set import ImageSet
 from nassearch.latency.device import host_cpu_name
 from nassearch.space import SearchSpace
 from nassearch.training.allocator import keep_buffers
-from nassearch.training.data import Data
-from nassearch.training.image_set import ImageSet
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.run import Run, start
-from nassearch.training.strategy import Pass
+from nassearch.training.state import TrainingState, start
+from nassearch.training.strategy import SubnetPass
 from nassearch.training.trainer import train_step
+from nassearch.training.training_recipe import TrainingRecipe
 
 BATCH, PIXELS, CLASSES = 64, 64, 1000
 GLIBC_DEFAULT = 128 * 1024
@@ -83,8 +83,8 @@ def workloads() -> tuple[dict[str, Callable[[], object]], list[str]]:
     space = run.space
     randoms = [space.sample(rng) for _ in range(2)]
     sandwich = (
-        Pass(space.largest),
-        *(Pass(each, 1.0, "in-place") for each in (space.smallest, *randoms)),
+        SubnetPass(space.largest),
+        *(SubnetPass(each, 1.0, "in-place") for each in (space.smallest, *randoms)),
     )
     images, labels = batch()
     last = images.contiguous(memory_format=torch.channels_last)
@@ -97,8 +97,8 @@ def workloads() -> tuple[dict[str, Callable[[], object]], list[str]]:
     peer = mobilenet_v3_large().train()
     steps: dict[str, Callable[[], object]] = {
         "largest": partial(train_step, run, sandwich[:1], last, labels),
-        "smallest": partial(train_step, run, (Pass(space.smallest),), last, labels),
-        "random": partial(train_step, run, (Pass(randoms[0]),), last, labels),
+        "smallest": partial(train_step, run, (SubnetPass(space.smallest),), last, labels),
+        "random": partial(train_step, run, (SubnetPass(randoms[0]),), last, labels),
         "sandwich": partial(train_step, run, sandwich, last, labels),
         **{f"alone: {name}": partial(learn, net, last, labels) for name, net in plain.items()},
         "plain largest": as_plain(partial(train_step, run, sandwich[:1], images, labels)),
@@ -132,7 +132,7 @@ def as_plain(step: Callable[[], object]) -> Callable[[], None]:
     return run
 
 
-def make_run() -> Run:
+def make_run() -> TrainingState:
     space = SearchSpace.load("mobilenet_v3").to_dict()
     space = SearchSpace.from_dict({**space, "resolution": PIXELS})
     few = ImageSet(

@@ -18,8 +18,8 @@ def describe(
     as_json: Json = False,
 ) -> None:
     """A space, a published network, a device or an exported network."""
-    from nassearch.pipeline.inventory import description
-    from nassearch.report.overview import overview
+    from nassearch.pipeline.listing import description
+    from nassearch.report.describe_table import overview
 
     facts = description(name)
     print_result(as_json, facts, lambda: overview(facts))

@@ -21,8 +21,8 @@ def export(
 ) -> None:
     """Write chosen networks in formats that run anywhere."""
     from nassearch.export.format import parse_batch
-    from nassearch.pipeline.delivery import export_networks
-    from nassearch.pipeline.run import LATEST
+    from nassearch.pipeline.export import export_networks
+    from nassearch.pipeline.run_directory import LATEST
     from nassearch.report.terminal import Bars
 
     with Bars() as bars:

@@ -40,7 +40,7 @@ def finetune(
 ) -> None:
     """Train an exported network on, on its images or others, into a new export beside it."""
     from nassearch.export.format import parse_batch
-    from nassearch.pipeline.finetuning import finetune_export
+    from nassearch.pipeline.finetune import finetune_export
     from nassearch.report.terminal import Bars, finetuned_table
 
     given = {"lr": lr, "seed": seed, **dict(assignment(text) for text in settings or ())}

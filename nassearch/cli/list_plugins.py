@@ -18,7 +18,7 @@ def list_plugins(
     as_json: Json = False,
 ) -> None:
     """What there is to choose from."""
-    from nassearch.pipeline.inventory import listing
+    from nassearch.pipeline.listing import listing
     from nassearch.report.terminal import listing_table
 
     rows = listing(what)

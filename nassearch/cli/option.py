@@ -9,7 +9,7 @@ from nassearch.errors import ConfigError
 
 if TYPE_CHECKING:
     from nassearch.latency.device import Device
-    from nassearch.latency.setting import Setting
+    from nassearch.setting import Setting
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Where to write.")]

@@ -22,8 +22,8 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Latency with its interval, multiply-accumulates and parameters of one network."""
-    from nassearch.pipeline.prediction import describe_network, read_network
-    from nassearch.pipeline.run import LATEST
+    from nassearch.pipeline.profile import describe_network, read_network
+    from nassearch.pipeline.run_directory import LATEST
     from nassearch.report.terminal import fact_table
 
     found, setting = setting_of(device, runtime, precision, batch, threads)

@@ -44,9 +44,9 @@ def profile(
     from nassearch.config import parse_seconds, parse_share
     from nassearch.latency.device import known_or_new_device
     from nassearch.latency.table import LatencyTable
-    from nassearch.pipeline.importer import import_measurements
-    from nassearch.pipeline.prediction import bundle_for, profile_device
-    from nassearch.pipeline.run import LATEST, load_space
+    from nassearch.pipeline.import_measurements import import_measurements
+    from nassearch.pipeline.profile import bundle_for, profile_device
+    from nassearch.pipeline.run_directory import LATEST, load_space
     from nassearch.report.terminal import Bars, profile_summary
 
     directory = out or Path("latency_tables")

@@ -15,8 +15,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Everything a recipe says: train, profile, search, export, verify, report."""
-    from nassearch.pipeline.delivery import run_all
-    from nassearch.pipeline.run import choose_run, load_recipe
+    from nassearch.pipeline.export import run_all
+    from nassearch.pipeline.run_directory import choose_run, load_recipe
     from nassearch.report.page import write_report
     from nassearch.report.terminal import Bars, delivered_table
 

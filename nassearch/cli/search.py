@@ -31,8 +31,8 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the best networks of a trained supernet within hard budgets."""
-    from nassearch.pipeline.run import LATEST
-    from nassearch.pipeline.selection import search_supernet
+    from nassearch.pipeline.run_directory import LATEST
+    from nassearch.pipeline.search import search_supernet
     from nassearch.recipe import SearchRecipe
     from nassearch.report.terminal import Bars, outcome_table
 

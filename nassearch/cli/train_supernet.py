@@ -23,7 +23,7 @@ def train_supernet(
     as_json: Json = False,
 ) -> None:
     """Train one supernet whose subnets share weights."""
-    from nassearch.pipeline.run import choose_run, load_recipe, train_supernet
+    from nassearch.pipeline.run_directory import choose_run, load_recipe, train_supernet
     from nassearch.report.terminal import Bars
 
     flags = {

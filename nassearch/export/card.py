@@ -5,14 +5,14 @@ from pathlib import Path
 
 from nassearch import __version__
 from nassearch.config import format_count, format_milliseconds
-from nassearch.export.export_file import ExportFile, LatencyFile
+from nassearch.export.export_config import ExportConfig, LatencyClaim
 from nassearch.export.format import Format, make_format
 from nassearch.space import SearchSpace
 
 CARD = "README.md"
 
 
-def model_card(export: ExportFile, directory: Path, shape: tuple[int, int, int]) -> str:
+def model_card(export: ExportConfig, directory: Path, shape: tuple[int, int, int]) -> str:
     """The card of an export in `directory` for images of `shape` (channels, height, width)."""
     formats = {name: make_format(name) for name in export.formats}
     parts = [
@@ -28,7 +28,7 @@ def model_card(export: ExportFile, directory: Path, shape: tuple[int, int, int])
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def latency_text(item: LatencyFile) -> str:
+def latency_text(item: LatencyClaim) -> str:
     """One promise on one line, with where each figure comes from."""
     threads = "" if item.threads is None else f", {item.threads} thread(s)"
     text = f"{item.device}, {item.runtime} {item.precision}, batch {item.batch}{threads}: "
@@ -43,7 +43,7 @@ def latency_text(item: LatencyFile) -> str:
     )
 
 
-def _network(export: ExportFile, shape: tuple[int, int, int]) -> str:
+def _network(export: ExportConfig, shape: tuple[int, int, int]) -> str:
     space: SearchSpace = export.search_space()
     text = (
         f"An image classifier of {len(export.data.class_names)} classes from the search space"
@@ -60,7 +60,7 @@ def _network(export: ExportFile, shape: tuple[int, int, int]) -> str:
     return text + f" Written by nassearch {__version__}."
 
 
-def _accuracy(export: ExportFile) -> str:
+def _accuracy(export: ExportConfig) -> str:
     found = export.accuracy
     return (
         f"Accuracy {found.value:.2%} ({found.low:.2%} to {found.high:.2%}, 95 %) on"
@@ -69,11 +69,11 @@ def _accuracy(export: ExportFile) -> str:
     )
 
 
-def _latency(export: ExportFile) -> str:
+def _latency(export: ExportConfig) -> str:
     return "\n".join(f"- {latency_text(item)}" for item in export.latency)
 
 
-def _files(export: ExportFile, formats: dict[str, Format], directory: Path) -> str:
+def _files(export: ExportConfig, formats: dict[str, Format], directory: Path) -> str:
     lines = ["| format | file | size | |", "|---|---|---|---|"]
     for name, one in formats.items():
         facts = {key: value for key, value in export.formats[name].items() if key != "file"}
@@ -91,7 +91,7 @@ def _plain(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _input(export: ExportFile, shape: tuple[int, int, int]) -> str:
+def _input(export: ExportConfig, shape: tuple[int, int, int]) -> str:
     mean, std = ([round(value, 4) for value in row] for row in (export.data.mean, export.data.std))
     return (
         f"Input `images`: float32, (n, {', '.join(map(str, shape))}), pixels of 0..1 normalised as"
@@ -103,7 +103,7 @@ def _input(export: ExportFile, shape: tuple[int, int, int]) -> str:
 _TITLES = {"weights": "PyTorch", "onnx": "ONNX Runtime", "int8": "ONNX Runtime, int8"}
 
 
-def _snippets(export: ExportFile, formats: dict[str, Format]) -> Iterator[str]:
+def _snippets(export: ExportConfig, formats: dict[str, Format]) -> Iterator[str]:
     for name, one in formats.items():
         title = _TITLES.get(name, name)
         batch = export.formats[name].get("batch")

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from nassearch.config import resolve
+from nassearch.data.dataset import Data
 from nassearch.errors import ConfigError
 from nassearch.export import FORMATS
 from nassearch.networks import Subnet
-from nassearch.training.data import Data
 
 CONFIG_ONLY = "config"
 DEFAULT = (CONFIG_ONLY, "weights", "onnx")
@@ -23,7 +23,7 @@ Run = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Order:
+class ExportOptions:
     """How a network is to be written.
 
     Graphs take `batch` images at once, or any number. `int8` calibrates on training images of
@@ -50,7 +50,7 @@ class Format(Protocol):
     exact: bool
     """Whether its logits are those of the network; an int8 network's are near them."""
 
-    def write(self, subnet: Subnet, path: Path, order: Order) -> dict[str, Any]:
+    def write(self, subnet: Subnet, path: Path, order: ExportOptions) -> dict[str, Any]:
         """Write the file at `path`; what is worth knowing about it, for the config."""
         ...
 

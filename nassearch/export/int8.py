@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nassearch.export.format import Order, Run
+from nassearch.data.dataset import Data
+from nassearch.export.format import ExportOptions, Run
 from nassearch.export.onnx_file import OnnxFile, checked, graph_facts, open_graph
-from nassearch.latency.quantization import Images, quantizable, quantize
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import to_onnx
 from nassearch.networks.supernet import resize
-from nassearch.training.data import Data
+from nassearch.runtimes.quantization import Images, quantizable, quantize
 from nassearch.training.evaluation import measure_accuracy
 
 CALIBRATION_IMAGES = 256
@@ -31,7 +31,7 @@ class Int8:
     imports = OnnxFile.imports
     exact = False
 
-    def write(self, subnet: Subnet, path: Path, order: Order) -> dict[str, Any]:
+    def write(self, subnet: Subnet, path: Path, order: ExportOptions) -> dict[str, Any]:
         data, pixels = order.data, subnet.input_shape[1]
         images = calibration_images(data, pixels)
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from nassearch.errors import ExportError
-from nassearch.export.format import Order, Run, in_batches
-from nassearch.latency.onnx_runtime import OnnxRuntime
-from nassearch.latency.setting import Setting
+from nassearch.export.format import ExportOptions, Run, in_batches
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import INPUT, to_onnx
+from nassearch.runtimes.onnx import OnnxRuntime
+from nassearch.setting import Setting
 
 
 class OnnxFile:
@@ -22,7 +22,7 @@ class OnnxFile:
     imports: tuple[str, ...] = ("numpy", "onnxruntime")
     exact = True
 
-    def write(self, subnet: Subnet, path: Path, order: Order) -> dict[str, Any]:
+    def write(self, subnet: Subnet, path: Path, order: ExportOptions) -> dict[str, Any]:
         model = checked(to_onnx(subnet, subnet.input_shape, batch=order.fixed_batch))
         path.write_bytes(model)
         return graph_facts(model) | {"batch": order.batch}

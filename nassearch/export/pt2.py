@@ -13,7 +13,7 @@ from zipfile import BadZipFile, ZipFile
 import torch
 
 from nassearch.errors import CheckpointError, ExportError
-from nassearch.export.format import Order, Run, in_batches
+from nassearch.export.format import ExportOptions, Run, in_batches
 from nassearch.networks import Subnet
 
 
@@ -24,7 +24,7 @@ class TorchExport:
     imports = ("torch",)
     exact = True
 
-    def write(self, subnet: Subnet, path: Path, order: Order) -> dict[str, Any]:
+    def write(self, subnet: Subnet, path: Path, order: ExportOptions) -> dict[str, Any]:
         batch = order.fixed_batch
         # with one image torch.export would fix the batch at one, whatever is said of it
         images = torch.zeros(batch or 2, *subnet.input_shape)

@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 
 from nassearch.config import resolve
+from nassearch.data.dataset import Data, load_data
 from nassearch.export import FORMATS
-from nassearch.export.export import VERIFICATION
-from nassearch.export.export_file import CONFIG, ExportFile, LatencyFile, read_export
+from nassearch.export.export_config import CONFIG, ExportConfig, LatencyClaim, read_export
 from nassearch.export.format import Format, Progress, Run, make_format
 from nassearch.export.memory import measure_peak_memory
+from nassearch.export.writer import VERIFICATION
 from nassearch.files import write_json
-from nassearch.latency import RUNTIMES
 from nassearch.latency.device import list_devices, load_device
-from nassearch.latency.memory import peak_memory_bytes
-from nassearch.latency.onnx_runtime import OnnxRuntime
-from nassearch.latency.setting import Runtime, Session
 from nassearch.latency.table import Measurement
 from nassearch.latency.timing import interleave, references
 from nassearch.networks import Subnet
+from nassearch.networks.activation_memory import peak_memory_bytes
 from nassearch.networks.supernet import resize
-from nassearch.training.data import Data, load_data
+from nassearch.runtimes import RUNTIMES
+from nassearch.runtimes.onnx import OnnxRuntime
+from nassearch.runtimes.runtime import Runtime, Session
 from nassearch.training.evaluation import Accuracy, measure_accuracy
 
 TOLERANCE = 1e-4
@@ -59,7 +59,7 @@ class FormatCheck:
 class LatencyCheck:
     """A promised latency beside the one measured now; None where the device is not here."""
 
-    promised: LatencyFile
+    promised: LatencyClaim
     measured: Measurement | None
     drift: float | None
 
@@ -82,7 +82,7 @@ class LatencyCheck:
 class Verification:
     """What `verify` found; `predicted_memory_bytes` is of weights and activations in float32."""
 
-    export: ExportFile
+    export: ExportConfig
     formats: Mapping[str, FormatCheck]
     latency: tuple[LatencyCheck, ...]
     predicted_memory_bytes: int
@@ -166,7 +166,7 @@ def verify(
 
 
 def _check_formats(
-    export: ExportFile,
+    export: ExportConfig,
     directory: Path,
     made: Mapping[str, Format],
     data: Data,
@@ -210,7 +210,7 @@ def _check_formats(
     return checks
 
 
-def _batch(export: ExportFile, name: str) -> int:
+def _batch(export: ExportConfig, name: str) -> int:
     batch = export.formats[name].get("batch", 1)
     return batch if isinstance(batch, int) else 1
 
@@ -236,7 +236,7 @@ def _time(
 
 
 def _check_latency(
-    promised: LatencyFile, export: ExportFile, directory: Path, network: Subnet, seconds: float
+    promised: LatencyClaim, export: ExportConfig, directory: Path, network: Subnet, seconds: float
 ) -> LatencyCheck:
     if promised.source == "estimated" or not _is_here(promised.device):
         return LatencyCheck(promised, None, None)
@@ -255,7 +255,7 @@ def _check_latency(
 
 
 def _session(
-    runtime: Runtime, promised: LatencyFile, export: ExportFile, directory: Path, network: Subnet
+    runtime: Runtime, promised: LatencyClaim, export: ExportConfig, directory: Path, network: Subnet
 ) -> Session:
     """The exported file itself where the runtime takes it; else the same network loaded anew."""
     facts = export.formats.get(_GRAPHS.get(promised.precision, ""), {})

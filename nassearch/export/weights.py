@@ -7,8 +7,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nassearch.errors import CheckpointError
-from nassearch.export.export_file import CONFIG, read_export
-from nassearch.export.format import Order, Run
+from nassearch.export.export_config import CONFIG, read_export
+from nassearch.export.format import ExportOptions, Run
 from nassearch.networks import Subnet
 
 WEIGHTS = "model.safetensors"
@@ -21,7 +21,7 @@ class Weights:
     imports = ("torch", "nassearch.export.weights")
     exact = True
 
-    def write(self, subnet: Subnet, path: Path, order: Order) -> dict[str, Any]:
+    def write(self, subnet: Subnet, path: Path, order: ExportOptions) -> dict[str, Any]:
         tensors = {name: tensor.contiguous() for name, tensor in subnet.state_dict().items()}
         save_file(tensors, path)
         return {"tensors": len(tensors)}

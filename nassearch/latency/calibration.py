@@ -13,8 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from nassearch.latency.setting import Floats
-from nassearch.networks import cost
+from nassearch.networks import block_cost
+from nassearch.runtimes.runtime import Floats
 from nassearch.space import BlockSpec
 from nassearch.space.architecture import NAMES, NUMBERS
 
@@ -38,7 +38,7 @@ def features(spec: BlockSpec) -> tuple[float, ...]:
     convolutions, under an attention and under an activation that costs more than a comparison,
     and weight bytes.
     """
-    counted = cost(spec)
+    counted = block_cost(spec)
     macs = counted.macs_by_kind
     written = float(counted.activations)
     depthwise = sum(times * layer.outputs for layer, times in counted.layers if _swept(layer.kind))
@@ -58,7 +58,7 @@ def _swept(kind: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Correction:
+class Calibration:
     """ms = constant + sum over blocks of (scale x table + weights . features + deviation).
 
     `ratio` is the half-width of the interval as a share of the prediction (see `half_width`);
@@ -88,7 +88,7 @@ def fit(
     table_ms: Mapping[BlockSpec, float],
     *,
     sums: Floats | None = None,
-) -> Correction:
+) -> Calibration:
     """The correction that brings sums of `table_ms` closest to the networks' `measured_ms`.
 
     `sums`, (networks,), are other sums to start from, where those of the table know more of these
@@ -130,7 +130,7 @@ def fit(
             shares, by_block, residuals = process
             deviations = dict(zip(blocks, map(float, by_block * expected), strict=True))
     coefficients = shares * scales
-    return Correction(
+    return Calibration(
         constant=float(coefficients[0]),
         scale=float(start * (1 + coefficients[1])),
         weights=tuple(map(float, coefficients[2:])),

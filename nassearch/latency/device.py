@@ -12,7 +12,7 @@ from nassearch import config
 from nassearch.config import StrictModel
 from nassearch.errors import ConfigError
 from nassearch.files import write_text
-from nassearch.latency.setting import Setting
+from nassearch.setting import Setting
 
 HOST = "host"
 Rate = Annotated[int | float, Field(gt=0)]

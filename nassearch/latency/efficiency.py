@@ -19,8 +19,8 @@ from nassearch import config
 from nassearch.errors import TableError
 from nassearch.files import read_json
 from nassearch.latency.device import RatesFile
-from nassearch.latency.setting import Floats
-from nassearch.networks.subnet import Layer
+from nassearch.networks.cost import Layer
+from nassearch.runtimes.runtime import Floats
 
 FILE = "efficiency.json"
 KINDS = ("pointwise", "dense3", "dense5", "depthwise")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nassearch.errors import TableError
-from nassearch.latency.setting import Setting
+from nassearch.setting import Setting
 from nassearch.space import BlockSpec
 
 # Elements a millisecond: a core's widest loads from its nearest cache; the fastest GPU's memory.

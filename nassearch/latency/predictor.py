@@ -9,9 +9,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from nassearch.errors import TableError
-from nassearch.latency.calibration import Correction, fit
-from nassearch.latency.setting import Floats, Setting
+from nassearch.latency.calibration import Calibration, fit
 from nassearch.latency.table import LatencyTable
+from nassearch.runtimes.runtime import Floats
+from nassearch.setting import Setting
 from nassearch.space import Architecture, BlockSpec, SearchSpace, block_specs, lower
 from nassearch.space.additive import AdditiveCost
 from nassearch.space.search_space import Genes
@@ -35,11 +36,11 @@ class LatencyPredictor:
     setting: Setting
     source: Source
     block_ms: Mapping[BlockSpec, float]
-    correction: Correction = Correction()  # noqa: RUF009 (it is frozen)
+    calibration: Calibration = Calibration()  # noqa: RUF009 (it is frozen)
     pairs: tuple[Pair, ...] = ()
     noise_floor: float = 0.0
     """Of the measurements behind it: no interval is narrower."""
-    elsewhere_ms: Mapping[tuple[SearchSpace, Architecture], float] = field(default_factory=dict)
+    leave_one_out_ms: Mapping[tuple[SearchSpace, Architecture], float] = field(default_factory=dict)
     """Of networks that blocks were timed in: the sum of their blocks as timed in other networks."""
 
     @classmethod
@@ -67,9 +68,11 @@ class LatencyPredictor:
             if all(spec.key in table.blocks for spec in lowered):
                 known |= {spec: table[spec.key].median_ms for spec in lowered}
                 pairs.append((owner, architecture, found.measurement.median_ms))
-                if found.elsewhere_ms is not None:
-                    elsewhere[owner, architecture] = found.elsewhere_ms
-        blank = cls(space, table.setting, source, known, noise_floor=noise, elsewhere_ms=elsewhere)
+                if found.leave_one_out_ms is not None:
+                    elsewhere[owner, architecture] = found.leave_one_out_ms
+        blank = cls(
+            space, table.setting, source, known, noise_floor=noise, leave_one_out_ms=elsewhere
+        )
         alike = blank.alike(pairs)
         return blank.calibrate(alike if len(alike) >= MIN_PAIRS else pairs)
 
@@ -113,7 +116,7 @@ class LatencyPredictor:
         unknown = next((spec for spec in _blocks(pairs) if spec not in self.block_ms), None)
         if unknown is not None:
             raise TableError(f"the predictor does not know {unknown.key}", where=self.setting)
-        known = {spec: self.correction.block_ms(spec, ms) for spec, ms in self.block_ms.items()}
+        known = {spec: self.calibration.block_ms(spec, ms) for spec, ms in self.block_ms.items()}
         return LatencyPredictor(self.space, setting, self.source, known).calibrate(pairs)
 
     @classmethod
@@ -127,7 +130,7 @@ class LatencyPredictor:
     ) -> "LatencyPredictor":
         """The predictor of a device nobody here owns; `ratio` is the estimate's relative error."""
         known = {spec: block_ms(spec) for spec in block_specs(space)}
-        return cls(space, setting, "estimated", known, Correction(ratio=ratio))
+        return cls(space, setting, "estimated", known, Calibration(ratio=ratio))
 
     def predict(self, architectures: Sequence[Architecture]) -> Floats:
         """Milliseconds, (n,)."""
@@ -144,7 +147,7 @@ class LatencyPredictor:
         Raises TableError where no whole network was measured, so that nothing says how far off
         the sum is.
         """
-        if self.correction.ratio is None:
+        if self.calibration.ratio is None:
             raise TableError(
                 "has no whole networks to tell the prediction's error from",
                 where=self.setting,
@@ -152,8 +155,8 @@ class LatencyPredictor:
             )
         predicted = self.predict(architectures)
         return (
-            predicted / (1 + self.correction.ratio),
-            predicted * (1 + self.correction.ratio),
+            predicted / (1 + self.calibration.ratio),
+            predicted * (1 + self.calibration.ratio),
         )
 
     def calibrate(self, pairs: Sequence[Pair]) -> "LatencyPredictor":
@@ -161,11 +164,11 @@ class LatencyPredictor:
         merged = {(space, arch): ms for space, arch, ms in (*self.pairs, *pairs)}
         known = tuple((space, arch, ms) for (space, arch), ms in merged.items())
         if len(known) < MIN_PAIRS:
-            return self._with(self.correction, known)
+            return self._with(self.calibration, known)
         networks = [lower(space, architecture) for space, architecture, _ in known]
         measured = np.array([ms for _, _, ms in known])
         sums = [
-            self.elsewhere_ms.get((space, one), sum(self.block_ms[spec] for spec in specs))
+            self.leave_one_out_ms.get((space, one), sum(self.block_ms[spec] for spec in specs))
             for (space, one, _), specs in zip(known, networks, strict=True)
         ]
         found = fit(networks, measured, self.block_ms, sums=np.array(sums))
@@ -173,8 +176,8 @@ class LatencyPredictor:
         wide = replace(found, ratio=max(found.ratio, self.noise_floor))
         return self._with(wide, known)
 
-    def _with(self, correction: Correction, pairs: tuple[Pair, ...]) -> "LatencyPredictor":
-        return replace(self, correction=correction, pairs=pairs)
+    def _with(self, calibration: Calibration, pairs: tuple[Pair, ...]) -> "LatencyPredictor":
+        return replace(self, calibration=calibration, pairs=pairs)
 
     @property
     def provenance(self) -> str:
@@ -184,8 +187,8 @@ class LatencyPredictor:
     @cached_property
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that change when any prediction does."""
-        values = [self.correction.block_ms(spec, ms) for spec, ms in self.block_ms.items()]
-        rounded = np.array([self.correction.constant, *values]).round(9)
+        values = [self.calibration.block_ms(spec, ms) for spec, ms in self.block_ms.items()]
+        rounded = np.array([self.calibration.constant, *values]).round(9)
         return hashlib.sha256(rounded.tobytes()).hexdigest()[:8]
 
     def minimum(self) -> tuple[Architecture, float]:
@@ -197,8 +200,8 @@ class LatencyPredictor:
         """The prediction as a sum over blocks."""
         return AdditiveCost(
             self.space,
-            lambda spec: self.correction.block_ms(spec, self.block_ms[spec]),
-            constant=self.correction.constant,
+            lambda spec: self.calibration.block_ms(spec, self.block_ms[spec]),
+            constant=self.calibration.constant,
         )
 
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from nassearch.latency.calibration import fit
 from nassearch.latency.device import host_cpu_name
-from nassearch.latency.setting import BlockTimes, Floats, Runtime, Setting
 from nassearch.latency.table import LatencyTable, MeasuredNetwork, Measurement
 from nassearch.latency.timing import (
     BURST,
@@ -25,6 +24,8 @@ from nassearch.latency.timing import (
     reference_networks,
 )
 from nassearch.networks import Subnet
+from nassearch.runtimes.runtime import BlockTimes, Floats, Runtime
+from nassearch.setting import Setting
 from nassearch.space import (
     Architecture,
     BlockSpec,
@@ -119,7 +120,7 @@ def profile(
     architectures = covering(space, rng, known=measured, limit=max_networks)
     count = -(-len(architectures) // GROUP)
     groups = [architectures[number::count] for number in range(count)]
-    collected = Collected(space, setting, runtime.version)
+    collected = ProfileSession(space, setting, runtime.version)
     if known is not None:
         collected.reference_ms = reference_ms(known, space)
     table: LatencyTable | None = None
@@ -140,10 +141,10 @@ def profile(
             table = known.merged(table)
         keep(table)
     assert table is not None, "there is always the smallest architecture"
-    return filled(table, block_specs(space)).profiled(space)
+    return interpolate_missing(table, block_specs(space)).profiled(space)
 
 
-def filled(table: LatencyTable, specs: Iterable[BlockSpec]) -> LatencyTable:
+def interpolate_missing(table: LatencyTable, specs: Iterable[BlockSpec]) -> LatencyTable:
     """`table` with every block of `specs` that it lacks interpolated from those it has.
 
     The regression is that of `calibration.fit` with each measured block as a network of its own;
@@ -171,7 +172,7 @@ def filled(table: LatencyTable, specs: Iterable[BlockSpec]) -> LatencyTable:
     return replace(table, blocks=blocks, facts=facts)
 
 
-class Collected:
+class ProfileSession:
     """What the groups of a profile measured, on one clock: `reference_ms` is the time of the
     reference networks, the first group's where none is given.
     """
@@ -282,7 +283,7 @@ class Collected:
                 self.space,
                 architecture,
                 measurement(np.concatenate(taken)),
-                elsewhere_ms=common * self.elsewhere_ms(architecture),
+                leave_one_out_ms=common * self.leave_one_out_ms(architecture),
             )
             for architecture, taken in self.whole_samples.items()
         )
@@ -305,7 +306,7 @@ class Collected:
         """Every sample of a block."""
         return np.concatenate([taken for _, taken in self.samples[key]])
 
-    def elsewhere_ms(self, architecture: Architecture) -> float:
+    def leave_one_out_ms(self, architecture: Architecture) -> float:
         """A network's blocks, summed as they took in the other networks; a block that no other
         network holds is taken from this one.
         """

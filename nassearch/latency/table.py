@@ -17,7 +17,7 @@ import yaml
 from nassearch.errors import ConfigError, MissingKeyError, TableError
 from nassearch.files import write_text
 from nassearch.latency.plausibility import check_blocks
-from nassearch.latency.setting import Setting
+from nassearch.setting import Setting
 from nassearch.space import Architecture, BlockSpec, SearchSpace
 
 SCHEMA = 1
@@ -70,7 +70,7 @@ class MeasuredNetwork:
     genes: tuple[int, ...]
     resolution: int
     measurement: Measurement
-    elsewhere_ms: float | None = None
+    leave_one_out_ms: float | None = None
 
     @classmethod
     def of(
@@ -79,13 +79,13 @@ class MeasuredNetwork:
         architecture: Architecture,
         measurement: Measurement,
         *,
-        elsewhere_ms: float | None = None,
+        leave_one_out_ms: float | None = None,
     ) -> "MeasuredNetwork":
         """`architecture` may be of a resolution that `space` does not offer."""
         offered = architecture.resolution in space.resolutions
         inside = architecture if offered else replace(architecture, resolution=space.resolutions[0])
         genes = space.encode(inside)
-        return cls(_identity(space), genes, architecture.resolution, measurement, elsewhere_ms)
+        return cls(_identity(space), genes, architecture.resolution, measurement, leave_one_out_ms)
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class LatencyTable:
                     network.measurement.p10_ms,
                     network.measurement.runs,
                     network.measurement.energy_mj,
-                    network.elsewhere_ms,
+                    network.leave_one_out_ms,
                 )
                 for network in self.networks
             ]

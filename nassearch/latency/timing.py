@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from nassearch.latency.setting import Floats, Runtime
 from nassearch.latency.table import LatencyTable, Measurement
 from nassearch.networks import Subnet
+from nassearch.runtimes.runtime import Floats, Runtime
 from nassearch.space import Architecture, SearchSpace, lower
 
 BURST = 3

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nassearch.networks import growth
-from nassearch.networks.growth import Growth
+from nassearch.networks import weight_transfer
 from nassearch.networks.subnet import Subnet
+from nassearch.networks.weight_transfer import TransferReport
 from nassearch.ops import Elastic, check_space, static_op
 from nassearch.ops.elastic import elastic_specs
 from nassearch.space import Architecture, BlockSpec, SearchSpace, Slot, lower, slots
@@ -75,15 +75,17 @@ class Supernet(nn.Module):
         blocks = [op.extract(spec) for op, spec in self.walk(architecture)]
         return Subnet(specs, blocks).train(self.training)
 
-    def load_from(self, other: nn.Module, *, architecture: Architecture | None = None) -> Growth:
+    def load_from(
+        self, other: nn.Module, *, architecture: Architecture | None = None
+    ) -> TransferReport:
         """Start from the trained weights of another space's supernet, as far as they are known.
 
         Or from a plain network (torchvision's, say), which is `architecture` of this space. Wider,
-        deeper and larger-kernel networks compute at first what the old ones do; `growth` says where
-        that cannot be, and the Growth returned what was copied, grown and new. CheckpointError
-        where a network's layers are not the architecture's.
+        deeper and larger-kernel networks compute at first what the old ones do; `weight_transfer`
+        says where that cannot be, and the TransferReport returned what was copied, grown and new.
+        CheckpointError where a network's layers are not the architecture's.
         """
-        return growth.grow(self, other, architecture=architecture)
+        return weight_transfer.grow(self, other, architecture=architecture)
 
     def _path(self, architecture: Architecture) -> Iterator[Elastic]:
         if self.space.definition.stem is not None:

@@ -18,7 +18,7 @@ OPS = {
     "fused_mbconv": "nassearch.ops.fused_mbconv:FusedMBConv",
     "separable": "nassearch.ops.separable:Separable",
     "grouped_conv": "nassearch.ops.grouped_conv:GroupedConv",
-    "basic": "nassearch.ops.basic:Basic",
+    "basic": "nassearch.ops.basic:BasicBlock",
     "bottleneck": "nassearch.ops.bottleneck:Bottleneck",
     "convnext": "nassearch.ops.convnext:ConvNeXt",
     "large_kernel": "nassearch.ops.large_kernel:LargeKernel",

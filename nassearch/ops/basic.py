@@ -12,12 +12,12 @@ from nassearch.ops.layer import (
     StaticOp,
     activation,
     attention,
-    ratio_of,
+    expanded_channels,
 )
 from nassearch.space import BlockSpec
 
 
-class Basic(StaticOp):
+class BasicBlock(StaticOp):
     """kxk to `expand_ratio` x out_channels, kxk back, shortcut, activation."""
 
     dimensions: ClassVar[Mapping[str, bool]] = {
@@ -30,7 +30,7 @@ class Basic(StaticOp):
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__(spec)
         act, kernel_size = spec.get("activation"), spec.get("kernel_size")
-        mid = ratio_of(spec.out_channels, spec)
+        mid = expanded_channels(spec.out_channels, spec)
         self.reduce = ConvNorm(
             spec.in_channels, mid, kernel_size=kernel_size, stride=spec.stride, act=act
         )

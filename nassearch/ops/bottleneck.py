@@ -12,8 +12,8 @@ from nassearch.ops.layer import (
     StaticOp,
     activation,
     attention,
-    divides,
-    ratio_of,
+    check_group_size,
+    expanded_channels,
 )
 from nassearch.space import BlockSpec
 
@@ -35,12 +35,12 @@ class Bottleneck(StaticOp):
 
     @staticmethod
     def check(spec: BlockSpec) -> None:
-        divides(spec, ratio_of(spec.out_channels, spec))
+        check_group_size(spec, expanded_channels(spec.out_channels, spec))
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__(spec)
         act = spec.get("activation")
-        mid = ratio_of(spec.out_channels, spec)
+        mid = expanded_channels(spec.out_channels, spec)
         self.reduce = ConvNorm(spec.in_channels, mid, act=act)
         self.mix = ConvNorm(
             mid,

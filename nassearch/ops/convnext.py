@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from nassearch.ops.layer import (
     ChannelNorm,
     DropPath,
-    Patches,
+    Patchify,
     StaticOp,
     activation,
-    ratio_of,
-    scale_parameter,
+    expanded_channels,
+    layer_scale,
 )
 from nassearch.space import BlockSpec
 
@@ -34,17 +34,17 @@ class ConvNeXt(StaticOp):
         super().__init__(spec)
         channels, kernel_size = spec.out_channels, spec.get("kernel_size")
         changes = spec.stride != 1 or spec.in_channels != channels
-        before = (ChannelNorm(spec.in_channels), Patches(spec)) if changes else ()
+        before = (ChannelNorm(spec.in_channels), Patchify(spec)) if changes else ()
         self.downsample = nn.Sequential(*before)
         self.depthwise = nn.Conv2d(
             channels, channels, kernel_size, padding=kernel_size // 2, groups=channels
         )
         self.norm = ChannelNorm(channels)
-        mid = ratio_of(channels, spec)
+        mid = expanded_channels(channels, spec)
         self.expand = nn.Conv2d(channels, mid, 1)
         self.act = activation(spec.get("activation"))
         self.project = nn.Conv2d(mid, channels, 1)
-        self.scale = scale_parameter(channels)
+        self.scale = layer_scale(channels)
         self.drop_path = DropPath()
 
     def forward(self, images: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Elastic(nn.Module):
 
     def __init__(self, op: type[StaticOp], specs: Sequence[BlockSpec]) -> None:
         super().__init__()
-        self._op = op.trained()
+        self._op = op.training_form()
         self.specs = tuple(specs)
         self.compiles = False
         """Whether each block is compiled (torch.compile) when it first runs."""
@@ -104,7 +104,7 @@ class Elastic(nn.Module):
         for cut, (table, leaf, shared) in zip(bound.cuts, bound.slices(self), strict=True):
             own = shared.detach().clone(memory_format=torch.contiguous_format)
             copies[table[leaf]] = nn.Parameter(own) if cut.learned else own
-        return _copied(bound.twin, copies).train(self.training).merged()
+        return _copied(bound.twin, copies).train(self.training).reparameterize()
 
     def _bind(self, spec: BlockSpec) -> "_Bound":
         if spec not in self._bound:

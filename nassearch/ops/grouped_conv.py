@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from nassearch.ops.layer import ConvNorm, StaticOp, divides
+from nassearch.ops.layer import ConvNorm, StaticOp, check_group_size
 from nassearch.space import BlockSpec
 
 
@@ -24,7 +24,7 @@ class GroupedConv(StaticOp):
 
     @staticmethod
     def check(spec: BlockSpec) -> None:
-        divides(spec, spec.in_channels)
+        check_group_size(spec, spec.in_channels)
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__(spec)

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from nassearch.ops.layer import (
     DropPath,
-    Patches,
+    Patchify,
     StaticOp,
     activation,
-    ratio_of,
-    scale_parameter,
+    expanded_channels,
+    layer_scale,
 )
 from nassearch.space import BlockSpec
 
@@ -37,7 +37,7 @@ class InceptionMixer(StaticOp):
         super().__init__(spec)
         channels, length = spec.out_channels, spec.get("kernel_size")
         changes = spec.stride != 1 or spec.in_channels != channels
-        before = (nn.BatchNorm2d(spec.in_channels), Patches(spec)) if changes else ()
+        before = (nn.BatchNorm2d(spec.in_channels), Patchify(spec)) if changes else ()
         self.downsample = nn.Sequential(*before)
         part = max(1, channels // SHARE)
         self.parts = [channels - 3 * part, part, part, part]
@@ -45,11 +45,11 @@ class InceptionMixer(StaticOp):
         self.across = nn.Conv2d(part, part, (1, length), padding=(0, length // 2), groups=part)
         self.down = nn.Conv2d(part, part, (length, 1), padding=(length // 2, 0), groups=part)
         self.norm = nn.BatchNorm2d(channels)
-        mid = ratio_of(channels, spec)
+        mid = expanded_channels(channels, spec)
         self.expand = nn.Conv2d(channels, mid, 1)
         self.act = activation(spec.get("activation"))
         self.project = nn.Conv2d(mid, channels, 1)
-        self.scale = scale_parameter(channels)
+        self.scale = layer_scale(channels)
         self.drop_path = DropPath()
 
     def forward(self, images: Tensor) -> Tensor:

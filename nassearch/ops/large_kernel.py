@@ -60,7 +60,7 @@ class LargeKernel(StaticOp):
         self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
 
     @classmethod
-    def trained(cls) -> type[StaticOp]:
+    def training_form(cls) -> type[StaticOp]:
         return BranchedLargeKernel
 
     def residual_norm(self) -> nn.BatchNorm2d | None:
@@ -91,19 +91,19 @@ class BranchedLargeKernel(StaticOp):
             {name: nn.Parameter(torch.ones(spec.in_channels, 1, 1)) for name in self.branches}
         )
 
-    def merged(self) -> StaticOp:
+    def reparameterize(self) -> StaticOp:
         """The branches added into the large kernel, each small tap at its dilated place."""
-        merged = LargeKernel(self._spec).train(self.training)
-        merged.load_state_dict(self.block.state_dict())
+        plain = LargeKernel(self._spec).train(self.training)
+        plain.load_state_dict(self.block.state_dict())
         with torch.no_grad():
             for name, branch in self.branches.items():
                 assert isinstance(branch, nn.Conv2d)
-                large = merged.depthwise.weight
+                large = plain.depthwise.weight
                 reach = (branch.kernel_size[0] - 1) * branch.dilation[0]
                 start, step = (large.shape[-1] - 1 - reach) // 2, branch.dilation[0]
                 taps = slice(start, start + reach + 1, step)
                 large[:, :, taps, taps] += branch.weight * self.scales[name].unsqueeze(-1)
-        return merged
+        return plain
 
     def residual_norm(self) -> nn.BatchNorm2d | None:
         return self.block.residual_norm()

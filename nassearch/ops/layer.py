@@ -39,11 +39,11 @@ class StaticOp(nn.Module):
         """Raise SpaceError where the op cannot be built from `spec`."""
 
     @classmethod
-    def trained(cls) -> "type[StaticOp]":
+    def training_form(cls) -> "type[StaticOp]":
         """The form whose weights a supernet holds, if not this one; its `merged` gives this one."""
         return cls
 
-    def merged(self) -> "StaticOp":
+    def reparameterize(self) -> "StaticOp":
         """This block in the form that is extracted, counted, timed and exported."""
         return self
 
@@ -67,7 +67,7 @@ def odd_kernel(spec: BlockSpec) -> None:
         raise SpaceError(f"kernel_size: kernel sizes are odd, {kernel_size} is not")
 
 
-def divides(spec: BlockSpec, channels: int) -> None:
+def check_group_size(spec: BlockSpec, channels: int) -> None:
     """SpaceError where the group size does not divide the channels that are convolved in groups."""
     group_size = spec.get("group_size", 1)
     if channels % group_size:
@@ -81,12 +81,12 @@ def _divisors(number: int) -> list[int]:
     return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
 
 
-def ratio_of(channels: int, spec: BlockSpec) -> int:
+def expanded_channels(channels: int, spec: BlockSpec) -> int:
     """`channels` times the block's expand ratio, rounded as MobileNet does."""
     return make_divisible(round(channels * spec.get("expand_ratio", 1)))
 
 
-def scale_parameter(channels: int) -> nn.Parameter:
+def layer_scale(channels: int) -> nn.Parameter:
     """A learned scale per channel, small at first (CaiT, Touvron et al., ICCV 2021, eq. 4)."""
     return nn.Parameter(torch.full((channels, 1, 1), 1e-6))
 
@@ -209,7 +209,7 @@ class Shortcut(nn.Module):
         return out
 
 
-class Patches(nn.Module):
+class Patchify(nn.Module):
     """A convolution over patches of stride x stride pixels that do not overlap, with bias.
 
     An incomplete patch at the edge is filled with zeros, so that the resolution rounds up.

@@ -10,8 +10,8 @@ from nassearch.ops.layer import (
     DropPath,
     StaticOp,
     activation,
-    ratio_of,
-    scale_parameter,
+    expanded_channels,
+    layer_scale,
 )
 from nassearch.space import BlockSpec
 
@@ -72,8 +72,8 @@ class LKA(StaticOp):
             LargeKernelAttention(channels, spec.get("kernel_size")),
             nn.Conv2d(channels, channels, 1),
         )
-        self.attention_scale = scale_parameter(channels)
-        mid = ratio_of(channels, spec)
+        self.attention_scale = layer_scale(channels)
+        mid = expanded_channels(channels, spec)
         self.mlp = nn.Sequential(
             nn.BatchNorm2d(channels),
             nn.Conv2d(channels, mid, 1),
@@ -81,7 +81,7 @@ class LKA(StaticOp):
             activation(act),
             nn.Conv2d(mid, channels, 1),
         )
-        self.mlp_scale = scale_parameter(channels)
+        self.mlp_scale = layer_scale(channels)
         self.drop_path = DropPath()
 
     def forward(self, images: Tensor) -> Tensor:

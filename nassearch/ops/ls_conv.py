@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nassearch.errors import SpaceError
-from nassearch.ops.layer import ConvNorm, DropPath, StaticOp, ratio_of
+from nassearch.ops.layer import ConvNorm, DropPath, StaticOp, expanded_channels
 from nassearch.space import BlockSpec
 
 NEAR = 3  # the kernel that aggregates (section 3.2)
@@ -83,7 +83,7 @@ class LSBlock(StaticOp):
         )
         self.aggregation = LSConv(channels, spec.get("kernel_size"), act=act)
         self.norm = nn.BatchNorm2d(channels)
-        mid = ratio_of(channels, spec)
+        mid = expanded_channels(channels, spec)
         self.expand = ConvNorm(channels, mid, act=act)
         self.project = ConvNorm(mid, channels)
         self.drop_path = DropPath()

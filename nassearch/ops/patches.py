@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from nassearch.errors import SpaceError
-from nassearch.ops.layer import ChannelNorm, Patches, StaticOp
+from nassearch.ops.layer import ChannelNorm, Patchify, StaticOp
 from nassearch.space import BlockSpec
 
 
@@ -27,7 +27,7 @@ class PatchStem(StaticOp):
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__(spec)
-        self.patches = Patches(spec)
+        self.patches = Patchify(spec)
         self.norm = ChannelNorm(spec.out_channels)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nassearch.data.dataset import Data
 from nassearch.errors import CheckpointError, ConfigError
-from nassearch.export.export_file import read_export
+from nassearch.export.export_config import read_export
 from nassearch.export.weights import load
 from nassearch.networks.supernet import resize
-from nassearch.training.data import Data
 
 _TORCHVISION = "torchvision:"
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from nassearch.config import format_count, format_milliseconds
-from nassearch.latency.basis import LatencyBasis
 from nassearch.latency.efficiency import BYTES, Layers
-from nassearch.networks import cost
-from nassearch.networks.subnet import total_cost
+from nassearch.latency.snapshot import LatencySnapshot
+from nassearch.networks import block_cost
+from nassearch.networks.cost import network_cost
 from nassearch.report.quantity import Quantity
 from nassearch.report.record import RunRecord, SearchRecord
 from nassearch.report.view import Series, places
@@ -49,10 +49,10 @@ def search_dict(
         ],
         "columns": [column.to_dict() for column in columns],
         "settings": [
-            basis_dict(run, name, basis)
+            basis_dict(run, name, snapshot)
             for name in search.latency_names
-            for basis in [search.basis(name)]
-            if basis is not None
+            for snapshot in [search.snapshot(name)]
+            if snapshot is not None
         ],
         "measured": {
             name: {
@@ -78,7 +78,7 @@ def _stages(
 
 
 def _block_dict(spec: BlockSpec) -> dict[str, Any]:
-    counted = cost(spec)
+    counted = block_cost(spec)
     layers = Layers.of([layer for layer, _ in counted.layers], batch=1)
     times = np.array([number for _, number in counted.layers], dtype=np.float64)
     return {
@@ -97,35 +97,35 @@ def _block_dict(spec: BlockSpec) -> dict[str, Any]:
     }
 
 
-def basis_dict(run: RunRecord, latency: str, basis: LatencyBasis) -> dict[str, Any]:
+def basis_dict(run: RunRecord, latency: str, snapshot: LatencySnapshot) -> dict[str, Any]:
     """A setting's block times in the order of the run's blocks, and its rates where known.
 
     Operations are two for each multiply-accumulate. Without a datasheet the fastest of the blocks
     stands in for the peak, and the page says so.
     """
-    times = [basis.blocks.get(spec.key) for spec in run.specs]
+    times = [snapshot.blocks.get(spec.key) for spec in run.specs]
     peak = bandwidth = None
-    if basis.rates is not None and basis.precision in basis.rates.peak_tflops:
-        peak = 1e3 * float(basis.rates.peak_tflops[basis.precision])
-        bandwidth = float(basis.rates.bandwidth_gb_s)
+    if snapshot.rates is not None and snapshot.precision in snapshot.rates.peak_tflops:
+        peak = 1e3 * float(snapshot.rates.peak_tflops[snapshot.precision])
+        bandwidth = float(snapshot.rates.bandwidth_gb_s)
     reached = [
-        2 * basis.batch * cost(spec).macs / (time.ms * 1e6)
+        2 * snapshot.batch * block_cost(spec).macs / (time.ms * 1e6)
         for spec, time in zip(run.specs, times, strict=True)
         if time is not None and time.ms > 0
     ]
     return {
         "latency": latency,
-        "setting": str(basis.setting),
-        "device": basis.device,
-        "source": basis.source,
-        "batch": basis.batch,
-        "bytes": BYTES.get(basis.precision, 4),
-        "constant_ms": basis.constant_ms,
+        "setting": str(snapshot.setting),
+        "device": snapshot.device,
+        "source": snapshot.source,
+        "batch": snapshot.batch,
+        "bytes": BYTES.get(snapshot.precision, 4),
+        "constant_ms": snapshot.constant_ms,
         "ms": [None if time is None else float(f"{time.ms:.5g}") for time in times],
         "peak_gops": peak,
         "fastest_gops": max(reached, default=None),
         "bandwidth_gb_s": bandwidth,
-        "rates_source": None if basis.rates is None else basis.rates.source,
+        "rates_source": None if snapshot.rates is None else snapshot.rates.source,
     }
 
 
@@ -199,4 +199,4 @@ def _setting_text(item: Mapping[str, Any]) -> str:
 
 def _params(run: RunRecord, architecture: Architecture) -> int:
     assert run.space is not None
-    return total_cost(lower(run.space, architecture)).params
+    return network_cost(lower(run.space, architecture)).params

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from nassearch.config import format_milliseconds
-from nassearch.latency.basis import LatencyBasis
+from nassearch.latency.snapshot import LatencySnapshot
 from nassearch.report.figure import Compared, heat_figure, prediction_figure
 from nassearch.report.record import RunRecord, SearchRecord
 from nassearch.space import BlockSpec, SearchSpace, slots
@@ -60,10 +60,10 @@ def prediction_charts(run: RunRecord) -> list[Chart]:
 
 
 def _calibration(search: SearchRecord, name: str) -> list[_Pair]:
-    basis = search.basis(name)
-    if basis is None:
+    snapshot = search.snapshot(name)
+    if snapshot is None:
         return []
-    ratio = basis.ratio or 0.0
+    ratio = snapshot.ratio or 0.0
     return [
         _Pair(
             f"genes {'-'.join(map(str, one.genes))}",
@@ -72,15 +72,15 @@ def _calibration(search: SearchRecord, name: str) -> list[_Pair]:
             one.predicted_ms / (1 + ratio),
             one.predicted_ms * (1 + ratio),
         )
-        for one in basis.networks
+        for one in snapshot.networks
     ]
 
 
 def _front(run: RunRecord, search: SearchRecord, name: str) -> list[_Pair]:
     """Networks of the front that the predictor has not learnt from."""
-    basis = search.basis(name)
+    snapshot = search.snapshot(name)
     assert run.space is not None
-    learnt = set() if basis is None else {(one.space, one.genes) for one in basis.networks}
+    learnt = set() if snapshot is None else {(one.space, one.genes) for one in snapshot.networks}
     owner = f"{run.space.name}:{run.space.fingerprint}"
     found = []
     for candidate in search.candidates:
@@ -135,40 +135,44 @@ def heat_charts(run: RunRecord) -> list[Chart]:
     """For each setting and image resolution: what each choice of a block takes at each place."""
     if run.space is None:
         return []
-    bases = {
-        str(basis.setting): basis for search in reversed(run.searches) for basis in search.bases
+    snapshots = {
+        str(snapshot.setting): snapshot
+        for search in reversed(run.searches)
+        for snapshot in search.snapshots
     }
     charts = []
-    for setting, basis in bases.items():
+    for setting, snapshot in snapshots.items():
         for pixels in run.space.resolutions:
-            figure = block_figure(run.space, basis, pixels)
+            figure = block_figure(run.space, snapshot, pixels)
             if figure is None:
                 continue
             at = f", images of {pixels} pixels" if len(run.space.resolutions) > 1 else ""
-            charts.append(Chart(f"{setting}{at}", _heat_note(basis), figure))
+            charts.append(Chart(f"{setting}{at}", _heat_note(snapshot), figure))
     return charts
 
 
-def _heat_note(basis: LatencyBasis) -> str:
-    if basis.source == "estimated":
+def _heat_note(snapshot: LatencySnapshot) -> str:
+    if snapshot.source == "estimated":
         return "Estimated from the device's datasheet: nobody measured these blocks."
-    return f"Block times {basis.source} on the device, corrected by whole networks measured there."
+    return (
+        f"Block times {snapshot.source} on the device, corrected by whole networks measured there."
+    )
 
 
-def block_figure(space: SearchSpace, basis: LatencyBasis, pixels: int) -> go.Figure | None:
-    """The blocks of the stages for images of `pixels`; None where the basis has none of them."""
-    specs = [spec for spec in stage_specs(space, pixels) if spec.key in basis.blocks]
+def block_figure(space: SearchSpace, snapshot: LatencySnapshot, pixels: int) -> go.Figure | None:
+    """The blocks of the stages for images of `pixels`; None where the snapshot has none of them."""
+    specs = [spec for spec in stage_specs(space, pixels) if spec.key in snapshot.blocks]
     if not specs:
         return None
     columns = list(dict.fromkeys(_place(spec) for spec in specs))
     label = _labels(specs)
     rows = sorted({label[spec] for spec in specs})
-    unit, scale = _unit([basis.blocks[spec.key].ms for spec in specs])
+    unit, scale = _unit([snapshot.blocks[spec.key].ms for spec in specs])
     values = np.full((len(rows), len(columns)), math.nan)
     text = [["" for _ in columns] for _ in rows]
     for spec in specs:
         at = rows.index(label[spec]), columns.index(_place(spec))
-        time = basis.blocks[spec.key]
+        time = snapshot.blocks[spec.key]
         values[at] = time.ms * scale
         text[at[0]][at[1]] = f"{spec.key}<br>{format_milliseconds(time.ms)}, {time.source}"
     names = [_row_name(row) for row in rows]

@@ -15,7 +15,7 @@ import jinja2
 
 from nassearch.config import format_count
 from nassearch.errors import ConfigError, RuntimeUnavailableError
-from nassearch.files import replacing, write_text
+from nassearch.files import atomic_write, write_text
 from nassearch.report import document, latency_chart
 from nassearch.report.figure import for_paper, training_figure
 from nassearch.report.latency_chart import Chart
@@ -52,7 +52,7 @@ def write_front(*runs: Path, out: Path) -> Path:
     found = views(_series([read_run(run) for run in runs]))
     if not found:
         raise ConfigError("holds no search, so there is no front to draw", where=runs[0])
-    with replacing(out) as temporary:
+    with atomic_write(out) as temporary:
         try:
             image = for_paper(found[0].figure).to_image(out.suffix[1:], scale=3)
         except (ImportError, ValueError, RuntimeError, OSError) as error:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nassearch.latency.device import HOST
-from nassearch.networks import cost
+from nassearch.networks import block_cost
 from nassearch.report.figure import Floats
 from nassearch.report.record import RunRecord, SearchRecord
 from nassearch.search.candidate import Direction
@@ -106,8 +106,8 @@ def _told(run: RunRecord, search: SearchRecord, name: str) -> Quantity:
 
 def _machine(run: RunRecord, search: SearchRecord, name: str) -> object:
     """What tells the machines apart that measured devices of one name: 'host' is any machine."""
-    basis = search.basis(name)
-    host = None if basis is None else basis.host
+    snapshot = search.snapshot(name)
+    host = None if snapshot is None else snapshot.host
     return run.path if host is None and search.device(name) == HOST else host
 
 
@@ -116,7 +116,9 @@ def _counted(run: RunRecord, search: SearchRecord, name: str) -> Quantity:
     assert run.space is not None
     numbers = np.array(
         [
-            float(sum(getattr(cost(spec), name) for spec in lower(run.space, one.architecture)))
+            float(
+                sum(getattr(block_cost(spec), name) for spec in lower(run.space, one.architecture))
+            )
             for one in search.candidates
         ]
     )

@@ -9,7 +9,7 @@ from typing import Any
 from nassearch import config
 from nassearch.errors import ConfigError
 from nassearch.files import read_json, read_json_lines
-from nassearch.latency.basis import LatencyBasis, read_bases
+from nassearch.latency.snapshot import LatencySnapshot, read_snapshots
 from nassearch.search.candidate import Axis, Candidate
 from nassearch.search.journal import PastSearch, load_searches
 from nassearch.space import Architecture, BlockSpec, SearchSpace, lower
@@ -33,7 +33,7 @@ class SearchRecord:
     """A search: its candidates, its choices, and what its latencies were made of."""
 
     past: PastSearch
-    bases: tuple[LatencyBasis, ...]
+    snapshots: tuple[LatencySnapshot, ...]
     picks: tuple[Budgeted, ...]
     measured: Mapping[tuple[str, str], float]
     """(device, architecture id) -> milliseconds measured after the search."""
@@ -57,10 +57,10 @@ class SearchRecord:
         names = self.candidates[0].values
         return [name for name in names if name.partition(":")[0] == "latency"]
 
-    def basis(self, latency: str) -> LatencyBasis | None:
+    def snapshot(self, latency: str) -> LatencySnapshot | None:
         """What the latency called so was made of."""
         device = latency.partition(":")[2]
-        found = [basis for basis in self.bases if device in ("", basis.device)]
+        found = [snapshot for snapshot in self.snapshots if device in ("", snapshot.device)]
         return found[0] if found else None
 
     def device(self, latency: str) -> str:
@@ -183,7 +183,7 @@ def _searches(path: Path, space: SearchSpace) -> Iterable[SearchRecord]:
         content = read_json(picks) if picks.is_file() else {"picks": [], "measured": []}
         yield SearchRecord(
             past=search,
-            bases=read_bases(search.directory),
+            snapshots=read_snapshots(search.directory),
             picks=tuple(_budgeted(item, path) for item in content["picks"]),
             measured={(row["device"], row["id"]): row["ms"] for row in content["measured"]},
             command=str(content.get("command", "")),
@@ -215,7 +215,7 @@ def _lacking(search: SearchRecord) -> Iterable[str]:
         yield f"The search {name} was stopped before its end: --resume goes on."
     elif not search.picks:
         yield f"The search {name} chose no network: none was measured within its budgets."
-    if search.latency_names and not search.bases:
+    if search.latency_names and not search.snapshots:
         yield (
             f"The search {name} kept no block times, so networks are drawn without them:"
             " search again to have them."

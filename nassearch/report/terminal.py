@@ -13,7 +13,7 @@ from rich.table import Table
 from nassearch.config import format_count, format_milliseconds
 
 if TYPE_CHECKING:
-    from nassearch.export.export_file import LatencyFile
+    from nassearch.export.export_config import LatencyClaim
     from nassearch.export.verify import LatencyCheck, Verification
     from nassearch.latency.table import LatencyTable
     from nassearch.search.candidate import Candidate
@@ -126,7 +126,7 @@ def fact_table(facts: Mapping[str, Any]) -> Table:
     return made
 
 
-def prediction_text(item: "LatencyFile") -> str:
+def prediction_text(item: "LatencyClaim") -> str:
     """'1.20 ms (1.10 to 1.31)', and the word 'estimated' where it is one."""
     text = format_milliseconds(item.predicted_ms)
     if item.low_ms is not None and item.high_ms is not None:
@@ -145,7 +145,7 @@ def measurement_text(check: "LatencyCheck") -> str:
     return format_milliseconds(check.measured.median_ms)
 
 
-def budget_text(item: "LatencyFile", budget: str) -> str:
+def budget_text(item: "LatencyClaim", budget: str) -> str:
     """The budget as given, and in milliseconds where it was a share."""
     if item.budget_ms is None or not budget.endswith("%"):
         return budget

@@ -19,7 +19,7 @@ Direction = Literal["max", "min"]
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class ObjectiveValue:
     """A number with where it came from and, where known, the interval it lies in.
 
     One that `is_partial` was cut short: it is only known that another candidate is better.
@@ -29,7 +29,7 @@ class Value:
     provenance: str
     low: float | None = None
     high: float | None = None
-    is_partial: bool = False
+    stopped_early: bool = False
 
     @property
     def is_finite(self) -> bool:
@@ -65,11 +65,11 @@ class Objective:
     name: str
     direction: Direction
     unit: str
-    evaluate: Callable[[Architecture], Value]
+    evaluate: Callable[[Architecture], ObjectiveValue]
     of_genes: Callable[[Genes], Floats] | None = None
     minimum: Callable[[], tuple[float, Architecture]] | None = None
     source: str = ""
-    screen: Callable[[Architecture, float], Value] | None = None
+    evaluate_early_stop: Callable[[Architecture, float], ObjectiveValue] | None = None
 
     @property
     def is_cheap(self) -> bool:
@@ -101,8 +101,8 @@ class Budget:
 class Problem:
     """What is searched for: `objectives` are optimised, `measures` are only recorded.
 
-    Both may carry budgets, several at once. `hint` names a cheap quantity of which more is
-    promising among networks of equal size; a search may start from it. `wanted` are sets of
+    Both may carry budgets, several at once. `warm_start_score` names a cheap quantity of which
+    more is promising among networks of equal size; a search may start from it. `wanted` are sets of
     budgets, each beside `budgets`, for each of which the best network is asked for. Raises
     SearchError or BudgetError where the parts do not fit together.
     """
@@ -111,8 +111,8 @@ class Problem:
     objectives: tuple[Objective, ...]
     budgets: tuple[Budget, ...] = ()
     seed: int = 0
-    measures: tuple[Objective, ...] = ()
-    hint: str | None = None
+    recorded: tuple[Objective, ...] = ()
+    warm_start_score: str | None = None
     wanted: tuple[tuple[Budget, ...], ...] = ()
 
     def __post_init__(self) -> None:
@@ -122,10 +122,10 @@ class Problem:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise SearchError(f"the objective {twice[0]} is given twice")
-        if self.hint is not None and (
-            self.hint not in names or not self.quantity(self.hint).is_cheap
+        if self.warm_start_score is not None and (
+            self.warm_start_score not in names or not self.quantity(self.warm_start_score).is_cheap
         ):
-            raise SearchError(f"the hint {self.hint} is not a cheap quantity of the problem")
+            raise SearchError(f"{self.warm_start_score} is not a cheap quantity of the problem")
         for budget in itertools.chain(self.budgets, *self.wanted):
             if budget.objective not in names:
                 raise BudgetError(
@@ -143,14 +143,14 @@ class Problem:
     @property
     def quantities(self) -> tuple[Objective, ...]:
         """Everything recorded about a candidate."""
-        return (*self.objectives, *self.measures)
+        return (*self.objectives, *self.recorded)
 
     @property
     def axes(self) -> tuple[Axis, ...]:
         return tuple(objective.axis for objective in self.objectives)
 
     @cached_property
-    def views(self) -> tuple[tuple[int, ...], ...]:
+    def fronts(self) -> tuple[tuple[int, ...], ...]:
         """Which of the objectives make a front, for each front that is wanted.
 
         Objectives called 'latency:box', 'latency:phone' are alternatives: nobody trades one for the
@@ -180,7 +180,7 @@ class Problem:
             "space": self.space.fingerprint,
             "seed": self.seed,
             "objectives": [_identity(objective) for objective in self.objectives],
-            "measures": [_identity(objective) for objective in self.measures],
+            "measures": [_identity(objective) for objective in self.recorded],
             "budgets": dict(sorted(self.limits.items())),
         }
 
@@ -199,7 +199,7 @@ class Candidate:
     """An architecture with everything known about it."""
 
     architecture: Architecture
-    values: Mapping[str, Value]
+    values: Mapping[str, ObjectiveValue]
 
     def number(self, name: str) -> float:
         return self.values[name].number
@@ -230,7 +230,7 @@ class Candidate:
         """The candidate `to_record` wrote; SearchError where it is not one of this space."""
         try:
             values = {
-                str(name): Value(
+                str(name): ObjectiveValue(
                     math.nan if value["number"] is None else float(value["number"]),
                     str(value["provenance"]),
                     _optional(value["low"]),

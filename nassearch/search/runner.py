@@ -10,7 +10,7 @@ import numpy as np
 
 from nassearch.errors import SearchError
 from nassearch.search.algorithm import Algorithm
-from nassearch.search.candidate import Candidate, Objective, Problem, Value
+from nassearch.search.candidate import Candidate, Objective, ObjectiveValue, Problem
 from nassearch.search.journal import Journal
 from nassearch.search.pareto import ParetoFront
 from nassearch.space.architecture import Architecture
@@ -21,9 +21,9 @@ SMALLEST_BATCH, LARGEST_BATCH = 4, 10
 class Cache(Protocol):
     """Values of expensive objectives known already; the owner knows of which supernet and split."""
 
-    def get(self, objective: str, architecture: Architecture) -> Value | None: ...
+    def get(self, objective: str, architecture: Architecture) -> ObjectiveValue | None: ...
 
-    def put(self, objective: str, architecture: Architecture, value: Value) -> None: ...
+    def put(self, objective: str, architecture: Architecture, value: ObjectiveValue) -> None: ...
 
 
 class Progress(Protocol):
@@ -178,7 +178,7 @@ def measure(
     *,
     cache: Cache | None,
     to_beat: Mapping[str, float] = MappingProxyType({}),
-) -> dict[str, Value]:
+) -> dict[str, ObjectiveValue]:
     """Every objective's value; expensive ones come from the cache where it has them.
 
     One that will surely not reach the number `to_beat` is cut short, and not kept in the cache.
@@ -190,17 +190,19 @@ def measure(
             known = cache.get(objective.name, architecture)
         value = known or _value(objective, architecture, to_beat=to_beat.get(objective.name))
         is_new = known is None and not objective.is_cheap
-        if cache is not None and is_new and value.is_finite and not value.is_partial:
+        if cache is not None and is_new and value.is_finite and not value.stopped_early:
             cache.put(objective.name, architecture, value)
         values[objective.name] = value
     return values
 
 
-def _value(objective: Objective, architecture: Architecture, *, to_beat: float | None) -> Value:
+def _value(
+    objective: Objective, architecture: Architecture, *, to_beat: float | None
+) -> ObjectiveValue:
     """One objective's value, cut short where it can be and will surely not reach `to_beat`."""
-    if to_beat is None or objective.screen is None:
+    if to_beat is None or objective.evaluate_early_stop is None:
         return objective.evaluate(architecture)
-    return objective.screen(architecture, to_beat)
+    return objective.evaluate_early_stop(architecture, to_beat)
 
 
 class Reference:

@@ -10,11 +10,11 @@ from typing import Any, Self
 
 from nassearch import cluster
 from nassearch.errors import SearchError
-from nassearch.search.candidate import Candidate, Value
+from nassearch.search.candidate import Candidate, ObjectiveValue
 from nassearch.search.runner import ToBeat
 from nassearch.space.architecture import Architecture
 
-Measure = Callable[[Architecture, Mapping[str, float]], Mapping[str, Value]]
+Measure = Callable[[Architecture, Mapping[str, float]], Mapping[str, ObjectiveValue]]
 
 ATTEMPTS = 3
 
@@ -48,7 +48,7 @@ class Workers:
         architectures: Iterable[Architecture],
         *,
         to_beat: ToBeat,
-        known: Callable[[Architecture], Mapping[str, Value] | None] = lambda _: None,
+        known: Callable[[Architecture], Mapping[str, ObjectiveValue] | None] = lambda _: None,
     ) -> Iterator[Candidate]:
         """Evaluate all and yield each as it is done, in the order they end.
 
@@ -107,5 +107,7 @@ class _Actor:
     def __init__(self, factory: Callable[[], Measure]) -> None:
         self._measure = factory()
 
-    def measure(self, architecture: Architecture, to_beat: dict[str, float]) -> dict[str, Value]:
+    def measure(
+        self, architecture: Architecture, to_beat: dict[str, float]
+    ) -> dict[str, ObjectiveValue]:
         return dict(self._measure(architecture, to_beat))

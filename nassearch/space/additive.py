@@ -105,17 +105,19 @@ class AdditiveCost:
     def _starts(self) -> Iterator[dict[int, int]]:
         """Every value of the genes that make the rest independent."""
         layout = self.space.layout
-        dials = (layout.resolution, layout.grid, layout.patched_stages)
-        for chosen in itertools.product(*(range(len(dial.choices)) for dial in dials)):
+        dimensions = (layout.resolution, layout.grid, layout.patched_stages)
+        for chosen in itertools.product(
+            *(range(len(dimension.choices)) for dimension in dimensions)
+        ):
             patches = layout.patches(
                 layout.grid.choices[chosen[1]], layout.patched_stages.choices[chosen[2]]
             )
             if patches is None and chosen[2]:
                 continue  # the same network as with the first number of stages
             given = {
-                dial.gene: choice
-                for dial, choice in zip(dials, chosen, strict=True)
-                if dial.gene is not None
+                dimension.gene: choice
+                for dimension, choice in zip(dimensions, chosen, strict=True)
+                if dimension.gene is not None
             }
             stages = layout.stages[: patches.stages if patches else 0]
             shared = [gene for stage in stages for gene in stage.tile_genes()]

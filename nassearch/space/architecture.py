@@ -80,7 +80,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Patches:
+class PatchSchedule:
     """How the first `stages` stages are run: on grid x grid tiles, one after the other."""
 
     grid: int
@@ -96,7 +96,7 @@ class Architecture:
 
     resolution: int
     stages: tuple[Stage, ...]
-    patches: Patches | None = None
+    patches: PatchSchedule | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A form that YAML and JSON hold; `from_dict` inverts it."""
@@ -131,7 +131,9 @@ class Architecture:
                     blocks.append(Block(str(block["op"]), canonical_choices(choices)))
                 stages.append(Stage(int(stage["width"]), tuple(blocks)))
             said = value.get("patches")
-            patches = None if said is None else Patches(int(said["grid"]), int(said["stages"]))
+            patches = (
+                None if said is None else PatchSchedule(int(said["grid"]), int(said["stages"]))
+            )
             if patches is not None and patches.grid == 1:
                 patches = None
             return cls(int(value["resolution"]), tuple(stages), patches)

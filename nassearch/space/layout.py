@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nassearch.space.architecture import Block, Patches, Stage, canonical_choices
-from nassearch.space.space_file import SpaceFile, StageFile
+from nassearch.space.architecture import Block, PatchSchedule, Stage, canonical_choices
+from nassearch.space.space_config import SpaceConfig, StageConfig
 
 Genes = npt.NDArray[np.uint8]
 
@@ -24,7 +24,7 @@ class Gene:
 
 
 @dataclass(frozen=True, slots=True)
-class Dial:
+class Dimension:
     """A dimension with its gene, or with no gene where it is fixed."""
 
     gene: int | None
@@ -45,10 +45,10 @@ class Alternative:
     """An op a block may choose, with the dials of that op's dimensions."""
 
     op: str
-    dials: tuple[tuple[str, Dial], ...]
+    dimensions: tuple[tuple[str, Dimension], ...]
 
     def block(self, genes: Sequence[int]) -> Block:
-        values = tuple((name, dial.value(genes)) for name, dial in self.dials)
+        values = tuple((name, dimension.value(genes)) for name, dimension in self.dimensions)
         return interned_block(self.op, values)
 
 
@@ -62,7 +62,7 @@ def interned_block(op: str, values: tuple[tuple[str, Any], ...]) -> Block:
 class Position:
     """One place for a block within a stage: the op dial and the alternatives it chooses among."""
 
-    op: Dial
+    op: Dimension
     alternatives: tuple[Alternative, ...]
 
     def block(self, genes: Sequence[int]) -> Block:
@@ -76,23 +76,31 @@ class Position:
 
     def genes(self) -> tuple[int, ...]:
         """Every gene that says something about the block here."""
-        dials = [self.op, *(dial for item in self.alternatives for _, dial in item.dials)]
-        return tuple(dial.gene for dial in dials if dial.gene is not None)
+        dimensions = [
+            self.op,
+            *(dimension for item in self.alternatives for _, dimension in item.dimensions),
+        ]
+        return tuple(dimension.gene for dimension in dimensions if dimension.gene is not None)
 
     def kernel_genes(self) -> tuple[int, ...]:
         """The genes that say how large the kernel of the block here is."""
         sizes = [
-            dial for item in self.alternatives for name, dial in item.dials if name == "kernel_size"
+            dimension
+            for item in self.alternatives
+            for name, dimension in item.dimensions
+            if name == "kernel_size"
         ]
-        return tuple(dial.gene for dial in (self.op, *sizes) if dial.gene is not None)
+        return tuple(
+            dimension.gene for dimension in (self.op, *sizes) if dimension.gene is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class StageLayout:
     """Where a stage's choices stand in the gene vector."""
 
-    width: Dial
-    depth: Dial
+    width: Dimension
+    depth: Dimension
     positions: tuple[Position, ...]
     genes: slice
 
@@ -110,10 +118,10 @@ class StageLayout:
         first, inverse = _different(genes, range(self.genes.start, self.genes.stop), counts)
         genes = genes[first]
         blocks = zip(*(at.blocks(genes, counts) for at in self.positions), strict=True)
-        dials = zip(self.width.values(genes), self.depth.values(genes), strict=True)
+        dimensions = zip(self.width.values(genes), self.depth.values(genes), strict=True)
         found = [
             Stage(width, deepest[:depth])
-            for (width, depth), deepest in zip(dials, blocks, strict=True)
+            for (width, depth), deepest in zip(dimensions, blocks, strict=True)
         ]
         return list(map(found.__getitem__, inverse.tolist()))
 
@@ -137,14 +145,14 @@ class Layout:
     """Where every choice of a space stands in the gene vector."""
 
     genes: tuple[Gene, ...]
-    resolution: Dial
-    grid: Dial
-    patched_stages: Dial
+    resolution: Dimension
+    grid: Dimension
+    patched_stages: Dimension
     stages: tuple[StageLayout, ...]
 
-    def patches(self, grid: int, stages: int) -> Patches | None:
+    def patches(self, grid: int, stages: int) -> PatchSchedule | None:
         """The schedule; None where it is layer by layer."""
-        return None if grid == 1 else Patches(grid, stages)
+        return None if grid == 1 else PatchSchedule(grid, stages)
 
     @property
     def ahead(self) -> slice:
@@ -152,50 +160,50 @@ class Layout:
         return slice(0, self.stages[0].genes.start)
 
     @property
-    def schedules(self) -> tuple[Patches | None, ...]:
+    def schedules(self) -> tuple[PatchSchedule | None, ...]:
         """Every schedule once."""
         pairs = itertools.product(self.grid.choices, self.patched_stages.choices)
         return tuple(dict.fromkeys(self.patches(*pair) for pair in pairs))
 
 
-def layout_of(definition: SpaceFile) -> Layout:
+def layout_of(definition: SpaceConfig) -> Layout:
     """The layout of a space: resolution, schedule, then stages: width, depth, blocks in order."""
     genes: list[Gene] = []
 
-    def dial(name: str, choices: tuple[Any, ...]) -> Dial:
+    def dimension(name: str, choices: tuple[Any, ...]) -> Dimension:
         if len(choices) == 1:
-            return Dial(None, choices)
+            return Dimension(None, choices)
         genes.append(Gene(name, choices))
-        return Dial(len(genes) - 1, choices)
+        return Dimension(len(genes) - 1, choices)
 
-    resolution = dial("resolution", definition.resolution)
+    resolution = dimension("resolution", definition.resolution)
     said = definition.patches
-    grid = dial("patches.grid", (1,) if said is None else said.grid)
+    grid = dimension("patches.grid", (1,) if said is None else said.grid)
     stages_said = (0,) if said is None or said.grid == (1,) else said.stages
-    patched_stages = dial("patches.stages", stages_said)
+    patched_stages = dimension("patches.stages", stages_said)
     stages = []
     for index, stage in enumerate(definition.stages):
         start = len(genes)
-        width, depth, positions = _stage_dials(f"stages[{index}]", stage, dial)
+        width, depth, positions = _stage_dials(f"stages[{index}]", stage, dimension)
         stages.append(StageLayout(width, depth, positions, slice(start, len(genes))))
     return Layout(tuple(genes), resolution, grid, patched_stages, tuple(stages))
 
 
 def _stage_dials(
-    place: str, stage: StageFile, dial: Callable[[str, tuple[Any, ...]], Dial]
-) -> tuple[Dial, Dial, tuple[Position, ...]]:
-    width = dial(f"{place}.width", stage.width)
-    depth = dial(f"{place}.depth", stage.depth)
+    place: str, stage: StageConfig, dimension: Callable[[str, tuple[Any, ...]], Dimension]
+) -> tuple[Dimension, Dimension, tuple[Position, ...]]:
+    width = dimension(f"{place}.width", stage.width)
+    depth = dimension(f"{place}.depth", stage.depth)
     positions = []
     for number in range(max(stage.depth)):
         block = f"{place}.blocks[{number}]"
         named = stage.alternatives()
-        op = dial(f"{block}.op", tuple(name for name, _ in named))
+        op = dimension(f"{block}.op", tuple(name for name, _ in named))
         alternatives = tuple(
             Alternative(
                 name,
                 tuple(
-                    (key, dial(_gene_name(block, name, key, len(named)), choices))
+                    (key, dimension(_gene_name(block, name, key, len(named)), choices))
                     for key, choices in dimensions.items()
                 ),
             )

@@ -218,7 +218,7 @@ def _slot(name: str, axes: list[tuple[int | None, int]], specs: Sequence[BlockSp
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class LoweredPosition:
     """Where a block can stand: the stage, -1 for the stem, and the block's number in it."""
 
     stage: int
@@ -228,9 +228,9 @@ class _Place:
 def _scheduled(space: SearchSpace, plain: Sequence[Slot]) -> Iterator[Slot]:
     """The slots, those of the stages that may be run patch by patch read also over schedules."""
     layout = space.layout
-    places = [_Place(-1, 0)] if space.definition.stem is not None else []
+    places = [LoweredPosition(-1, 0)] if space.definition.stem is not None else []
     for index, stage in enumerate(layout.stages):
-        places += [_Place(index, number) for number in range(len(stage.positions))]
+        places += [LoweredPosition(index, number) for number in range(len(stage.positions))]
     last = layout.patched_stages.choices[-1]
     patched = [place for place in places if place.stage < last]
     for number, slot in enumerate(plain):
@@ -240,7 +240,9 @@ def _scheduled(space: SearchSpace, plain: Sequence[Slot]) -> Iterator[Slot]:
             yield slot
 
 
-def _over_schedules(space: SearchSpace, slot: Slot, stage: int, later: Sequence[_Place]) -> Slot:
+def _over_schedules(
+    space: SearchSpace, slot: Slot, stage: int, later: Sequence[LoweredPosition]
+) -> Slot:
     """`slot` read also over the schedule and over what says which kernels `later` blocks have."""
     layout = space.layout
     reads = [layout.grid.gene, layout.patched_stages.gene]
@@ -270,7 +272,9 @@ def _over_schedules(space: SearchSpace, slot: Slot, stage: int, later: Sequence[
     return Slot(slot.name, genes, shape, tuple(specs), slot.num_own)
 
 
-def _after(space: SearchSpace, before: BlockSpec, place: _Place, block: Block) -> BlockSpec:
+def _after(
+    space: SearchSpace, before: BlockSpec, place: LoweredPosition, block: Block
+) -> BlockSpec:
     """A block that follows another, as far as the size of tiles depends on it."""
     stride = space.definition.stages[place.stage].stride if place.number == 0 else 1
     kernel: Choices = (("kernel_size", dict(block.choices)["kernel_size"]),)

@@ -17,7 +17,7 @@ from nassearch import config
 from nassearch.errors import ArchitectureError, ConfigError, SpaceError
 from nassearch.space.architecture import NEUTRAL, Architecture, Block, Stage
 from nassearch.space.layout import (
-    Dial,
+    Dimension,
     Gene,
     Layout,
     Position,
@@ -26,7 +26,7 @@ from nassearch.space.layout import (
     layout_of,
 )
 from nassearch.space.layout import Genes as Genes
-from nassearch.space.space_file import SpaceFile
+from nassearch.space.space_config import SpaceConfig
 
 # The most decoded stages a space remembers for each of its stages, some 50 MB in all.
 KNOWN_STAGES = 20_000
@@ -39,7 +39,7 @@ class SearchSpace:
     checkpoint, journal and export.
     """
 
-    def __init__(self, definition: SpaceFile, *, source: object = "") -> None:
+    def __init__(self, definition: SpaceConfig, *, source: object = "") -> None:
         self.definition = definition
         self.source = str(source) or definition.name
 
@@ -53,7 +53,7 @@ class SearchSpace:
     def from_dict(cls, value: Any, *, where: object = "search space") -> "SearchSpace":
         """The space of a mapping as the YAML holds it."""
         try:
-            return cls(config.parse(SpaceFile, value, where=where), source=where)
+            return cls(config.parse(SpaceConfig, value, where=where), source=where)
         except ConfigError as error:
             raise SpaceError(error.what, where=error.where, fix=error.fix) from error
 
@@ -173,14 +173,14 @@ class SearchSpace:
         """
         genes = [0] * len(self.genes)
 
-        def turn(dial: Dial, value: Any, place: str) -> None:
-            if value not in dial.choices:
+        def turn(dimension: Dimension, value: Any, place: str) -> None:
+            if value not in dimension.choices:
                 raise ArchitectureError(
                     f"{place} is {value}, outside the space {self.name}",
-                    fix=f"allowed: {', '.join(map(str, dial.choices))}",
+                    fix=f"allowed: {', '.join(map(str, dimension.choices))}",
                 )
-            if dial.gene is not None:
-                genes[dial.gene] = dial.choices.index(value)
+            if dimension.gene is not None:
+                genes[dimension.gene] = dimension.choices.index(value)
 
         turn(self.layout.resolution, architecture.resolution, "resolution")
         if architecture.patches is None:
@@ -205,8 +205,8 @@ class SearchSpace:
                 turn(position.op, block.op, f"{place}.op")
                 alternative = position.alternatives[position.op.choices.index(block.op)]
                 values = dict(block.choices)
-                for name, dial in alternative.dials:
-                    turn(dial, values.pop(name, NEUTRAL), f"{place}.{name}")
+                for name, dimension in alternative.dimensions:
+                    turn(dimension, values.pop(name, NEUTRAL), f"{place}.{name}")
                 if values:
                     raise ArchitectureError(
                         f"{place}.{next(iter(values))} is not a dimension of the space {self.name}"
@@ -236,10 +236,14 @@ class SearchSpace:
                 if position.op.gene is None:
                     continue
                 for choice, alternative in enumerate(position.alternatives):
-                    dials = [dial.gene for _, dial in alternative.dials if dial.gene is not None]
-                    if dials:
+                    dimensions = [
+                        dimension.gene
+                        for _, dimension in alternative.dimensions
+                        if dimension.gene is not None
+                    ]
+                    if dimensions:
                         rows = np.flatnonzero(genes[:, position.op.gene] != choice)
-                        genes[rows[:, None], dials] = 0
+                        genes[rows[:, None], dimensions] = 0
         return genes
 
     # -- choosing ------------------------------------------------------------------------------
@@ -293,7 +297,7 @@ class SearchSpace:
         for stage in self.layout.stages:
             blocks = [
                 sum(
-                    math.prod(len(dial.choices) for _, dial in alternative.dials)
+                    math.prod(len(dimension.choices) for _, dimension in alternative.dimensions)
                     for alternative in position.alternatives
                 )
                 for position in stage.positions
@@ -334,8 +338,10 @@ def _stage_choices(stage: StageLayout) -> list[Stage]:
 def _block_choices(position: Position) -> list[Block]:
     blocks = []
     for alternative in position.alternatives:
-        names = [name for name, _ in alternative.dials]
-        for values in itertools.product(*(dial.choices for _, dial in alternative.dials)):
+        names = [name for name, _ in alternative.dimensions]
+        for values in itertools.product(
+            *(dimension.choices for _, dimension in alternative.dimensions)
+        ):
             named = tuple(zip(names, values, strict=True))
             blocks.append(interned_block(alternative.op, named))
     return blocks

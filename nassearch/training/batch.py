@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nassearch.training.augmentation import (
+from nassearch.data.augmentation import (
     Augmentation,
     Mix,
     crop_and_flip,
@@ -14,11 +14,11 @@ from nassearch.training.augmentation import (
     mix,
     transform_each,
 )
-from nassearch.training.data import Data
-from nassearch.training.image_set import ImageSet
-from nassearch.training.randomness import Stream, numpy_generator, torch_generator
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.schedule import Moment
+from nassearch.data.dataset import Data
+from nassearch.data.image_set import ImageSet
+from nassearch.data.seeding import Stream, numpy_generator, torch_generator
+from nassearch.training.schedule import StepPosition
+from nassearch.training.training_recipe import TrainingRecipe
 
 Batch = tuple[Tensor, Tensor]
 """Normalised images, float (n, c, h, w), and their targets: labels, int64 (n,), or, where images
@@ -35,7 +35,7 @@ class Learning(Protocol):
     def data(self) -> Data: ...
 
     @property
-    def moment(self) -> Moment: ...
+    def moment(self) -> StepPosition: ...
 
     @property
     def steps_per_epoch(self) -> int: ...

@@ -52,7 +52,7 @@ def save(run_dir: Path, checkpoint: Checkpoint) -> Path:
         "space": checkpoint.space.to_dict(),
         "fingerprint": checkpoint.space.fingerprint,
     }
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # torch's way of saying that the disk is full

@@ -10,16 +10,16 @@ import torch
 from torch import nn
 
 from nassearch import cluster, errors, files
+from nassearch.data.dataset import Data, load_data
 from nassearch.errors import ClusterError, NassearchError
 from nassearch.networks import Supernet
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint, interruption
-from nassearch.training.data import Data, load_data
-from nassearch.training.group import Group
-from nassearch.training.progress import Progress, Silence
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.run import refuse_present
+from nassearch.training.process_group import ProcessGroup
+from nassearch.training.state import refuse_present
 from nassearch.training.trainer import train
+from nassearch.training.training_recipe import TrainingRecipe
+from nassearch.training.watcher import Progress, Silence
 
 _RESTARTS = 3
 _LOOK_S = 0.5
@@ -142,7 +142,7 @@ def _work(job: Mapping[str, Any]) -> None:
     """In a worker, whose process group Ray has set up: train this worker's share."""
     out = Path(job["out"])
     recipe = TrainingRecipe(**job["recipe"])
-    group = Group.joined(stop=out / _STOP)
+    group = ProcessGroup.joined(stop=out / _STOP)
     try:
         data = load_data(job["data"], seed=recipe.seed)
         load_teacher = job["load_teacher"]

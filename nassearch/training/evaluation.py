@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nassearch.data.dataset import Data
+from nassearch.data.image_set import Images
 from nassearch.networks import Subnet, Supernet
 from nassearch.networks.supernet import resize
 from nassearch.space import Architecture
-from nassearch.training.data import Data
-from nassearch.training.image_set import Images
 
 _Z_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 _Z_SURE = 3.290527  # of one of 99.9 %: evaluations are only stopped where they are sure

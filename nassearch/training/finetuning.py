@@ -10,20 +10,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nassearch import files
+from nassearch.data.dataset import Data
+from nassearch.data.seeding import Stream, derive_seed
 from nassearch.errors import CheckpointError, ConfigError
 from nassearch.networks import Subnet
 from nassearch.networks.supernet import resize
 from nassearch.training import interruption
+from nassearch.training.accelerator import training_device
 from nassearch.training.batch import epoch_batches
 from nassearch.training.checkpoint import read_state
-from nassearch.training.data import Data
-from nassearch.training.device import training_device
 from nassearch.training.distillation import soft_target_loss
-from nassearch.training.progress import Progress, Silence
-from nassearch.training.randomness import Stream, derive_seed
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.run import make_optimizer
-from nassearch.training.schedule import Moment, learning_rate
+from nassearch.training.schedule import StepPosition, learning_rate
+from nassearch.training.state import make_optimizer
+from nassearch.training.training_recipe import TrainingRecipe
+from nassearch.training.watcher import Progress, Silence
 
 STATE = "model-finetuning.pt"
 
@@ -43,8 +43,8 @@ class Finetuning:
         return max(1, len(self.data.train) // self.recipe.batch_size)
 
     @property
-    def moment(self) -> Moment:
-        return Moment(self.step, self.steps_per_epoch)
+    def moment(self) -> StepPosition:
+        return StepPosition(self.step, self.steps_per_epoch)
 
     @property
     def device(self) -> torch.device:
@@ -136,7 +136,7 @@ def _save(tuning: Finetuning, path: Path) -> None:
         "model": tuning.network.state_dict(),
         "optimizer": tuning.optimizer.state_dict(),
     }
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         torch.save(state, temporary)
 
 

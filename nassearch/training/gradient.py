@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
-from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.training_recipe import TrainingRecipe
 
 _MOST = 2.0  # how much of the subnets' gradient may be added again
 

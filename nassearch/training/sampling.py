@@ -3,7 +3,7 @@
 import numpy as np
 
 from nassearch.space import Architecture, SearchSpace
-from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.training_recipe import TrainingRecipe
 
 
 def draw(space: SearchSpace, recipe: TrainingRecipe, rng: np.random.Generator) -> Architecture:
@@ -26,7 +26,7 @@ def couple(space: SearchSpace, genes: list[int]) -> Architecture:
         rank = genes[stage.depth.gene] / (len(stage.depth.choices) - 1)
         for position in stage.positions:
             for alternative in position.alternatives:
-                dial = dict(alternative.dials).get("expand_ratio")
-                if dial is not None and dial.gene is not None:
-                    genes[dial.gene] = round(rank * (len(dial.choices) - 1))
+                dimension = dict(alternative.dimensions).get("expand_ratio")
+                if dimension is not None and dimension.gene is not None:
+                    genes[dimension.gene] = round(rank * (len(dimension.choices) - 1))
     return space.decode(genes)

@@ -3,14 +3,14 @@
 import math
 from dataclasses import dataclass
 
-from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.training_recipe import TrainingRecipe
 
 _ENDING = 0.05
 _DECAYED = 0.66
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class StepPosition:
     """A step of a training: `step` counts from 0 over all epochs."""
 
     step: int

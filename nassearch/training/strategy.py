@@ -7,15 +7,15 @@ import numpy as np
 
 from nassearch.config import resolve
 from nassearch.space import Architecture, SearchSpace
-from nassearch.training import STRATEGIES
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.schedule import Moment
+from nassearch.training.schedule import StepPosition
+from nassearch.training.strategies import STRATEGIES
+from nassearch.training.training_recipe import TrainingRecipe
 
 Target = Literal["labels", "in-place"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class SubnetPass:
     """One subnet's forward and backward pass within a step.
 
     On images of `resolution` pixels where that is not the subnet's own. Its loss is multiplied by
@@ -30,14 +30,14 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepPlan:
     """One optimizer step: its passes, in order, at least one; their gradients add up.
 
     Before it, `sort_channels` sorts the inner channels of every block by importance, and
     `freeze_teacher` makes a copy of the largest network the teacher of all that follows.
     """
 
-    passes: tuple[Pass, ...]
+    passes: tuple[SubnetPass, ...]
     learning_rate: float
     sort_channels: bool = False
     freeze_teacher: bool = False
@@ -48,7 +48,7 @@ class Strategy(Protocol):
 
     def __init__(self, space: SearchSpace, recipe: TrainingRecipe) -> None: ...
 
-    def step(self, moment: Moment, rng: np.random.Generator) -> Step: ...
+    def step(self, moment: StepPosition, rng: np.random.Generator) -> StepPlan: ...
 
 
 def make_strategy(space: SearchSpace, recipe: TrainingRecipe) -> Strategy:

@@ -7,24 +7,24 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nassearch.data.dataset import Data
+from nassearch.data.seeding import Stream, derive_seed, numpy_generator
 from nassearch.networks import Subnet, Supernet
 from nassearch.networks.supernet import resize
 from nassearch.space import SearchSpace
 from nassearch.training import gradient, interruption
 from nassearch.training.allocator import keep_buffers
 from nassearch.training.batch import epoch_batches
-from nassearch.training.bookkeeping import account, finish_epoch, keep, roll_back
 from nassearch.training.channel_sorting import sort_channels
-from nassearch.training.data import Data
 from nassearch.training.distillation import DISTILLATIONS
 from nassearch.training.evaluation import Evaluator
-from nassearch.training.group import Group
 from nassearch.training.interruption import Interruption
-from nassearch.training.progress import Progress, Silence
-from nassearch.training.randomness import Stream, derive_seed, numpy_generator
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.run import Run, freeze_teacher, start
-from nassearch.training.strategy import Pass, Step, Strategy, make_strategy
+from nassearch.training.metrics import finish_epoch, record_step, roll_back, save_checkpoint
+from nassearch.training.process_group import ProcessGroup
+from nassearch.training.state import TrainingState, freeze_teacher, start
+from nassearch.training.strategy import StepPlan, Strategy, SubnetPass, make_strategy
+from nassearch.training.training_recipe import TrainingRecipe
+from nassearch.training.watcher import Progress, Silence
 
 _PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -37,7 +37,7 @@ def train(
     out: Path,
     resume: bool = False,
     teacher: nn.Module | None = None,
-    group: Group | None = None,
+    group: ProcessGroup | None = None,
     progress: Progress | None = None,
 ) -> Supernet:
     """Train the supernet of `space` on `data`; the run directory `out` gets metrics, checkpoints.
@@ -62,12 +62,14 @@ def train(
                 if train_epoch(run, strategy, watch, interrupted):
                     watch.report(finish_epoch(run, evaluator))
                 if run.stops:
-                    keep(run)
+                    save_checkpoint(run)
                     raise KeyboardInterrupt
     return run.evaluated.eval()
 
 
-def train_epoch(run: Run, strategy: Strategy, watch: Progress, interrupted: Interruption) -> bool:
+def train_epoch(
+    run: TrainingState, strategy: Strategy, watch: Progress, interrupted: Interruption
+) -> bool:
     """The steps to the end of the epoch under way, or to an interruption or a rollback.
 
     Whether the epoch was completed.
@@ -81,7 +83,7 @@ def train_epoch(run: Run, strategy: Strategy, watch: Progress, interrupted: Inte
         torch.manual_seed(derive_seed(seed, Stream.LAYERS, moment.step, run.group.rank))
         run.stops = interrupted.requested or run.group.asked_to_stop
         loss = train_step(run, step.passes, images, targets)
-        account(run, step.passes, loss, num_images=len(images), began=began)
+        record_step(run, step.passes, loss, num_images=len(images), began=began)
         watch.advance(loss=loss)
         run.stops |= interrupted.requested and run.group.size == 1
         if roll_back(run):
@@ -91,7 +93,7 @@ def train_epoch(run: Run, strategy: Strategy, watch: Progress, interrupted: Inte
     return run.moment.step_in_epoch == 0
 
 
-def prepare(run: Run, step: Step) -> None:
+def prepare(run: TrainingState, step: StepPlan) -> None:
     """What a step asks for before its passes."""
     if step.freeze_teacher:
         freeze_teacher(run)
@@ -102,7 +104,9 @@ def prepare(run: Run, step: Step) -> None:
         group["lr"] = step.learning_rate * run.totals.rate_scale
 
 
-def train_step(run: Run, passes: tuple[Pass, ...], images: Tensor, targets: Tensor) -> float:
+def train_step(
+    run: TrainingState, passes: tuple[SubnetPass, ...], images: Tensor, targets: Tensor
+) -> float:
     """Accumulate β-weighted gradients over the passes, then make one optimizer step.
 
     `targets` are labels, int64 (n,), or probabilities, (n, classes). Returns the first pass's loss
@@ -127,7 +131,9 @@ def train_step(run: Run, passes: tuple[Pass, ...], images: Tensor, targets: Tens
     return loss
 
 
-def accumulate(run: Run, passes: tuple[Pass, ...], images: Tensor, targets: Tensor) -> float:
+def accumulate(
+    run: TrainingState, passes: tuple[SubnetPass, ...], images: Tensor, targets: Tensor
+) -> float:
     """Add the passes' gradients up in the parameters; the first pass's label loss is returned."""
     parameters = list(run.supernet.parameters())
     advice = teacher_logits(run, passes, images)
@@ -153,7 +159,7 @@ def accumulate(run: Run, passes: tuple[Pass, ...], images: Tensor, targets: Tens
     return first_loss
 
 
-def forward(run: Run, each: Pass, images: Tensor) -> Tensor:
+def forward(run: TrainingState, each: SubnetPass, images: Tensor) -> Tensor:
     """The logits of a pass, float32; the largest network alone is regularised."""
     is_largest = each.architecture == run.space.largest
     with autocast(run):
@@ -167,18 +173,20 @@ def forward(run: Run, each: Pass, images: Tensor) -> Tensor:
     return logits.float()
 
 
-def label_loss(run: Run, logits: Tensor, targets: Tensor) -> Tensor:
+def label_loss(run: TrainingState, logits: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy with smoothed labels."""
     smoothing = run.recipe.label_smoothing
     return nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
 
 
-def distillation_loss(run: Run, logits: Tensor, teacher: Tensor) -> Tensor:
+def distillation_loss(run: TrainingState, logits: Tensor, teacher: Tensor) -> Tensor:
     divergence = DISTILLATIONS[run.recipe.distillation]
     return divergence(logits, teacher, temperature=run.recipe.distillation_temperature)
 
 
-def teacher_logits(run: Run, passes: tuple[Pass, ...], images: Tensor) -> Tensor | None:
+def teacher_logits(
+    run: TrainingState, passes: tuple[SubnetPass, ...], images: Tensor
+) -> Tensor | None:
     """What the teacher says of the images; None without one, or where no pass asks it."""
     if run.teacher is None or not any(each.target == "labels" for each in passes):
         return None
@@ -189,6 +197,6 @@ def teacher_logits(run: Run, passes: tuple[Pass, ...], images: Tensor) -> Tensor
     return logits.float()
 
 
-def autocast(run: Run) -> torch.autocast:
+def autocast(run: TrainingState) -> torch.autocast:
     precision = _PRECISIONS[run.recipe.precision]
     return torch.autocast(run.device.type, precision, enabled=precision != torch.float32)

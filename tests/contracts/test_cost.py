@@ -3,7 +3,7 @@
 import torch
 
 from nassearch.networks import Supernet
-from nassearch.networks.subnet import count, total_cost
+from nassearch.networks.cost import count, network_cost
 from nassearch.space import Architecture, lower
 
 
@@ -14,6 +14,6 @@ def test_cost_of_the_network_is_the_sum_over_its_blocks(
         subnet = supernet.extract(architecture)
         images = torch.zeros(1, *subnet.input_shape)
         counted = count(subnet, images, name=architecture.id)
-        assert counted == total_cost(lower(supernet.space, architecture))
+        assert counted == network_cost(lower(supernet.space, architecture))
         assert counted.macs > 0
         assert counted.params == sum(parameter.numel() for parameter in subnet.parameters())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nassearch.errors import SpaceError
 from nassearch.networks import Supernet
-from nassearch.networks.subnet import count, total_cost
+from nassearch.networks.cost import count, network_cost
 from nassearch.ops import OPS, check_space, static_op
 from nassearch.space import Architecture, BlockSpec, SearchSpace, block_specs, lower
 from nassearch.space.patching import LOCAL_OPS
@@ -140,7 +140,7 @@ def test_networks_of_a_generated_space_work(definition: dict[str, Any], seed: in
                 torch.testing.assert_close(tiles(images.double()), same(images.double()))
         assert expected.shape == (1, space.num_classes)
     walked = lower(space, architecture)
-    assert count(extracted, images, name="network") == total_cost(walked)
+    assert count(extracted, images, name="network") == network_cost(walked)
     supernet.train()(images.expand(2, -1, -1, -1), architecture).sum().backward()
 
 

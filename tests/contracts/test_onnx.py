@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from nassearch.latency.channel_padding import pad_hidden_channels
 from nassearch.networks import Supernet
 from nassearch.networks.onnx_graph import to_onnx
+from nassearch.runtimes.channel_padding import pad_hidden_channels
 from nassearch.space import Architecture
 
 TOLERANCE = 1e-4

@@ -9,9 +9,9 @@ import torch
 
 from nassearch.export.int8 import FloatGraph, keep_sensitive
 from nassearch.export.onnx_file import open_graph
-from nassearch.latency.quantization import quantizable
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import to_onnx
+from nassearch.runtimes.quantization import quantizable
 from nassearch.space import SearchSpace, lower
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from nassearch.latency.fake import FakeRuntime
 from nassearch.latency.profiler import profile
-from nassearch.latency.setting import Setting
 from nassearch.latency.table import LatencyTable
+from nassearch.runtimes.fake import FakeRuntime
+from nassearch.setting import Setting
 from nassearch.space import SearchSpace
 
 SETTING = Setting("dummy", "fake")

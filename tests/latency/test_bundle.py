@@ -12,10 +12,10 @@ import onnxruntime
 import pytest
 
 from nassearch.errors import TableError
-from nassearch.latency import bundle_runner
-from nassearch.latency.bundle import import_results, write_bundle
+from nassearch.latency.importing.bundle import import_results, write_bundle
 from nassearch.latency.predictor import LatencyPredictor
-from nassearch.latency.setting import Setting
+from nassearch.runtimes import bundle_runner
+from nassearch.setting import Setting
 from nassearch.space import SearchSpace, block_specs
 
 SETTING = Setting("pi4", "onnxruntime", "fp32", 1, 1)

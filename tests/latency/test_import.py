@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from nassearch.errors import TableError
-from nassearch.latency.network_list import load_networks
-from nassearch.latency.ofa_table import import_ofa_tables
+from nassearch.latency.importing.networks_csv import load_networks
+from nassearch.latency.importing.ofa import import_ofa_tables
 from nassearch.latency.predictor import LatencyPredictor
-from nassearch.latency.setting import Setting
 from nassearch.latency.table import LatencyTable
+from nassearch.setting import Setting
 from nassearch.space import SearchSpace, block_specs, lower
 
 SETTING = Setting("note10", "tflite", "fp32", 1, 1)

@@ -8,10 +8,11 @@ import pytest
 
 from nassearch.errors import TableError
 from nassearch.latency.calibration import features, half_width
-from nassearch.latency.fake import fake_block_ms
 from nassearch.latency.predictor import LatencyPredictor, Pair
-from nassearch.latency.setting import Floats, Setting
 from nassearch.latency.table import LatencyTable, MeasuredNetwork
+from nassearch.runtimes.fake import fake_block_ms
+from nassearch.runtimes.runtime import Floats
+from nassearch.setting import Setting
 from nassearch.space import Architecture, SearchSpace, block_specs, lower
 
 
@@ -38,11 +39,11 @@ def test_prediction_over_genes_is_the_sum_over_blocks(
 ) -> None:
     predictor = LatencyPredictor.from_table(table, space)
     genes = space.sample_genes(rng, 50)
-    correction = predictor.correction
+    calibration = predictor.calibration
     sums = [
-        correction.constant
+        calibration.constant
         + sum(
-            correction.block_ms(spec, table[spec.key].median_ms)
+            calibration.block_ms(spec, table[spec.key].median_ms)
             for spec in lower(space, space.decode(row))
         )
         for row in genes.tolist()
@@ -65,7 +66,7 @@ def test_calibration_gives_a_new_predictor_and_leaves_the_old(
 ) -> None:
     predictor = LatencyPredictor.from_table(replace(table, networks=()), space)
     slower = predictor.calibrate(_pairs(space, rng, 12, noise=0.0, scale=1.5))
-    assert predictor.correction.ratio is None
+    assert predictor.calibration.ratio is None
     assert slower.fingerprint != predictor.fingerprint
     unseen = _pairs(space, rng, 40, noise=0.0, scale=1.5)
     assert _error(slower, unseen) < 0.01
@@ -155,7 +156,7 @@ def test_networks_far_from_the_size_of_the_space_s_do_not_widen_its_interval(
         networks=(*table.networks, MeasuredNetwork.of(large, large.largest, stranger)),
     )
     alone = LatencyPredictor.from_table(table, space)
-    assert LatencyPredictor.from_table(mixed, space).correction == alone.correction
+    assert LatencyPredictor.from_table(mixed, space).calibration == alone.calibration
 
 
 def test_without_whole_networks_there_is_no_interval(
@@ -177,11 +178,11 @@ def test_a_prediction_says_the_least_certain_source_among_its_blocks(
 
 
 def test_features_add_up_to_the_costs(space: SearchSpace) -> None:
-    from nassearch.networks.subnet import total_cost
+    from nassearch.networks.cost import network_cost
 
     specs = lower(space, space.largest)
     total = np.sum([features(spec) for spec in specs], axis=0)
-    counted = total_cost(specs)
+    counted = network_cost(specs)
     assert total[0] == len(specs)
     assert total[1:6].sum() == counted.macs
     assert total[6] == counted.activations

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from nassearch.latency import profiler
-from nassearch.latency.fake import FakeRuntime, fake_block_ms
 from nassearch.latency.predictor import LatencyPredictor
-from nassearch.latency.profiler import Collected, covering, filled, profile
-from nassearch.latency.setting import Setting
+from nassearch.latency.profiler import ProfileSession, covering, interpolate_missing, profile
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.timing import reference_networks
+from nassearch.runtimes.fake import FakeRuntime, fake_block_ms
+from nassearch.setting import Setting
 from nassearch.space import BlockSpec, SearchSpace, block_specs, lower
 
 
@@ -64,7 +64,7 @@ def test_a_space_with_one_architecture_can_be_covered(rng: np.random.Generator) 
 def test_what_a_network_sums_to_elsewhere_does_not_know_its_own_times(
     space: SearchSpace, table: LatencyTable
 ) -> None:
-    collected = Collected(space, table.setting, "any")
+    collected = ProfileSession(space, table.setting, "any")
     first, second, third = (space.smallest, space.largest, *reference_networks(space)[2:3])
     for architecture, slower in ((first, 1.0), (second, 1.0), (third, 1.5)):
         specs = lower(space, architecture)
@@ -76,7 +76,7 @@ def test_what_a_network_sums_to_elsewhere_does_not_know_its_own_times(
     others = {spec for one in (first, second) for spec in lower(space, one)}
     specs = lower(space, third)
     expected = sum((1.0 if spec in others else 1.5) * fake_block_ms(spec) for spec in specs)
-    assert collected.elsewhere_ms(third) == pytest.approx(expected)
+    assert collected.leave_one_out_ms(third) == pytest.approx(expected)
 
 
 def test_the_header_keeps_what_each_space_s_profile_reached(
@@ -159,7 +159,7 @@ def test_interpolated_blocks_are_as_close_as_the_header_says(
     specs = block_specs(space)
     missing = {spec.key for spec in specs[2:-1:4]}
     partial = replace(table, blocks={k: m for k, m in table.blocks.items() if k not in missing})
-    found = filled(partial, specs)
+    found = interpolate_missing(partial, specs)
     assert {key for key, m in found.blocks.items() if m.source == "interpolated"} == missing
     errors = [abs(found[k].median_ms / table[k].median_ms - 1) for k in missing]
     assert np.mean(errors) < 3 * found.facts["interpolation_error"] + 0.01

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from nassearch.errors import MissingKeyError, TableError
-from nassearch.latency.setting import Setting
 from nassearch.latency.table import LatencyTable, find_table, networks_path
+from nassearch.setting import Setting
 from nassearch.space import SearchSpace, block_specs, lower
 
 
@@ -39,7 +39,7 @@ def test_a_saved_table_is_the_table(table: LatencyTable, path: Path) -> None:
     assert [n.genes for n in loaded.networks] == [n.genes for n in table.networks]
     assert [n.space for n in loaded.networks] == [n.space for n in table.networks]
     for one, again in zip(table.networks, loaded.networks, strict=True):
-        assert again.elsewhere_ms == pytest.approx(one.elsewhere_ms, rel=1e-5)
+        assert again.leave_one_out_ms == pytest.approx(one.leave_one_out_ms, rel=1e-5)
 
 
 def test_pandas_reads_a_table(table: LatencyTable, path: Path) -> None:

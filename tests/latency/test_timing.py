@@ -5,8 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from nassearch.latency.fake import FakeRuntime
-from nassearch.latency.setting import Setting
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.timing import (
     Timing,
@@ -17,6 +15,8 @@ from nassearch.latency.timing import (
     references,
     standard_error,
 )
+from nassearch.runtimes.fake import FakeRuntime
+from nassearch.setting import Setting
 from nassearch.space import SearchSpace
 
 

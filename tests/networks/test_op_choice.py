@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nassearch.networks import Supernet
-from nassearch.networks.subnet import cost
+from nassearch.networks.cost import block_cost
 from nassearch.ops import OPS, StaticOp
 from nassearch.ops.layer import ConvNorm
 from nassearch.space import BlockSpec, SearchSpace, block_specs, lower
@@ -67,7 +67,7 @@ def test_a_block_may_be_left_out(generator: torch.Generator) -> None:
     supernet = Supernet(space).eval()
     specs = lower(space, space.smallest)
     assert [spec.op for spec in specs] == ["skip", "skip", "head"]
-    assert cost(specs[0]).macs == cost(specs[0]).params == 0
+    assert block_cost(specs[0]).macs == block_cost(specs[0]).params == 0
     images = torch.randn(2, 3, 16, 16, generator=generator)
     subnet = supernet.extract(space.smallest)
     assert torch.equal(subnet(images), supernet(images, space.smallest))

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nassearch.latency.bundle_runner import attribute
-from nassearch.latency.memory import PeakActivations, peak_activation_bytes
-from nassearch.latency.setting import Setting
-from nassearch.latency.torch_runtime import TorchRuntime
 from nassearch.networks import Subnet, Supernet
+from nassearch.networks.activation_memory import PeakActivations, peak_activation_bytes
+from nassearch.networks.cost import count, network_cost
 from nassearch.networks.onnx_graph import to_onnx
-from nassearch.networks.subnet import count, total_cost
-from nassearch.space import Architecture, Patches, SearchSpace, lower
+from nassearch.runtimes.bundle_runner import attribute
+from nassearch.runtimes.torch import TorchRuntime
+from nassearch.setting import Setting
+from nassearch.space import Architecture, PatchSchedule, SearchSpace, lower
 from nassearch.training.evaluation import recalibrate
 from tests.contracts.conftest import unsettle
 
@@ -68,10 +68,10 @@ def test_what_is_counted_is_what_is_done(
     """Every multiply-accumulate of the run, the repeated ones too."""
     for architecture in architectures[:10]:
         subnet = supernet.extract(architecture)
-        counted = total_cost(subnet.specs)
+        counted = network_cost(subnet.specs)
         assert count(subnet, images_for(subnet), name="network") == counted
-        assert counted.macs > total_cost(subnet.whole().specs).macs
-        assert counted.params == total_cost(subnet.whole().specs).params
+        assert counted.macs > network_cost(subnet.whole().specs).macs
+        assert counted.params == network_cost(subnet.whole().specs).params
 
 
 def traced_peak(subnet: Subnet) -> int:
@@ -126,10 +126,10 @@ def test_the_schedule_trades_memory_for_work(space: SearchSpace) -> None:
     narrow = SearchSpace.from_dict({**content, "resolution": 128})
     peaks, macs = {}, {}
     for grid in (1, 2, 3):
-        patches = None if grid == 1 else Patches(grid, 3)
+        patches = None if grid == 1 else PatchSchedule(grid, 3)
         largest = Architecture(128, narrow.largest.stages, patches)
         specs = lower(narrow, largest)
-        peaks[grid], macs[grid] = peak_activation_bytes(specs), total_cost(specs).macs
+        peaks[grid], macs[grid] = peak_activation_bytes(specs), network_cost(specs).macs
     assert peaks[1] > peaks[2] > peaks[3]
     assert macs[1] < macs[2] < macs[3]
 

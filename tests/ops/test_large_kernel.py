@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nassearch.networks.subnet import cost
+from nassearch.networks.cost import block_cost
 from nassearch.ops import Elastic, build_op
 from nassearch.ops.large_kernel import BranchedLargeKernel, LargeKernel, branches_of
 from nassearch.space import BlockSpec
@@ -29,12 +29,12 @@ def test_merged_kernel_computes_what_the_branches_compute(
     kernel_size: int, training: bool, generator: torch.Generator
 ) -> None:
     branched = unsettled(spec_of(kernel_size), generator).train(training)
-    merged = branched.merged()
-    assert isinstance(merged, LargeKernel)
-    assert merged.training == training
+    reparameterize = branched.reparameterize()
+    assert isinstance(reparameterize, LargeKernel)
+    assert reparameterize.training == training
     images = torch.randn(2, 16, 20, 20, generator=generator)
     with torch.no_grad():
-        expected, actual = branched(images), merged(images)
+        expected, actual = branched(images), reparameterize(images)
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -75,4 +75,4 @@ def test_what_is_counted_and_extracted_has_no_branches() -> None:
     assert any("branches" in name for name, _ in elastic.named_parameters())
     extracted = elastic.extract(spec)
     assert list(extracted.state_dict()) == list(build_op(spec).state_dict())
-    assert cost(spec).params == sum(parameter.numel() for parameter in extracted.parameters())
+    assert block_cost(spec).params == sum(parameter.numel() for parameter in extracted.parameters())

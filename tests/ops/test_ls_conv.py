@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from nassearch.errors import SpaceError
-from nassearch.networks import cost
+from nassearch.networks import block_cost
 from nassearch.ops import check_space
 from nassearch.ops.ls_conv import aggregate
 from nassearch.space import BlockSpec, SearchSpace
@@ -24,8 +24,8 @@ def test_the_aggregation_is_counted() -> None:
     spec = BlockSpec("ls_conv", 16, 16, 10, 1, (("kernel_size", 7), ("expand_ratio", 2)))
     perceive = 16 * 8 + 49 * 8 + 8 * 8 + 8 * 18
     by_hand = 10 * 10 * (perceive + 9 * 16 + 2 * 16 * 32)
-    assert cost(spec).macs == by_hand
-    (aggregation,) = [layer for layer, _ in cost(spec).layers if layer.kernel == 3]
+    assert block_cost(spec).macs == by_hand
+    (aggregation,) = [layer for layer, _ in block_cost(spec).layers if layer.kernel == 3]
     assert (aggregation.macs, aggregation.outputs) == (100 * 9 * 16, 100 * 16)
 
 

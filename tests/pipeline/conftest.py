@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nassearch import cli
-from nassearch.pipeline.run import link_latest
+from nassearch.pipeline.run_directory import link_latest
 
 RECIPE = """
 name: tiny

@@ -19,12 +19,12 @@ import yaml
 from onnx import TensorProto, helper
 
 import nassearch as package
+from nassearch.data.dataset import load_data
 from nassearch.export import FORMATS
-from nassearch.export.export_file import sha256
+from nassearch.export.export_config import sha256
 from nassearch.export.format import Batch, make_format
 from nassearch.export.verify import TOLERANCE
-from nassearch.pipeline.delivery import export_networks
-from nassearch.training.data import load_data
+from nassearch.pipeline.export import export_networks
 from nassearch.training.evaluation import measure_accuracy
 from tests.pipeline.conftest import CommandLine
 from tests.pipeline.test_bad_input import refused

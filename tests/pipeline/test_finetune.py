@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 import nassearch as package
-from nassearch.pipeline.finetuning import finetune_export
+from nassearch.pipeline.finetune import finetune_export
 from nassearch.training.finetuning import STATE
 from tests.pipeline.conftest import CommandLine
 from tests.pipeline.test_bad_input import refused

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torchvision import models
 
+from nassearch.data.dataset import Data, load_data
+from nassearch.data.image_set import ImageSet
 from nassearch.errors import CheckpointError, ConfigError
 from nassearch.pipeline.teacher import load_teacher
-from nassearch.training.data import Data, load_data
-from nassearch.training.image_set import ImageSet
 
 
 @pytest.fixture(scope="module")

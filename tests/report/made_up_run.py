@@ -10,16 +10,16 @@ import numpy as np
 import yaml
 
 from nassearch import files, objectives
-from nassearch.latency.basis import LatencyBasis, write_bases
 from nassearch.latency.device import Device, load_device
-from nassearch.latency.estimate import roofline
-from nassearch.latency.fake import fake_block_ms
 from nassearch.latency.predictor import LatencyPredictor
-from nassearch.latency.setting import Setting
-from nassearch.networks.subnet import total_cost
-from nassearch.search.candidate import Objective, Problem, Value
+from nassearch.latency.roofline import roofline
+from nassearch.latency.snapshot import LatencySnapshot, write_snapshots
+from nassearch.networks.cost import network_cost
+from nassearch.runtimes.fake import fake_block_ms
+from nassearch.search.candidate import Objective, ObjectiveValue, Problem
 from nassearch.search.pareto import ParetoFront, write_candidates
 from nassearch.search.runner import serial
+from nassearch.setting import Setting
 from nassearch.space import Architecture, SearchSpace, block_specs, lower
 from nassearch.training import checkpoint
 
@@ -49,7 +49,11 @@ def make_run(
     architectures = list(dict.fromkeys(owner.sample_many(rng, candidates * 2)))[:candidates]
     found = list(serial(problem)(architectures, to_beat=lambda _: {}))
     search = files.make_directory(run / "search" / "feedbeef-1")
-    settings = {"schema": 1, "algorithm": "nassearch.search.guided:Guided", **problem.settings()}
+    settings = {
+        "schema": 1,
+        "algorithm": "nassearch.search.algorithms.guided:Guided",
+        **problem.settings(),
+    }
     files.write_json(search / "search.json", settings)
     lines = [json.dumps(candidate.to_record(owner)) + "\n" for candidate in found]
     (search / "candidates.jsonl").write_text("".join(lines))
@@ -57,10 +61,10 @@ def make_run(
     write_candidates(search / "candidates.csv", found, space=owner)
     front.write(search / "front.csv", space=owner)
     (run / "search" / "latest").write_text(search.name + "\n")
-    write_bases(
+    write_snapshots(
         search,
         [
-            LatencyBasis.of(
+            LatencySnapshot.of(
                 one, None, load_device(name) if name == ESTIMATED else Device(name=name)
             )
             for one, name in zip(predictors, devices, strict=True)
@@ -105,13 +109,15 @@ def _predictor(space: SearchSpace, name: str, rng: np.random.Generator) -> Laten
     )
 
 
-def _accuracy(space: SearchSpace, rng: np.random.Generator) -> Callable[[Architecture], Value]:
-    largest = total_cost(lower(space, space.largest)).params
+def _accuracy(
+    space: SearchSpace, rng: np.random.Generator
+) -> Callable[[Architecture], ObjectiveValue]:
+    largest = network_cost(lower(space, space.largest)).params
 
-    def evaluate(architecture: Architecture) -> Value:
-        share = total_cost(lower(space, architecture)).params / largest
+    def evaluate(architecture: Architecture) -> ObjectiveValue:
+        share = network_cost(lower(space, architecture)).params / largest
         number = min(0.995, 0.9 + 0.09 * share**0.3 + rng.normal(0, 0.006))
-        return Value(number, "val (1000 images)", number - 0.01, min(1.0, number + 0.008))
+        return ObjectiveValue(number, "val (1000 images)", number - 0.01, min(1.0, number + 0.008))
 
     return evaluate
 

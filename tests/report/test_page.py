@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from nassearch.errors import ConfigError, NassearchError, RuntimeUnavailableError
-from nassearch.latency.basis import BlockTime, LatencyBasis, read_bases
 from nassearch.latency.calibration import half_width
+from nassearch.latency.snapshot import BlockTime, LatencySnapshot, read_snapshots
 from nassearch.report import page as room
 from nassearch.report.latency_chart import block_figure, heat_charts, prediction_charts
 from nassearch.report.page import ASSETS, PLOTLY, write_front, write_report
@@ -101,36 +101,36 @@ def test_an_estimate_is_called_one_wherever_it_stands(page: Path) -> None:
 
 def test_predictions_are_compared_with_networks_the_fit_had_not_seen(made_up: Path) -> None:
     (chart,) = prediction_charts(read_run(made_up))
-    basis = read_bases(made_up / "search" / "feedbeef-1")[0]
-    assert f"{len(basis.networks)} networks" in chart.note
+    snapshot = read_snapshots(made_up / "search" / "feedbeef-1")[0]
+    assert f"{len(snapshot.networks)} networks" in chart.note
     shown = next(one for one in chart.figure.data if (one.name or "").startswith("cal"))
     errors = np.sort(np.abs(np.array(shown.y) / np.array(shown.x) - 1))
     assert f"mean error {errors.mean():.1%}" in chart.note
     # the interval is made of these very errors
-    assert half_width(errors) == pytest.approx(basis.ratio)
+    assert half_width(errors) == pytest.approx(snapshot.ratio)
 
 
 def test_the_heat_map_holds_every_block_of_the_stages_once(made_up: Path) -> None:
     record = read_run(made_up)
-    basis = record.searches[0].bases[0]
+    snapshot = record.searches[0].snapshots[0]
     chart = heat_charts(record)[0]
     keys = [cell.partition("<")[0] for row in chart.figure.data[0].customdata for cell in row]
     shown = [key for key in keys if key]
     ends = ("conv-i1", "head")
-    assert sorted(shown) == sorted(key for key in basis.blocks if not key.startswith(ends))
+    assert sorted(shown) == sorted(key for key in snapshot.blocks if not key.startswith(ends))
 
 
 @pytest.mark.parametrize("name", ["alphanet", "mixer_choice", "resnet50"])
 def test_the_heat_map_fits_spaces_with_elastic_widths_and_ops(name: str) -> None:
     space = SearchSpace.load(name)
     blocks = {spec.key: BlockTime(ms=1.0, source="measured") for spec in block_specs(space)}
-    basis = LatencyBasis(
+    snapshot = LatencySnapshot(
         device="box", runtime="fake", precision="fp32", batch=1,
         source="measured", constant_ms=0.0, blocks=blocks,
     )  # fmt: skip
     found: set[str] = set()
     for pixels in space.resolutions:
-        figure = block_figure(space, basis, pixels)
+        figure = block_figure(space, snapshot, pixels)
         assert figure is not None
         cells = [cell for row in figure.data[0].customdata for cell in row if cell]
         assert len(set(cells)) == len(cells)

@@ -1,8 +1,8 @@
 """What the terminal says of a profile."""
 
-from nassearch.latency.setting import Setting
 from nassearch.latency.table import LatencyTable
 from nassearch.report.terminal import profile_notes
+from nassearch.setting import Setting
 
 FACTS = {"stopped": "time", "standard_error": 0.012, "target_error": 0.003, "noise_floor": 0.004}
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from nassearch.search.candidate import Budget, Floats, Objective, Problem, Value
+from nassearch.search.candidate import Budget, Floats, Objective, ObjectiveValue, Problem
 from nassearch.space import Architecture, SearchSpace
 from nassearch.space.search_space import Genes
 
@@ -36,15 +36,15 @@ class Synthetic:
     def genes(self, architecture: Architecture) -> Genes:
         return np.array([self.space.encode(architecture)], dtype=np.uint8)
 
-    def evaluate(self, architecture: Architecture) -> Value:
+    def evaluate(self, architecture: Architecture) -> ObjectiveValue:
         self.evaluations += 1
         if architecture.id in self.nan_ids:
-            return Value(math.nan, "synthetic")
+            return ObjectiveValue(math.nan, "synthetic")
         number = float(self.accuracy(self.genes(architecture))[0])
         digest = hashlib.sha256(architecture.id.encode()).digest()
         rng = np.random.default_rng(list(digest))
         number += self.noise * float(rng.standard_normal())
-        return Value(number, "synthetic", number - 0.01, number + 0.01)
+        return ObjectiveValue(number, "synthetic", number - 0.01, number + 0.01)
 
     def problem(self, *, seed: int = 0, **limits: float) -> Problem:
         accuracy = Objective("accuracy", "max", "", self.evaluate)
@@ -52,14 +52,16 @@ class Synthetic:
             "cost",
             "min",
             "M",
-            lambda architecture: Value(float(self.cost(self.genes(architecture))[0]), "counted"),
+            lambda architecture: ObjectiveValue(
+                float(self.cost(self.genes(architecture))[0]), "counted"
+            ),
             self.cost,
         )
         genes_off = Objective(
             "choices",
             "min",
             "",
-            lambda architecture: Value(float(self.genes(architecture).sum()), "counted"),
+            lambda architecture: ObjectiveValue(float(self.genes(architecture).sum()), "counted"),
             lambda genes: genes.sum(axis=1).astype(np.float64),
         )
         budgets = tuple(Budget(name, limit, "M") for name, limit in limits.items())

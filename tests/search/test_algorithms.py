@@ -9,9 +9,9 @@ import pytest
 from synthetic import Synthetic
 
 from nassearch.errors import BudgetError
-from nassearch.search import ALGORITHMS
 from nassearch.search.algorithm import Algorithm
-from nassearch.search.candidate import Budget, Candidate, Objective, Problem, Value
+from nassearch.search.algorithms import ALGORITHMS
+from nassearch.search.candidate import Budget, Candidate, Objective, ObjectiveValue, Problem
 from nassearch.search.pareto import hypervolume
 from nassearch.search.runner import measure
 from nassearch.space import Architecture
@@ -102,7 +102,7 @@ def test_results_of_an_earlier_search_and_nan_are_taken_in_and_not_asked_again(n
     for index, architecture in enumerate(told):
         values = measure(problem.quantities, architecture, cache=None)
         if index % 3 == 0:
-            values["accuracy"] = Value(float("nan"), "broken")
+            values["accuracy"] = ObjectiveValue(float("nan"), "broken")
         algorithm.tell(Candidate(architecture, values))
     asked = drive(algorithm, problem, count=4, batch=2)
     assert len(asked) == 4
@@ -111,11 +111,17 @@ def test_results_of_an_earlier_search_and_nan_are_taken_in_and_not_asked_again(n
 
 def test_guided_starts_from_what_the_hint_says_most_of() -> None:
     synthetic = Synthetic("mobilenet_v3")
-    hint = Objective(
-        "good", "max", "", lambda _: Value(0.0, "stand-in"), lambda genes: synthetic.accuracy(genes)
+    warm_start_score = Objective(
+        "good",
+        "max",
+        "",
+        lambda _: ObjectiveValue(0.0, "stand-in"),
+        lambda genes: synthetic.accuracy(genes),
     )
     plain = synthetic.problem()
-    hinted = dataclasses.replace(plain, measures=(*plain.measures, hint), hint="good")
+    hinted = dataclasses.replace(
+        plain, recorded=(*plain.recorded, warm_start_score), warm_start_score="good"
+    )
 
     def above_trend(problem: Problem) -> float:
         starts = [load("guided")(dataclasses.replace(problem, seed=seed)).ask(8) for seed in SEEDS]
@@ -186,6 +192,6 @@ def test_latencies_of_several_devices_make_a_front_each() -> None:
     accuracy, cost = synthetic.problem().objectives
     named = [dataclasses.replace(cost, name=name) for name in ("latency:box", "macs", "latency:pi")]
     problem = Problem(synthetic.space, (accuracy, *named))
-    assert problem.views == ((0, 1, 2), (0, 2, 3))
-    assert synthetic.problem().views == ((0, 1),)
+    assert problem.fronts == ((0, 1, 2), (0, 2, 3))
+    assert synthetic.problem().fronts == ((0, 1),)
     assert drive(load("guided")(problem), problem, count=40, batch=10)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from synthetic import Synthetic
 
 from nassearch.errors import BudgetError, SearchError
-from nassearch.search.candidate import Axis, Budget, Candidate, Value
+from nassearch.search.candidate import Axis, Budget, Candidate, ObjectiveValue
 from nassearch.search.pareto import ParetoFront, hypervolume, hypervolume_gain, non_dominated
 from nassearch.space import Architecture
 
@@ -19,7 +19,10 @@ points = st.integers(1, 4).flatmap(
 
 
 def candidate(number: int, accuracy: float, latency: float) -> Candidate:
-    values = {"accuracy": Value(accuracy, "validation"), "latency": Value(latency, "estimated")}
+    values = {
+        "accuracy": ObjectiveValue(accuracy, "validation"),
+        "latency": ObjectiveValue(latency, "estimated"),
+    }
     return Candidate(Architecture(number, ()), values)
 
 
@@ -39,7 +42,7 @@ def test_front_keeps_one_candidate_per_non_dominated_point(rows: list[tuple[int,
     axes = [Axis(f"loss{index}", "min", "") for index in range(len(rows[0]))]
     front = ParetoFront(axes)
     for number, row in enumerate(rows):
-        values = {axis.name: Value(v, "") for axis, v in zip(axes, row, strict=True)}
+        values = {axis.name: ObjectiveValue(v, "") for axis, v in zip(axes, row, strict=True)}
         front.add(Candidate(Architecture(number, ()), values))
     expected = {row for row in rows if not any(dominates(other, row) for other in rows)}
     kept = [tuple(int(c.number(axis.name)) for axis in axes) for c in front]

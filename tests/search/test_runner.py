@@ -20,10 +20,10 @@ from optuna.storages.journal import JournalFileBackend
 from synthetic import Synthetic
 
 from nassearch.errors import BudgetError, SearchError
-from nassearch.search.candidate import Candidate, Problem, Value
-from nassearch.search.guided import Guided
+from nassearch.search.algorithms.guided import Guided
+from nassearch.search.algorithms.optuna import NSGA2, Random
+from nassearch.search.candidate import Candidate, ObjectiveValue, Problem
 from nassearch.search.journal import load_front
-from nassearch.search.optuna_search import NSGA2, Random
 from nassearch.search.pareto import ParetoFront
 from nassearch.search.runner import Evaluate, ToBeat, measure, search
 from nassearch.space import Architecture
@@ -33,7 +33,7 @@ SLOW = textwrap.dedent("""
     import dataclasses, sys, time
     from pathlib import Path
     from synthetic import Synthetic
-    from nassearch.search.optuna_search import Random
+    from nassearch.search.algorithms.optuna import Random
     from nassearch.search.runner import search
 
     synthetic = Synthetic("digits_tiny")
@@ -200,12 +200,12 @@ def test_progress_counts_every_candidate_and_hypervolume_only_grows_within_a_bud
 
 class Memory:
     def __init__(self) -> None:
-        self.held: dict[tuple[str, str], Value] = {}
+        self.held: dict[tuple[str, str], ObjectiveValue] = {}
 
-    def get(self, objective: str, architecture: Architecture) -> Value | None:
+    def get(self, objective: str, architecture: Architecture) -> ObjectiveValue | None:
         return self.held.get((objective, architecture.id))
 
-    def put(self, objective: str, architecture: Architecture, value: Value) -> None:
+    def put(self, objective: str, architecture: Architecture, value: ObjectiveValue) -> None:
         self.held[objective, architecture.id] = value
 
 
@@ -240,7 +240,7 @@ def test_search_without_workers_imports_neither_ray_nor_torch(tmp_path: Path) ->
         import sys
         from pathlib import Path
         from synthetic import Synthetic
-        from nassearch.search.guided import Guided
+        from nassearch.search.algorithms.guided import Guided
         from nassearch.search.runner import search
         search(Synthetic("digits_tiny").problem(), algorithm=Guided, trials=24,
                out=Path({str(tmp_path)!r}))
@@ -328,13 +328,13 @@ def test_a_candidate_that_cannot_reach_the_front_is_cut_short_and_not_cached(
     synthetic, cache = Synthetic("digits_tiny"), Memory()
     asked: list[tuple[float, float]] = []
 
-    def screen(architecture: Architecture, at_least: float) -> Value:
+    def evaluate_early_stop(architecture: Architecture, at_least: float) -> ObjectiveValue:
         value = synthetic.evaluate(architecture)
         asked.append((value.number, at_least))
-        return dataclasses.replace(value, is_partial=value.number < at_least)
+        return dataclasses.replace(value, stopped_early=value.number < at_least)
 
     problem = synthetic.problem()
-    accuracy = dataclasses.replace(problem.objectives[0], screen=screen)
+    accuracy = dataclasses.replace(problem.objectives[0], evaluate_early_stop=evaluate_early_stop)
     problem = dataclasses.replace(problem, objectives=(accuracy, *problem.objectives[1:]))
     front = search(problem, algorithm=Random, trials=40, out=tmp_path, cache=cache)
     hopeless = [number for number, at_least in asked if number < at_least]

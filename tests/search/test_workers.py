@@ -9,8 +9,8 @@ import pytest
 from synthetic import Synthetic
 
 from nassearch.errors import ClusterError
-from nassearch.search.candidate import Value
-from nassearch.search.optuna_search import Random
+from nassearch.search.algorithms.optuna import Random
+from nassearch.search.candidate import ObjectiveValue
 from nassearch.search.runner import search
 from nassearch.search.workers import Measure, Workers
 from nassearch.space import Architecture
@@ -24,14 +24,16 @@ def test_killed_workers_lose_no_candidate(tmp_path: Path) -> None:
 
         done = 0
 
-        def measure(architecture: Architecture, to_beat: Mapping[str, float]) -> dict[str, Value]:
+        def measure(
+            architecture: Architecture, to_beat: Mapping[str, float]
+        ) -> dict[str, ObjectiveValue]:
             nonlocal done
             done += 1
             if done > 4:  # every worker dies in the middle of its fifth evaluation
                 os.kill(os.getpid(), signal.SIGKILL)
             size = float(sum(len(stage.blocks) for stage in architecture.stages))
             names = ("accuracy", "cost", "choices")
-            return {name: Value(size, "synthetic") for name in names}
+            return {name: ObjectiveValue(size, "synthetic") for name in names}
 
         return measure
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from nassearch.data.dataset import Data, load_data
 from nassearch.space import SearchSpace
-from nassearch.training.data import Data, load_data
 
 SPACE = {
     "name": "two_stages",

@@ -9,13 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from nassearch.data.augmentation import Mix, crop_and_flip, draw_crops, mix
+from nassearch.data.dataset import Data
 from nassearch.space import SearchSpace
-from nassearch.training.augmentation import Mix, crop_and_flip, draw_crops, mix
 from nassearch.training.batch import epoch_batches
-from nassearch.training.data import Data
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.run import Run, start
+from nassearch.training.state import TrainingState, start
 from nassearch.training.trainer import train
+from nassearch.training.training_recipe import TrainingRecipe
 
 RECIPE = TrainingRecipe(epochs=2, batch_size=100, flip=True, seed=3)
 
@@ -30,18 +30,18 @@ EVERYTHING = {
 MIXING = {"mixup": 0.4, "cutmix": 1.0}
 
 
-def begin(space: SearchSpace, digits: Data, out: Path, **options: object) -> Run:
+def begin(space: SearchSpace, digits: Data, out: Path, **options: object) -> TrainingState:
     recipe = TrainingRecipe.model_validate({**RECIPE.model_dump(), **options})
     return start(space, digits, recipe=recipe, out=out, resume=False)
 
 
 @pytest.fixture
-def run(space: SearchSpace, digits: Data, tmp_path: Path) -> Run:
+def run(space: SearchSpace, digits: Data, tmp_path: Path) -> TrainingState:
     return begin(space, digits, tmp_path)
 
 
 @pytest.fixture
-def augmented(space: SearchSpace, digits: Data, tmp_path: Path) -> Run:
+def augmented(space: SearchSpace, digits: Data, tmp_path: Path) -> TrainingState:
     return begin(space, digits, tmp_path, **EVERYTHING)
 
 
@@ -91,7 +91,7 @@ def test_an_epoch_taken_up_in_its_middle_goes_on_with_the_same_batches(
         assert torch.equal(targets, same)
 
 
-def test_every_epoch_has_another_order_and_other_crops(run: Run) -> None:
+def test_every_epoch_has_another_order_and_other_crops(run: TrainingState) -> None:
     first = next(epoch_batches(run))
     run.step = run.steps_per_epoch
     assert not torch.equal(first[1], next(epoch_batches(run))[1])
@@ -99,7 +99,7 @@ def test_every_epoch_has_another_order_and_other_crops(run: Run) -> None:
 
 @pytest.mark.parametrize("num_workers", [2, 3])
 def test_workers_together_see_the_batch_that_one_would_see(
-    augmented: Run, num_workers: int
+    augmented: TrainingState, num_workers: int
 ) -> None:
     alone = epoch_batches(augmented)
     shares = [epoch_batches(augmented, share=(rank, num_workers)) for rank in range(num_workers)]
@@ -140,7 +140,7 @@ def test_each_option_changes_images_each_by_its_own_draws(
         assert len({row.numpy().tobytes() for row in after}) > 10
 
 
-def test_augmentation_leaves_the_global_generator_alone(augmented: Run) -> None:
+def test_augmentation_leaves_the_global_generator_alone(augmented: TrainingState) -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)

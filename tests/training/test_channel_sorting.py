@@ -10,8 +10,8 @@ from torch.optim.swa_utils import AveragedModel
 from nassearch.networks import Supernet
 from nassearch.space import SearchSpace
 from nassearch.training.channel_sorting import sort_channels
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.run import make_optimizer
+from nassearch.training.state import make_optimizer
+from nassearch.training.training_recipe import TrainingRecipe
 
 SPACE = {
     "name": "sorted",

@@ -5,18 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from nassearch.data.dataset import Data
 from nassearch.errors import CheckpointError
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
-from nassearch.training.data import Data
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.run import Run, save, start
+from nassearch.training.state import TrainingState, save, start
+from nassearch.training.training_recipe import TrainingRecipe
 
 RECIPE = TrainingRecipe(batch_size=512)
 
 
 @pytest.fixture
-def run(space: SearchSpace, digits: Data, tmp_path: Path) -> Run:
+def run(space: SearchSpace, digits: Data, tmp_path: Path) -> TrainingState:
     """A run with two checkpoints, the weights of the older one all 1, of the newer all 2."""
     run = start(space, digits, recipe=RECIPE, out=tmp_path, resume=False)
     for value in (1.0, 2.0):
@@ -33,7 +33,7 @@ def truncate(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(run: Run) -> None:
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(run: TrainingState) -> None:
     older, newer = checkpoint.paths(run.out)
     truncate(newer)
     with pytest.warns(UserWarning, match=f"{newer.name} is damaged"):
@@ -44,7 +44,9 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(run: Run) -> N
 
 @pytest.mark.filterwarnings("ignore:.*is damaged")
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
-def test_a_run_without_a_good_checkpoint_is_refused(run: Run, content: bytes | None) -> None:
+def test_a_run_without_a_good_checkpoint_is_refused(
+    run: TrainingState, content: bytes | None
+) -> None:
     for path in checkpoint.paths(run.out):
         if content is None:
             truncate(path)
@@ -68,7 +70,9 @@ def test_a_directory_without_checkpoints_says_how_to_make_one(tmp_path: Path) ->
         ({"model": {}}, "holds weights of other shapes"),
     ],
 )
-def test_a_foreign_checkpoint_is_refused(run: Run, change: dict[str, object], message: str) -> None:
+def test_a_foreign_checkpoint_is_refused(
+    run: TrainingState, change: dict[str, object], message: str
+) -> None:
     newest = checkpoint.paths(run.out)[-1]
     content = torch.load(newest, weights_only=True)
     torch.save(content | change, newest)
@@ -76,13 +80,13 @@ def test_a_foreign_checkpoint_is_refused(run: Run, change: dict[str, object], me
         checkpoint.load_supernet(run.out)
 
 
-def test_a_file_of_another_program_is_refused(run: Run) -> None:
+def test_a_file_of_another_program_is_refused(run: TrainingState) -> None:
     torch.save({"state_dict": {}}, checkpoint.paths(run.out)[-1])
     with pytest.raises(CheckpointError, match="is not a checkpoint of nassearch"):
         checkpoint.load_supernet(run.out)
 
 
-def test_a_checkpoint_says_what_images_it_was_trained_on(run: Run, digits: Data) -> None:
+def test_a_checkpoint_says_what_images_it_was_trained_on(run: TrainingState, digits: Data) -> None:
     described = checkpoint.load(run.out).data
     assert described["name"] == "digits"
     assert (described["in_channels"], described["num_classes"]) == (1, 10)

@@ -13,7 +13,7 @@ from nassearch.errors import ClusterError, ConfigError, OutputError
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
 from nassearch.training.distribution import train_on_workers
-from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.training_recipe import TrainingRecipe
 
 RECIPE = TrainingRecipe(epochs=6, batch_size=128, ramp_epochs=1.0, eval_every=6)
 

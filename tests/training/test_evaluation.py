@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nassearch.data.dataset import Data
+from nassearch.data.image_set import ImageSet
 from nassearch.networks import Supernet
 from nassearch.space import SearchSpace
-from nassearch.training.data import Data
 from nassearch.training.evaluation import Accuracy, Evaluator, measure_accuracy, recalibrate
-from nassearch.training.image_set import ImageSet
 
 
 def test_statistics_are_the_averages_over_batches() -> None:
@@ -32,7 +32,7 @@ def test_each_layer_is_calibrated_on_normalised_inputs() -> None:
     network = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU(), nn.BatchNorm2d(1))
     batch = 50 + 7 * torch.randn(64, 1, 4, 4)
     recalibrate(network, [batch])
-    whitened = (batch - batch.mean()) / (batch.var(correction=0) + 1e-5).sqrt()
+    whitened = (batch - batch.mean()) / (batch.var(calibration=0) + 1e-5).sqrt()
     torch.testing.assert_close(network[2].running_mean[0], whitened.relu().mean())
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nassearch.training import gradient
-from nassearch.training.recipe import TrainingRecipe
+from nassearch.training.training_recipe import TrainingRecipe
 
 
 def parameter(*values: float) -> nn.Parameter:

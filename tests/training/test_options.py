@@ -12,15 +12,15 @@ import pytest
 import torch
 from test_trainer import KILLED, assert_same_weights, metrics
 
+from nassearch.data.dataset import Data
 from nassearch.errors import ConfigError, OutputError
 from nassearch.networks import Supernet
-from nassearch.networks.growth import zero_gamma
+from nassearch.networks.weight_transfer import zero_gamma
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint, trainer
-from nassearch.training.data import Data
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.run import Run, start
-from nassearch.training.strategy import Pass
+from nassearch.training.state import TrainingState, start
+from nassearch.training.strategy import SubnetPass
+from nassearch.training.training_recipe import TrainingRecipe
 
 EVERYTHING: dict[str, Any] = {
     "epochs": 4,
@@ -64,7 +64,7 @@ def test_a_run_killed_anywhere_resumes_to_the_same_weights(
     assert metrics(out) == metrics(tmp_path / "undisturbed")
 
 
-def begin(space: SearchSpace, digits: Data, out: Path, **settings: Any) -> Run:
+def begin(space: SearchSpace, digits: Data, out: Path, **settings: Any) -> TrainingState:
     return start(space, digits, recipe=TrainingRecipe(**settings), out=out, resume=False)
 
 
@@ -83,7 +83,7 @@ def test_the_average_follows_its_formula(space: SearchSpace, digits: Data, tmp_p
     images, labels = digits.normalise(digits.train.images[:8]), digits.train.labels[:8]
     weights = []
     for _ in range(3):
-        trainer.train_step(run, (Pass(run.space.largest),), images, labels)
+        trainer.train_step(run, (SubnetPass(run.space.largest),), images, labels)
         weights.append([p.detach().clone() for p in run.supernet.parameters()])
     expected = weights[0]
     for later in weights[1:]:
@@ -98,13 +98,13 @@ def test_the_largest_network_alone_is_regularised(
     run = begin(space, digits, tmp_path, dropout=0.5, drop_path=0.5)
     images = digits.normalise(digits.train.images[:32])
 
-    def twice(each: Pass) -> tuple[torch.Tensor, torch.Tensor]:
+    def twice(each: SubnetPass) -> tuple[torch.Tensor, torch.Tensor]:
         return trainer.forward(run, each, images), trainer.forward(run, each, images)
 
-    assert not torch.equal(*twice(Pass(run.space.largest)))
-    assert torch.equal(*twice(Pass(run.space.smallest, 1.0, "in-place")))
+    assert not torch.equal(*twice(SubnetPass(run.space.largest)))
+    assert torch.equal(*twice(SubnetPass(run.space.smallest, 1.0, "in-place")))
     run.supernet.eval()
-    assert torch.equal(*twice(Pass(run.space.largest)))
+    assert torch.equal(*twice(SubnetPass(run.space.largest)))
 
 
 def test_a_dropped_path_leaves_the_shortcut_and_the_others_are_scaled_up() -> None:
@@ -145,7 +145,7 @@ def test_repeated_non_finite_losses_go_back_to_the_checkpoint_at_a_lower_rate(
     recipe = TrainingRecipe(epochs=4, batch_size=128, ramp_epochs=1.0, eval_every=4)
     real, rates = trainer.train_step, []
 
-    def ill(run: Run, *arguments: Any) -> float:
+    def ill(run: TrainingState, *arguments: Any) -> float:
         rates.append(run.optimizer.param_groups[0]["lr"])
         if run.totals.rate_scale == 1.0 and run.step >= 11:
             return float("nan")
@@ -170,7 +170,7 @@ def test_a_loss_that_never_recovers_is_given_up(
     recipe = TrainingRecipe(epochs=4, batch_size=128, ramp_epochs=1.0)
     real = trainer.train_step
 
-    def ill(run: Run, *arguments: Any) -> float:
+    def ill(run: TrainingState, *arguments: Any) -> float:
         return float("nan") if run.step >= 9 else real(run, *arguments)
 
     monkeypatch.setattr(trainer, "train_step", ill)
@@ -240,7 +240,7 @@ def test_a_teacher_is_learned_from_by_what_learns_from_labels(
     space: SearchSpace, digits: Data, tmp_path: Path
 ) -> None:
     images, labels = digits.normalise(digits.train.images[:16]), digits.train.labels[:16]
-    passes = (Pass(space.largest), Pass(space.smallest, 1.0, "in-place"))
+    passes = (SubnetPass(space.largest), SubnetPass(space.smallest, 1.0, "in-place"))
     gradients = []
     for weight in (0.0, 2.0):
         recipe = TrainingRecipe(teacher="given", teacher_weight=weight, momentum=0.0)
@@ -270,7 +270,7 @@ def test_a_frozen_teacher_is_the_largest_network_of_that_moment(
     with torch.no_grad():
         expected = run.supernet(images, run.space.largest)
     trainer.prepare(run, strategy.step(run.moment, np.random.default_rng(0)))
-    passes = (Pass(run.space.largest),)
+    passes = (SubnetPass(run.space.largest),)
     advice = trainer.teacher_logits(run, passes, images)
     assert advice is not None
     torch.testing.assert_close(advice, expected, rtol=1e-4, atol=1e-5)
@@ -279,7 +279,7 @@ def test_a_frozen_teacher_is_the_largest_network_of_that_moment(
 @pytest.mark.slow
 def test_compiled_blocks_train_alike(space: SearchSpace, digits: Data, tmp_path: Path) -> None:
     images, labels = digits.normalise(digits.train.images[:16]), digits.train.labels[:16]
-    passes = (Pass(space.largest), Pass(space.smallest, 1.0, "in-place"))
+    passes = (SubnetPass(space.largest), SubnetPass(space.smallest, 1.0, "in-place"))
     found = []
     for compiled in (False, True):
         run = begin(space, digits, tmp_path / str(compiled), compile=compiled)

@@ -11,26 +11,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from nassearch.data.dataset import Data
 from nassearch.errors import ConfigError
 from nassearch.space import SearchSpace
-from nassearch.training import STRATEGIES, trainer
-from nassearch.training.data import Data
-from nassearch.training.delayed_shrinking import DelayedShrinking
 from nassearch.training.distillation import soft_target_loss
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.run import start
-from nassearch.training.schedule import Moment, learning_rate
-from nassearch.training.strategy import Step, make_strategy
+from nassearch.training.schedule import StepPosition, learning_rate
+from nassearch.training.state import start
+from nassearch.training.strategies import STRATEGIES, trainer
+from nassearch.training.strategies.delayed_shrinking import DelayedShrinking
+from nassearch.training.strategy import StepPlan, make_strategy
+from nassearch.training.training_recipe import TrainingRecipe
 
 STEPS = 7
 PAPER: dict[str, Any] = {"fm_warmup": 0.5, "sandwich_rule": "together"}  # DεpS as published
 
 
-def steps_of(name: str, space: SearchSpace, *, seed: int) -> list[Step]:
+def steps_of(name: str, space: SearchSpace, *, seed: int) -> list[StepPlan]:
     recipe = TrainingRecipe(strategy=name, epochs=6, ramp_epochs=2.0)
     strategy = make_strategy(space, recipe)
     return [
-        strategy.step(Moment(step, STEPS), np.random.default_rng((seed, step)))
+        strategy.step(StepPosition(step, STEPS), np.random.default_rng((seed, step)))
         for step in range(6 * STEPS)
     ]
 
@@ -97,7 +97,7 @@ def test_beta_is_that_of_the_paper_at_every_step(space: SearchSpace) -> None:
                 expected = k / (ramp * steps) * eta(full) / eta(epoch + i / steps)
             else:
                 expected = 1.0
-            beta = strategy.beta(Moment(epoch * steps + i, steps), space.smallest)
+            beta = strategy.beta(StepPosition(epoch * steps + i, steps), space.smallest)
             assert beta == pytest.approx(expected, rel=1e-12)
 
 
@@ -105,7 +105,7 @@ def test_without_warmup_delayed_shrinking_is_the_sandwich(space: SearchSpace) ->
     recipe = TrainingRecipe(fm_warmup=0.0, sandwich_rule="together")
     delayed = DelayedShrinking(space, recipe)
     sandwich = make_strategy(space, recipe.model_copy(update={"strategy": "sandwich"}))
-    moment = Moment(0, STEPS)
+    moment = StepPosition(0, STEPS)
     expected = sandwich.step(moment, np.random.default_rng(0))
     assert delayed.step(moment, np.random.default_rng(0)) == expected
     assert len(expected.passes) == 4
@@ -127,7 +127,7 @@ def test_the_gradient_of_delayed_shrinking_is_the_formula(
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=_generator())
     reference = copy.deepcopy(run.supernet)
     images, labels = digits.normalise(digits.train.images[:16]), digits.train.labels[:16]
-    moment = Moment(step, 4)
+    moment = StepPosition(step, 4)
     passes = DelayedShrinking(run.space, recipe).step(moment, np.random.default_rng(0)).passes
     trainer.train_step(run, passes, images, labels)
 
@@ -158,7 +158,7 @@ def test_progressive_shrinking_frees_one_dimension_after_another(space: SearchSp
     """Teacher, kernel, depth, expand, in the proportions of the published 605 epochs."""
     recipe = TrainingRecipe(strategy="progressive-shrinking", epochs=580, lr=2.6)
     strategy = make_strategy(space, recipe)
-    steps = [strategy.step(Moment(t, 1), np.random.default_rng(t)) for t in range(580)]
+    steps = [strategy.step(StepPosition(t, 1), np.random.default_rng(t)) for t in range(580)]
     # "depth 1" withholds nothing of two depths, nor "expand 1" of two widths: 180 + 3 x 125 epochs
     ends = [round(580 * sum((180, 125, 125, 125)[:n]) / 555) for n in range(5)]
     varied = []
@@ -182,7 +182,7 @@ def test_progressive_shrinking_frees_one_dimension_after_another(space: SearchSp
 def test_progressive_shrinking_begins_with_few_choices_where_there_are_more() -> None:
     space = SearchSpace.load("mobilenet_v3")
     strategy = make_strategy(space, TrainingRecipe(strategy="progressive-shrinking", epochs=605))
-    steps = [strategy.step(Moment(t, 1), np.random.default_rng(t)) for t in range(605)]
+    steps = [strategy.step(StepPosition(t, 1), np.random.default_rng(t)) for t in range(605)]
 
     def depths(first: int, last: int) -> set[int]:
         passes = [p for s in steps[first:last] for p in s.passes]
@@ -197,7 +197,7 @@ def test_progressive_shrinking_begins_with_few_choices_where_there_are_more() ->
 def test_delayed_shrinking_sorts_once_when_subnets_begin(space: SearchSpace) -> None:
     recipe = TrainingRecipe(**PAPER, epochs=20, ramp_epochs=3.0)
     steps = [
-        make_strategy(space, recipe).step(Moment(t, STEPS), np.random.default_rng(t))
+        make_strategy(space, recipe).step(StepPosition(t, STEPS), np.random.default_rng(t))
         for t in range(20 * STEPS)
     ]
     assert [t for t, s in enumerate(steps) if s.sort_channels] == [7 * STEPS]
@@ -207,7 +207,7 @@ def test_delayed_shrinking_sorts_once_when_subnets_begin(space: SearchSpace) -> 
 def test_by_default_a_step_trains_one_network_after_a_short_warm_up(space: SearchSpace) -> None:
     recipe = TrainingRecipe(epochs=20)  # 3 of warm-up: 1.5 before a ramp that would take 5
     steps = [
-        make_strategy(space, recipe).step(Moment(t, STEPS), np.random.default_rng(t))
+        make_strategy(space, recipe).step(StepPosition(t, STEPS), np.random.default_rng(t))
         for t in range(20 * STEPS)
     ]
     assert {len(step.passes) for step in steps} == {1}
@@ -227,16 +227,16 @@ def test_small_networks_ramp_up_more_slowly_where_asked(space: SearchSpace) -> N
     recipe = TrainingRecipe(**PAPER, epochs=20, ramp_epochs=3.0, ramp_by_size=1.0)
     strategy = DelayedShrinking(space, recipe)
     for epoch in (7, 9, 10):
-        moment = Moment(epoch * STEPS, STEPS)
+        moment = StepPosition(epoch * STEPS, STEPS)
         assert strategy.beta(moment, space.smallest) < strategy.beta(moment, space.largest)
-    assert strategy.beta(Moment(19 * STEPS, STEPS), space.smallest) == 1.0
+    assert strategy.beta(StepPosition(19 * STEPS, STEPS), space.smallest) == 1.0
 
 
 def test_a_warm_up_on_small_images_ends_at_full_size(space: SearchSpace) -> None:
     recipe = TrainingRecipe(epochs=10, fm_warmup=1.0, ramp_epochs=0.0, warmup_resolution=0.5)
     strategy = DelayedShrinking(space, recipe)
     found = [
-        strategy.step(Moment(t, STEPS), np.random.default_rng(0)).passes[0].resolution
+        strategy.step(StepPosition(t, STEPS), np.random.default_rng(0)).passes[0].resolution
         for t in range(10 * STEPS)
     ]
     assert found[0] == 4
@@ -252,7 +252,9 @@ def test_coupled_sampling_ties_expansion_to_depth(strategy: str) -> None:
     )
     kernels = set()
     for seed in range(20):
-        step = make_strategy(space, recipe).step(Moment(0, STEPS), np.random.default_rng(seed))
+        step = make_strategy(space, recipe).step(
+            StepPosition(0, STEPS), np.random.default_rng(seed)
+        )
         for each in step.passes:
             for stage in each.architecture.stages[1:]:
                 chosen = [dict(block.choices) for block in stage.blocks]

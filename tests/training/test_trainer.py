@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from nassearch.data.dataset import Data
 from nassearch.errors import CheckpointError, ConfigError, OutputError
 from nassearch.networks import Supernet
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint, trainer
-from nassearch.training.data import Data
-from nassearch.training.recipe import TrainingRecipe
-from nassearch.training.run import make_optimizer, start
 from nassearch.training.schedule import learning_rate
-from nassearch.training.strategy import Pass
+from nassearch.training.state import make_optimizer, start
+from nassearch.training.strategy import SubnetPass
+from nassearch.training.training_recipe import TrainingRecipe
 
 RECIPE = TrainingRecipe(epochs=4, batch_size=128, lr=0.05, ramp_epochs=1.0, eval_every=2, seed=5)
 STEPS_PER_EPOCH = 8
@@ -27,8 +27,8 @@ KILLED = """
 import os, signal, sys, torch
 from pathlib import Path
 from nassearch.space import SearchSpace
-from nassearch.training.data import load_data
-from nassearch.training.recipe import TrainingRecipe
+from nassearch.data.dataset import load_data
+from nassearch.training.training_recipe import TrainingRecipe
 from nassearch.training.trainer import train
 import json
 
@@ -174,7 +174,7 @@ def test_a_non_finite_step_changes_no_weight(
 ) -> None:
     run = start(space, digits, recipe=RECIPE, out=tmp_path, resume=False)
     before = {name: value.clone() for name, value in run.supernet.named_parameters()}
-    passes = (Pass(run.space.largest), Pass(run.space.smallest, 1.0, "in-place"))
+    passes = (SubnetPass(run.space.largest), SubnetPass(run.space.smallest, 1.0, "in-place"))
     images = torch.full((4, 1, 8, 8), float("inf"))
     loss = trainer.train_step(run, passes, images, torch.zeros(4, dtype=torch.int64))
     assert not torch.isfinite(torch.tensor(loss))

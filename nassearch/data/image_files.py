@@ -1,0 +1,234 @@
+"""ImageFiles: images left on disk and decoded when asked for, in worker processes."""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from nassearch.errors import DataError
+from nassearch.data.image_set import ImageSet
+
+_MAX_DAMAGED = 0.01
+_CHUNK, _CHUNK_BYTES = 256, 8 * 2**20  # decoded at a time where no batch size is given
+_GREY = frozenset({"1", "L", "LA"})
+_DEEP = ("I", "F")  # more than 8 bits a channel; Pillow would cut the values off at 255
+_DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # as Pillow says it
+
+
+class State(IntEnum):
+    """What became of a file."""
+
+    DECODED = 0
+    DAMAGED = 1
+    COLOUR = 2  # in a grey set
+    DEEP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What every image is decoded to: Pillow's mode L or RGB, and a size in pixels."""
+
+    mode: str
+    width: int
+    height: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 1 if self.mode == "L" else 3, self.height, self.width
+
+    @property
+    def num_bytes(self) -> int:
+        return int(np.prod(self.shape))
+
+
+@dataclass
+class Damage:
+    """The damaged files met so far among `num_images` of a split: told once each, few let pass."""
+
+    place: Path
+    num_images: int
+    _found: set[Path] = field(default_factory=set)
+
+    def add(self, paths: Iterable[Path]) -> None:
+        """Warn of those not met before; DataError where all met are more than 1 %."""
+        new = sorted(set(paths) - self._found)
+        if not new:
+            return
+        self._found.update(new)
+        if len(self._found) > _MAX_DAMAGED * self.num_images:
+            raise DataError(
+                f"{len(self._found)} of {self.num_images} images are damaged, "
+                f"the first {min(self._found)}",
+                where=self.place,
+                fix=f"at most {_MAX_DAMAGED:.0%} are left out: replace or remove the others",
+            )
+        listed = ", ".join(map(str, new[:5])) + (", ..." if len(new) > 5 else "")
+        warnings.warn(f"{self.place}: skipped {len(new)} damaged images: {listed}", stacklevel=2)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Image files below `root` with their labels, int64 (n,), and the form they are decoded to.
+
+    `names` are paths relative to `root`, as one array of bytes: a list of strings would be copied
+    into every worker process while it is read, by its reference counts.
+    """
+
+    root: Path
+    names: npt.NDArray[np.bytes_]
+    labels: Tensor
+    form: Form
+    damage: Damage
+    num_processes: int = field(default_factory=lambda: _num_cores())
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(c, h, w) of every image, decoded."""
+        return self.form.shape
+
+    @property
+    def num_bytes(self) -> int:
+        """What all images would take in memory."""
+        return self.form.num_bytes * len(self)
+
+    def among(self, chosen: Tensor) -> "ImageFiles":
+        """The files at a mask, bool (n,), or at indices, int64 (m,)."""
+        return replace(self, names=self.names[chosen.numpy()], labels=self.labels[chosen])
+
+    def where(self, chosen: Tensor) -> ImageSet:
+        """The images at a mask or at indices, decoded into memory without the damaged ones.
+
+        Raises DataError above 1 % of damaged files, and at images of other channels.
+        """
+        indices = torch.arange(len(self))[chosen]
+        images = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
+        opened: list[Tensor] = []
+        damaged: list[Path] = []
+        count = 0
+        chunks = indices.split(max(1, min(_CHUNK, _CHUNK_BYTES // self.form.num_bytes)))
+        for part, (pixels, good) in zip(chunks, self._decoded(chunks), strict=True):
+            images[count : count + int(good.sum())] = pixels[good]
+            count += int(good.sum())
+            opened.append(part[good])
+            damaged += map(self._path, part[~good].tolist())
+        self.damage.add(damaged)
+        return ImageSet(images[:count], self.labels[torch.cat(opened)])
+
+    def batches(self, chosen: Sequence[Tensor]) -> Iterator[ImageSet]:
+        """The images at each of `chosen`, int64 (m,), in turn, decoded ahead of their use.
+
+        In the place of a damaged file stands the next one that opens: batches keep their size, and
+        what one holds depends on nothing but `chosen`. Raises DataError as `where` does.
+        """
+        for indices, (pixels, good) in zip(chosen, self._decoded(chosen), strict=True):
+            indices = indices.clone()
+            for row in torch.nonzero(~good).flatten().tolist():
+                while not good[row]:
+                    self.damage.add([self._path(int(indices[row]))])
+                    indices[row] = (indices[row] + 1) % len(self)
+                    pixels[row : row + 1], good[row : row + 1] = self._one(int(indices[row]))
+            yield ImageSet(pixels, self.labels[indices])
+
+    # -- decoding ----------------------------------------------------------------------------------
+
+    def _decoded(self, chosen: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each of `chosen` its images, uint8 (m, c, h, w), and which were opened, bool (m,)."""
+        loader = DataLoader(
+            _Decoding(self),
+            batch_size=None,
+            sampler=[indices.tolist() for indices in chosen],
+            num_workers=min(self.num_processes, len(chosen)) if len(chosen) > 1 else 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # it draws a seed, not from the global one
+        )
+        try:
+            for indices, (pixels, states) in zip(chosen, loader, strict=True):
+                yield pixels, self._checked(indices, states)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise DataError(
+                "a process that decodes images was ended by the system",
+                where=self.root,
+                fix="give more memory, or shared memory (docker run --shm-size), or a smaller size",
+            ) from error
+
+    def _one(self, index: int) -> tuple[Tensor, Tensor]:
+        pixels, states = _Decoding(self)[[index]]
+        return pixels, self._checked(torch.tensor([index]), states)
+
+    def _checked(self, indices: Tensor, states: Tensor) -> Tensor:
+        for state, kind in (
+            (State.COLOUR, "is a colour image, where the first ones are grey"),
+            (State.DEEP, "has more than 8 bits a channel"),
+        ):
+            others = indices[states == state]
+            if len(others):
+                raise DataError(
+                    kind,
+                    where=self._path(int(others[0])),
+                    fix="convert it to what the others are, or remove it",
+                )
+        return states == State.DECODED
+
+    def _path(self, index: int) -> Path:
+        return self.root / os.fsdecode(bytes(self.names[index]))
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))  # those this process may use
+    return os.cpu_count() or 1
+
+
+class _Decoding(Dataset[tuple[Tensor, Tensor]]):
+    """Lists of indices -> images, uint8 (m, c, h, w), and the State of each, uint8 (m,)."""
+
+    def __init__(self, files: ImageFiles) -> None:
+        self._files = files
+
+    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        files = self._files
+        images = np.zeros((len(indices), *files.shape), dtype=np.uint8)
+        states = [decode(files._path(i), files.form, images[n]) for n, i in enumerate(indices)]
+        return torch.from_numpy(images), torch.tensor(states, dtype=torch.uint8)
+
+
+def decode(path: Path, form: Form, out: npt.NDArray[np.uint8]) -> State:
+    """Decode one file into `out`, (c, h, w)."""
+    size = (form.width, form.height)
+    try:
+        with Image.open(path) as image:
+            if is_deep(image):
+                return State.DEEP
+            if form.mode == "L" and not is_grey(image):
+                return State.COLOUR
+            image.draft(form.mode, size)  # a large JPEG is decoded at a fraction of its size
+            converted = image.convert(form.mode)
+            if converted.size != size:
+                converted = converted.resize(size, Image.Resampling.BILINEAR)
+    except _DAMAGED:
+        return State.DAMAGED
+    pixels = np.asarray(converted)
+    out[:] = pixels if form.mode == "L" else pixels.transpose(2, 0, 1)
+    return State.DECODED
+
+
+def is_grey(image: Image.Image) -> bool:
+    return image.mode in _GREY
+
+
+def is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith(_DEEP)

@@ -1,0 +1,213 @@
+"""`config.yaml` of an export: what the network is, and where every figure about it comes from."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+
+from nassearch import config
+from nassearch.config import StrictModel
+from nassearch.data.dataset import Data
+from nassearch.errors import CheckpointError
+from nassearch.files import write_text
+from nassearch.networks.cost import network_cost
+from nassearch.setting import Setting
+from nassearch.space import Architecture, SearchSpace, lower
+from nassearch.training.evaluation import Accuracy
+
+SCHEMA = 2
+CONFIG = "config.yaml"
+
+
+class DataConfig(StrictModel):
+    """The images the supernet was trained on, and how they are normalised."""
+
+    spec: str
+    seed: int
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, data: Data, *, seed: int) -> "DataConfig":
+        return cls(
+            spec=data.name, seed=seed, class_names=data.class_names, mean=data.mean, std=data.std
+        )
+
+
+class AccuracyClaim(StrictModel):
+    """Top-1 accuracy, 0..1, with its 95 % interval, on the split that chose the network."""
+
+    value: float
+    low: float
+    high: float
+    split: str
+    num_images: int
+    supernet: str
+
+    @classmethod
+    def of(cls, accuracy: Accuracy, *, supernet: str) -> "AccuracyClaim":
+        low, high = accuracy.interval
+        return cls(
+            value=accuracy.value,
+            low=low,
+            high=high,
+            split=accuracy.split,
+            num_images=accuracy.num_images,
+            supernet=supernet,
+        )
+
+
+class LatencyClaim(StrictModel):
+    """Milliseconds in one setting.
+
+    `predicted_ms` with its 90 % interval comes from a table (`source`: measured, interpolated or
+    estimated); `measured_ms` from the device, at the speed the reference network had when the
+    table was measured (`reference_ms`); `budget_ms` is what was promised.
+    """
+
+    device: str
+    runtime: str
+    precision: str
+    batch: int
+    threads: int | None = None
+    source: Literal["measured", "interpolated", "estimated"]
+    predicted_ms: float
+    low_ms: float | None = None
+    high_ms: float | None = None
+    measured_ms: float | None = None
+    reference_ms: float | None = None
+    budget_ms: float | None = None
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(self.device, self.runtime, self.precision, self.batch, self.threads)
+
+
+class FinetuneConfig(StrictModel):
+    """How the network was trained after it left its supernet."""
+
+    parent: str
+    parent_data: str
+    epochs: int
+    lr: float
+    seed: int
+    teacher: str | None = None
+
+
+class ExportConfig(StrictModel):
+    """The whole of `config.yaml`.
+
+    `files` holds the SHA-256 of what lies beside it, `formats` what is worth knowing of each.
+    """
+
+    schema_version: Annotated[int, Field(alias="schema")] = SCHEMA
+    id: str
+    architecture: dict[str, Any]
+    space: dict[str, Any]
+    fingerprint: str
+    macs: int
+    params: int
+    data: DataConfig
+    accuracy: AccuracyClaim
+    latency: tuple[LatencyClaim, ...] = ()
+    finetuned: FinetuneConfig | None = None
+    formats: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
+    files: dict[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        space: SearchSpace,
+        architecture: Architecture,
+        *,
+        data: DataConfig,
+        accuracy: AccuracyClaim,
+    ) -> "ExportConfig":
+        """What is known of a network before anything is written."""
+        cost = network_cost(lower(space, architecture))
+        return cls(
+            id=architecture.id,
+            architecture=architecture.to_dict(),
+            space=space.to_dict(),
+            fingerprint=space.fingerprint,
+            macs=cost.macs,
+            params=cost.params,
+            data=data,
+            accuracy=accuracy,
+            formats={},
+            files={},
+        )
+
+    def search_space(self) -> SearchSpace:
+        return SearchSpace.from_dict(_lists(self.space))
+
+    def to_architecture(self) -> Architecture:
+        return Architecture.from_dict(_lists(self.architecture))
+
+    def save(self, directory: Path) -> None:
+        content = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+        write_text(directory / CONFIG, text)
+
+
+def read_export(directory: Path) -> ExportConfig:
+    """The config of an export; CheckpointError where it is no export, or a file was changed."""
+    path = directory / CONFIG
+    if not path.is_file():
+        raise CheckpointError(
+            "is not an export: it has no config.yaml",
+            where=directory,
+            fix="name a directory that 'nassearch export' wrote",
+        )
+    content = config.read_yaml(path)
+    if isinstance(content, dict) and content.get("schema") != SCHEMA:
+        raise CheckpointError(
+            f"has schema {content.get('schema')}, this version reads {SCHEMA}",
+            where=path,
+            fix="export the network again",
+        )
+    export = config.parse(ExportConfig, content, where=path)
+    _check_identity(export, path)
+    for name, expected in export.files.items():
+        file = directory / name
+        if not file.is_file():
+            raise CheckpointError("is missing", where=file, fix="export the network again")
+        found = sha256(file)
+        if found != expected:
+            raise CheckpointError(
+                "was changed since it was exported (its SHA-256 begins"
+                f" {found[:12]}, {CONFIG} says {expected[:12]})",
+                where=file,
+                fix="export the network again",
+            )
+    return export
+
+
+def _check_identity(export: ExportConfig, path: Path) -> None:
+    """CheckpointError where the space or the architecture is not the one that was exported."""
+    found = {
+        "fingerprint": (export.search_space().fingerprint, export.fingerprint, "space"),
+        "id": (export.to_architecture().id, export.id, "architecture"),
+    }
+    for key, (actual, recorded, name) in found.items():
+        if actual != recorded:
+            raise CheckpointError(
+                f"its {name} was changed since it was exported"
+                f" ({key} {recorded}, of what is there {actual})",
+                where=path,
+                fix="export the network again",
+            )
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _lists(value: Any) -> Any:
+    """Frozen tuples back to the lists of YAML."""
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, tuple) else value

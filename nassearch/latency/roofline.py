@@ -1,0 +1,115 @@
+"""Devices nobody here owns: datasheet rates and efficiency curves, and never called anything else.
+
+A layer is bounded by its arithmetic at peak and its traffic at full bandwidth (Williams et al.,
+"Roofline", CACM 2009), plus a launch; on a GPU a curve fitted on measured convolutions says how
+far from that bound such a layer is (see `efficiency`). A framework that runs operator by operator
+also pays for the host's dispatch and for the passes over memory that an engine fuses away.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from nassearch.errors import TableError
+from nassearch.latency.device import Device, RatesFile
+from nassearch.latency.efficiency import (
+    BYTES,
+    Layers,
+    bound_us,
+    kind_of,
+    load_efficiency,
+    quantities,
+)
+from nassearch.networks import block_cost
+from nassearch.networks.cost import Layer
+from nassearch.runtimes.runtime import Floats
+from nassearch.setting import Setting
+from nassearch.space import BlockSpec
+
+# Nothing was checked on CPUs: the interval is a factor of two and a half.
+RELATIVE_ERROR = 1.5
+# What nine in ten published V100 and T4 networks stay below, each family of networks told by
+# constants fitted on the others (`experiments/latency-accuracy/bench.py published`). No A100 row
+# took part; those are what it was checked on. Grouped convolutions, of which no measurement was at
+# hand, are left out: with them it would be 0.99.
+GPU_RELATIVE_ERROR = 0.66
+# Of frameworks that run operator by operator, fitted on published V100 and T4 networks (the same
+# bench prints the fit): what the host takes to dispatch a convolution with the norm and the
+# activation after it.
+DISPATCH_US = {"torch": 223.0, "tensorflow": 77.0, "tensorflow2": 125.0}
+PASSES = 4.0  # reads and writes of a layer's output by what is not fused into it
+OVERLAP = 4.0  # host and device work side by side: the longer decides, both where they are alike
+
+
+def relative_error(device: Device, setting: Setting) -> float:
+    """The validated relative error of this device's estimates in a setting."""
+    gpu = device.rates is not None and device.rates.kind == "gpu"
+    return GPU_RELATIVE_ERROR if gpu else RELATIVE_ERROR
+
+
+def roofline(device: Device, setting: Setting) -> Callable[[BlockSpec], float]:
+    """Estimated milliseconds of a block on `device`; TableError where a rate is missing."""
+    rates = checked_rates(device, setting)
+
+    @lru_cache(maxsize=65536)
+    def block_ms(spec: BlockSpec) -> float:
+        counted = block_cost(spec).layers
+        if not counted:
+            return 0.0
+        layers = [layer for layer, _ in counted]
+        times = np.array([number for _, number in counted])
+        return float(times @ layers_ms(layers, rates, setting))
+
+    return block_ms
+
+
+def checked_rates(device: Device, setting: Setting) -> RatesFile:
+    """The device's rates; TableError where they do not tell the setting's precision."""
+    rates = device.rates
+    if rates is None or setting.precision not in rates.peak_tflops:
+        has = "no rates" if rates is None else f"rates for {', '.join(rates.peak_tflops)}"
+        raise TableError(
+            f"cannot be estimated: its device.yaml has {has}",
+            where=setting,
+            fix=f"measure it: nassearch profile --device {device.name}",
+        )
+    return rates
+
+
+def layers_ms(layers: Sequence[Layer], rates: RatesFile, setting: Setting) -> Floats:
+    """Estimated milliseconds of each layer, (n,)."""
+    kinds = np.array([kind_of(layer) for layer in layers])
+    return columns_ms(Layers.of(layers, batch=setting.batch), kinds, rates, setting)
+
+
+def columns_ms(
+    table: Layers, kinds: npt.NDArray[np.str_], rates: RatesFile, setting: Setting
+) -> Floats:
+    """Estimated milliseconds of layers given by the column, (n,), and of which curve each is."""
+    arithmetic, traffic = bound_us(table, rates, setting.precision)
+    if rates.kind == "cpu":
+        return (rates.launch_overhead_us + np.maximum(arithmetic, traffic)) / 1e3
+    # how far from its bound a layer is on the device that was measured is taken to be so here too
+    slowdown = np.ones(len(kinds))
+    efficiency = load_efficiency()
+    curves, followed = efficiency.curves, curve_precision(rates, setting.precision)
+    values = quantities(table, efficiency.rates, followed)
+    for kind in set(kinds):
+        slowdown[kinds == kind] = curves[followed, kind].slowdown(values[kinds == kind])
+    device_us = slowdown * (arithmetic + traffic + rates.launch_overhead_us)
+    if setting.runtime in DISPATCH_US:
+        moved = BYTES[setting.precision] * table.batch * table.outputs
+        device_us += PASSES * (rates.launch_overhead_us + 2 * moved / (rates.bandwidth_gb_s * 1e3))
+        host_us = DISPATCH_US[setting.runtime]
+        device_us = (device_us**OVERLAP + host_us**OVERLAP) ** (1 / OVERLAP)
+    return device_us / 1e3
+
+
+def curve_precision(rates: RatesFile, precision: str) -> str:
+    """The curve a precision follows: fp16's wherever the arithmetic runs on tensor cores."""
+    if precision == "int8":
+        tensor = rates.peak_tflops["int8"] > rates.peak_tflops.get("fp16", 0.0)
+        return "fp16" if tensor else "int8"
+    return "fp32" if precision == "fp32" else "fp16"

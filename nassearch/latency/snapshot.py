@@ -1,0 +1,132 @@
+"""What the latencies of a search were made of, kept beside it: tables change, and so do devices."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from nassearch.config import StrictModel, parse
+from nassearch.errors import TableError
+from nassearch.files import read_json, write_json
+from nassearch.latency.device import Device, RatesFile
+from nassearch.latency.predictor import LatencyPredictor, Source
+from nassearch.latency.table import LatencyTable
+from nassearch.setting import Setting
+
+SCHEMA = 1
+FILE = "latency.json"
+
+
+class BlockTime(StrictModel):
+    """What a block adds to a network's milliseconds, and where its own time comes from."""
+
+    ms: float
+    source: Source
+
+
+class ComparedNetwork(StrictModel):
+    """A whole network: measured, and predicted by a fit that had not seen it."""
+
+    space: str
+    genes: tuple[int, ...]
+    measured_ms: float
+    predicted_ms: float
+
+
+class LatencySnapshot(StrictModel):
+    """The latencies of one setting: a network takes `constant_ms` and its blocks' milliseconds.
+
+    `ratio` is the half-width of the interval as a share of the prediction, `noise_floor` the
+    table's; None where they are not known. `rates` are the device's, from its datasheet.
+    """
+
+    device: str
+    runtime: str
+    precision: str
+    batch: int
+    threads: int | None = None
+    source: Source
+    constant_ms: float
+    ratio: float | None = None
+    noise_floor: float | None = None
+    host: str | None = None
+    rates: RatesFile | None = None
+    blocks: dict[str, BlockTime]
+    networks: tuple[ComparedNetwork, ...] = ()
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(self.device, self.runtime, self.precision, self.batch, self.threads)
+
+    @classmethod
+    def of(
+        cls, predictor: LatencyPredictor, table: LatencyTable | None, device: Device
+    ) -> "LatencySnapshot":
+        """The snapshot of a predictor's latencies."""
+        setting, calibration = predictor.setting, predictor.calibration
+        facts = {} if table is None else table.facts
+        blocks = {
+            spec.key: BlockTime(
+                ms=calibration.block_ms(spec, ms),
+                source=predictor.source if table is None else _source(table, spec.key),
+            )
+            for spec, ms in predictor.block_ms.items()
+        }
+        networks = [
+            ComparedNetwork(
+                space=f"{space.name}:{space.fingerprint}",
+                genes=space.encode(architecture),
+                measured_ms=measured,
+                predicted_ms=measured * (1 - residual),
+            )
+            for (space, architecture, measured), residual in zip(
+                predictor.pairs, calibration.residuals, strict=len(calibration.residuals) > 0
+            )
+        ]
+        return cls(
+            device=setting.device,
+            runtime=setting.runtime,
+            precision=setting.precision,
+            batch=setting.batch,
+            threads=setting.threads,
+            source=predictor.source,
+            constant_ms=calibration.constant,
+            ratio=calibration.ratio,
+            noise_floor=None if table is None else table.noise_floor(predictor.space) or None,
+            host=None if table is None else str(facts.get("host", "")) or None,
+            rates=device.rates,
+            blocks=blocks,
+            networks=tuple(networks),
+        )
+
+
+class _File(StrictModel):
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    settings: tuple[LatencySnapshot, ...]
+
+
+def write_snapshots(directory: Path, snapshots: Sequence[LatencySnapshot]) -> Path:
+    """Write `latency.json` into a search's directory."""
+    path = directory / FILE
+    settings = [snapshot.model_dump(mode="json", exclude_none=True) for snapshot in snapshots]
+    write_json(path, {"schema": SCHEMA, "settings": settings})
+    return path
+
+
+def read_snapshots(directory: Path) -> tuple[LatencySnapshot, ...]:
+    """The bases of a search; none where it was made before they were kept.
+
+    Raises ConfigError where the file is damaged.
+    """
+    path = directory / FILE
+    if not path.is_file():
+        return ()
+    return parse(_File, read_json(path), where=path).settings
+
+
+def _source(table: LatencyTable, key: str) -> Any:
+    try:
+        return table[key].source
+    except TableError:  # a block of another space, known from a whole network only
+        return "interpolated"

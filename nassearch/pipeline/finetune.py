@@ -1,0 +1,189 @@
+"""Fine-tuning an export into a new one beside it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nassearch import config
+from nassearch.data.dataset import Data, load_data
+from nassearch.errors import ConfigError, DataError, OutputError
+from nassearch.export.export_config import (
+    AccuracyClaim,
+    DataConfig,
+    ExportConfig,
+    FinetuneConfig,
+    LatencyClaim,
+    read_export,
+)
+from nassearch.export.format import CONFIG_ONLY, Batch, ExportOptions, make_formats
+from nassearch.export.weights import load
+from nassearch.export.writer import check_place, write_export
+from nassearch.networks import Subnet
+from nassearch.networks.supernet import resize
+from nassearch.pipeline.profile import Progress, silent
+from nassearch.space import lower
+from nassearch.training import checkpoint
+from nassearch.training.evaluation import Accuracy, Evaluator, measure_accuracy
+from nassearch.training.finetuning import finetune
+from nassearch.training.training_recipe import TrainingRecipe
+
+DEFAULTS = {"lr": 0.01, "batch_size": 64}
+"""Of a fine-tuning, where they differ from those of a training."""
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A network before and after; `before` is None where it knew other classes."""
+
+    directory: Path
+    before: Accuracy | None
+    after: Accuracy
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "export": str(self.directory),
+            "val_accuracy_before": None if self.before is None else self.before.value,
+            "val_accuracy": self.after.value,
+        }
+
+
+def finetune_export(
+    source: Path,
+    *,
+    epochs: int,
+    data: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    teacher: Path | None = None,
+    formats: Sequence[str] | None = None,
+    batch: Batch = 1,
+    max_accuracy_loss: float = 0.01,
+    out: Path | None = None,
+    force: bool = False,
+    resume: bool = False,
+    training: Any = None,
+    progress: Progress = silent,
+) -> Finetuned:
+    """Train the export in `source` on and write it to `out`, by default `source`-finetuned.
+
+    `data` names the images, by default those of the export; where their classes are others, the
+    classifier starts anew. `settings` are keys of TrainingRecipe. `teacher` is the run of a
+    supernet that knows the same classes: its largest network teaches. `formats` are by default
+    those of the export.
+    """
+    export, network = read_export(source), load(source)
+    chosen = tuple(formats) if formats is not None else (CONFIG_ONLY, *export.formats)
+    make_formats(chosen)
+    keys = {**DEFAULTS, "epochs": epochs, **(settings or {})}
+    recipe = config.parse(TrainingRecipe, keys, where="fine-tuning")
+    images = load_data(data or export.data.spec, seed=export.data.seed)
+    new = _for_classes(network, export, images)
+    directory = out if out is not None else source.parent / f"{source.resolve().name}-finetuned"
+    facts = _facts(export, new, images, recipe, teacher)
+    if directory.resolve() == source.resolve():
+        raise OutputError("is the export itself", where=directory, fix="choose another --out")
+    check_place(directory, facts, force=force)
+
+    same = export.data.class_names == images.class_names
+    before = _accuracy(network, images) if same else None
+    teaching = None if teacher is None else _teacher(teacher, images)
+    finetune(
+        new,
+        images,
+        recipe=recipe,
+        out=directory,
+        teacher=teaching,
+        resume=resume,
+        progress=training,
+    )
+    after = _accuracy(new, images)
+    measured = AccuracyClaim.of(after, supernet=export.accuracy.supernet)
+    write_export(
+        new,
+        directory,
+        facts=facts.model_copy(update={"accuracy": measured}),
+        order=ExportOptions(images, batch, max_accuracy_loss, progress),
+        formats=chosen,
+        force=force,
+    )
+    return Finetuned(directory, before, after)
+
+
+def _for_classes(network: Subnet, export: ExportConfig, data: Data) -> Subnet:
+    """`network` itself, or with a new classifier where the classes are others."""
+    if data.in_channels != network.input_shape[0]:
+        raise DataError(
+            f"has images of {data.in_channels} channels, the network takes"
+            f" {network.input_shape[0]}",
+            where=data.name,
+        )
+    if data.class_names == export.data.class_names:
+        return network
+    *body, head = network.specs
+    new = Subnet([*body, replace(head, out_channels=data.num_classes)])
+    fresh = new.state_dict()
+    kept = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if ".classifier." not in name and tensor.shape == fresh[name].shape
+    }
+    new.load_state_dict({**fresh, **kept})
+    return new
+
+
+def _facts(
+    export: ExportConfig, network: Subnet, data: Data, recipe: TrainingRecipe, teacher: Path | None
+) -> ExportConfig:
+    """The new export's config, with the accuracy of the old."""
+    space = export.search_space().for_data(
+        in_channels=data.in_channels, num_classes=data.num_classes
+    )
+    architecture = export.to_architecture()
+    assert lower(space, architecture) == network.specs
+    facts = ExportConfig.of(
+        space,
+        architecture,
+        data=DataConfig.of(data, seed=export.data.seed),
+        accuracy=export.accuracy,
+    )
+    tuned = FinetuneConfig(
+        parent=export.id,
+        parent_data=export.data.spec,
+        epochs=recipe.epochs,
+        lr=recipe.lr,
+        seed=recipe.seed,
+        teacher=None if teacher is None else f"largest network of {teacher.resolve().name}",
+    )
+    same = space.num_classes == len(export.data.class_names)
+    latency = tuple(item if same else _of_another_head(item) for item in export.latency)
+    return facts.model_copy(update={"finetuned": tuned, "latency": latency})
+
+
+def _of_another_head(item: LatencyClaim) -> LatencyClaim:
+    """The promise for a network that differs in its classifier: neither measured nor bounded."""
+    source = "estimated" if item.source == "estimated" else "interpolated"
+    nothing = dict.fromkeys(("low_ms", "high_ms", "measured_ms"))
+    return item.model_copy(update={"source": source, **nothing})
+
+
+def _teacher(run: Path, data: Data) -> Callable[[Tensor], Tensor]:
+    """The largest network of a run's supernet, its norms recalibrated on `data`."""
+    known = tuple(checkpoint.load(run).data["class_names"])
+    supernet = checkpoint.load_supernet(run)
+    if known != data.class_names or supernet.space.in_channels != data.in_channels:
+        raise ConfigError(
+            f"its supernet knows other images than {data.name} (its classes:"
+            f" {', '.join(known[:3])}, ...)",
+            where=run,
+            fix="leave --teacher out, or name a run on the same classes",
+        )
+    largest = supernet.space.largest
+    network = Evaluator(supernet, data).subnet(largest)
+    return lambda images: network.to(images.device)(resize(images, largest.resolution))
+
+
+def _accuracy(network: Subnet, data: Data) -> Accuracy:
+    pixels = network.input_shape[1]
+    return measure_accuracy(network.eval(), data.val, data, split="val", resolution=pixels)

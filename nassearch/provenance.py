@@ -1,0 +1,106 @@
+"""Provenance and Estimate: a number never travels without where it came from."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nassearch.setting import Setting
+
+_IMAGES = re.compile(r"(\w+) \((\d+) images\)")
+_SETTING = re.compile(r"(.*?)(?:predicted from )?(measured|interpolated|estimated) (\S+/\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a number comes from.
+
+    `source` is what was done: 'evaluated' on images; 'measured', 'interpolated' (predicted from a
+    table of measured, or partly interpolated, blocks) or 'estimated' (from a datasheet) of a
+    latency; 'counted' of a cost; 'structure' of a score; or the name of a user's function. A
+    latency has a `setting`; an accuracy has the `split` and the number of images.
+    """
+
+    source: str
+    setting: Setting | None = None
+    split: str | None = None
+    num_images: int | None = None
+
+    def __str__(self) -> str:
+        if self.split is not None:
+            return f"{self.split} ({self.num_images} images)"
+        if self.setting is None:
+            return self.source
+        made = self.source if self.source == "estimated" else f"predicted from {self.source}"
+        return f"{made} {self.setting}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """A form that JSON holds, without what is not known."""
+        found: dict[str, Any] = {"source": self.source}
+        if self.setting is not None:
+            found["setting"] = self.setting.to_dict()
+        if self.split is not None:
+            found |= {"split": self.split, "num_images": self.num_images}
+        return found
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any] | str) -> "Provenance":
+        """The provenance that `to_dict` wrote, or the sentence that version 0.1 kept instead."""
+        if isinstance(value, str):
+            return _from_sentence(value)
+        setting = value.get("setting")
+        return cls(
+            str(value["source"]),
+            None if setting is None else Setting.from_dict(setting),
+            value.get("split"),
+            value.get("num_images"),
+        )
+
+
+def _from_sentence(text: str) -> Provenance:
+    images, latency = _IMAGES.fullmatch(text), _SETTING.fullmatch(text)
+    if images is not None:
+        return Provenance("evaluated", split=images[1], num_images=int(images[2]))
+    if latency is not None:
+        return Provenance(latency[2], Setting.parse(latency[3]))
+    return Provenance(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with where it comes from and, where known, the interval it lies in.
+
+    One that `stopped_early` is only known to be worse than another candidate's.
+    """
+
+    value: float
+    provenance: Provenance
+    low: float | None = None
+    high: float | None = None
+    stopped_early: bool = False
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A form that JSON holds: a number that is not finite becomes null."""
+        return {
+            "value": self.value if self.is_finite else None,
+            "low": self.low,
+            "high": self.high,
+            "provenance": self.provenance.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Estimate":
+        """The estimate that `to_dict` wrote (version 0.1 called its value `number`)."""
+        value = record["value"] if "value" in record else record["number"]
+        low, high = record["low"], record["high"]
+        return cls(
+            math.nan if value is None else float(value),
+            Provenance.from_dict(record["provenance"]),
+            None if low is None else float(low),
+            None if high is None else float(high),
+        )

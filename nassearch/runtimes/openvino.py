@@ -1,0 +1,129 @@
+"""OpenVINO on the CPU: fp32, bf16 and int8."""
+
+import re
+import time
+from typing import Any
+
+import numpy as np
+
+from nassearch.errors import RuntimeUnavailableError
+from nassearch.networks import Subnet
+from nassearch.networks.onnx_graph import to_onnx
+from nassearch.runtimes.quantization import quantize
+from nassearch.runtimes.runtime import BlockTimes, Floats
+from nassearch.setting import Setting
+
+_BLOCK = re.compile(r"/blocks\.(\d+)/")
+# OpenVINO lowers fp32 graphs to bf16 by itself where the CPU has it, unless it is told not to.
+_TYPES = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+_NAMES = {"f32": "float32", "bf16": "bfloat16"}
+
+
+class OpenVinoRuntime:
+    """One CPU, `threads` threads, one stream; optional: `pip install openvino`."""
+
+    def __init__(self, setting: Setting) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise RuntimeUnavailableError(
+                "OpenVINO is not installed", where=setting, fix="pip install openvino"
+            ) from error
+        if setting.precision not in _TYPES:
+            raise RuntimeUnavailableError(
+                f"the runtime openvino does not run {setting.precision} here",
+                where=setting,
+                fix=f"use --precision {' or '.join(_TYPES)}",
+            )
+        self.setting = setting
+        release = openvino.__version__.partition("-")[0]
+        self.version = f"openvino {release}, inference precision {_TYPES[setting.precision]}"
+        self._core = openvino.Core()
+        self._exported: tuple[Subnet, bytes] | None = None
+
+    def load(self, network: Subnet) -> "OpenVinoSession":
+        return OpenVinoSession(self._compile(network, traced=False), self._images(network))
+
+    def trace(self, network: Subnet) -> "OpenVinoTrace":
+        compiled = self._compile(network, traced=True)
+        return OpenVinoTrace(compiled, self._images(network), len(network.blocks))
+
+    def _images(self, network: Subnet) -> Any:
+        shape = (self.setting.batch, *network.input_shape)
+        return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+    def _export(self, network: Subnet) -> bytes:
+        """The network's graph; the last one is kept, since it is loaded with and without trace."""
+        if self._exported is None or self._exported[0] is not network:
+            model = to_onnx(network, network.input_shape, batch=self.setting.batch)
+            if self.setting.precision == "int8":
+                model = quantize(model, [self._images(network)])
+            self._exported = (network, model)
+        return self._exported[1]
+
+    def _compile(self, network: Subnet, *, traced: bool) -> Any:
+        model = self._export(network)
+        wanted = _TYPES[self.setting.precision]
+        options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": wanted,
+            "NUM_STREAMS": "1",
+            "PERF_COUNT": "YES" if traced else "NO",
+        }
+        if self.setting.threads is not None:
+            options["INFERENCE_NUM_THREADS"] = str(self.setting.threads)
+        compiled = self._core.compile_model(self._core.read_model(model), "CPU", options)
+        ran = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
+        if wanted not in ran and _NAMES[wanted] not in ran:
+            raise RuntimeUnavailableError(
+                f"OpenVINO runs {ran} where {wanted} was asked for", where=self.setting
+            )
+        return compiled
+
+
+class OpenVinoSession:
+    """A network in OpenVINO."""
+
+    def __init__(self, compiled: Any, images: Any) -> None:
+        self._request = compiled.create_infer_request()
+        self._images = images
+
+    def run_ms(self) -> float:
+        start = time.perf_counter_ns()
+        self._request.infer([self._images], share_inputs=True)
+        return (time.perf_counter_ns() - start) / 1e6
+
+    def run(self, images: Any) -> Any:
+        """Logits for `images`, a float32 array of the session's batch size."""
+        return next(iter(self._request.infer([images]).values()))
+
+
+class OpenVinoTrace:
+    """A network in OpenVINO with its performance counters on."""
+
+    def __init__(self, compiled: Any, images: Any, blocks: int) -> None:
+        self._request = compiled.create_infer_request()
+        self._images = images
+        self._runs: list[Floats] = []
+        self._events = np.zeros(blocks, dtype=np.int64)
+
+    def run_ms(self) -> float:
+        start = time.perf_counter_ns()
+        self._request.infer([self._images], share_inputs=True)
+        took = (time.perf_counter_ns() - start) / 1e6
+        times = np.zeros(len(self._events))
+        events = np.zeros_like(self._events)
+        current = 0
+        for node in self._request.profiling_info:
+            if node.status.name != "EXECUTED":
+                continue
+            match = _BLOCK.search(node.node_name)
+            if match is not None:
+                current = int(match.group(1))
+            times[current] += node.real_time.total_seconds() * 1e3
+            events[current] += 1
+        self._runs.append(times)
+        self._events = events
+        return took
+
+    def finish(self) -> BlockTimes:
+        return BlockTimes(np.array(self._runs), self._events)

@@ -1,0 +1,290 @@
+"""Guided: the default search; a predictor learns from every result and proposes the next ones.
+
+Cheap objectives are known exactly, so only the expensive ones are predicted. An inner evolution
+over thousands of gene vectors finds the predicted front within the budgets; of it a batch
+is taken one by one for the largest expected hypervolume gain, each taken one counted as if it had
+come out as predicted (Ginsbourger et al. 2010, "kriging believer"), which keeps a batch diverse.
+Where budgets are given, up to half of a batch goes to what is asked for first, one network for each
+set of them: the one expected to improve most on its best.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from nassearch.search.algorithms.gaussian_process import Featuriser, GenePredictor
+from nassearch.search.candidate import Candidate, Floats, Problem
+from nassearch.search.feasible_region import FeasibleRegion, key
+from nassearch.search.pareto import hypervolume_gain, non_dominated
+from nassearch.space.architecture import Architecture
+from nassearch.space.search_space import Genes
+
+NUM_START = 10
+POPULATION = 400
+GENERATIONS = 10
+FRONT = 250
+POOL = 300
+DRAWS = 32
+TRIES = 8
+RECOUNTED = 16
+
+
+class Guided:
+    """Ask/tell by prediction."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.region = FeasibleRegion(problem)
+        wanted = problem.wanted or (((),) if problem.budgets else ())
+        sets = [(*problem.budgets, *one) for one in wanted]
+        self._asked_for = [FeasibleRegion(replace(problem, budgets=one, wanted=())) for one in sets]
+        self._rng = np.random.default_rng([problem.seed, 2])
+        self._known: set[bytes] = set()
+        self._pending: dict[bytes, npt.NDArray[np.uint8]] = {}
+        self._genes: list[Genes] = []
+        self._losses: list[Floats] = []
+        self._signs = np.array([axis.sign for axis in problem.axes])
+        self._featurise = Featuriser(
+            problem.space, [item for item in problem.quantities if item.is_cheap]
+        )
+        self._expensive = [
+            index for index, item in enumerate(problem.objectives) if not item.is_cheap
+        ]
+        self._predictors = {index: GenePredictor() for index in self._expensive}
+        self._start = list(self._start_set())
+        self._population = np.array(self._start, dtype=np.uint8)
+
+    def ask(self, count: int) -> list[Architecture]:
+        rows: list[Genes] = []
+        if len(self._genes) >= NUM_START:
+            self._start.clear()  # an earlier search has told as much
+        while self._start and len(rows) < count:
+            row = self._start.pop(0)
+            if key(row) not in self._known:
+                self._known.add(key(row))
+                rows.append(row)
+        if len(rows) < count and len(self._genes) >= 4:
+            rows += self._chosen(count - len(rows))
+        if len(rows) < count:
+            more = self.region.sample(count - len(rows), rng=self._rng, exclude=self._known)
+            rows += list(more)
+        self._known.update(key(row) for row in rows)
+        self._pending |= {key(row): row for row in rows}
+        return [self.problem.space.decode(row.tolist()) for row in rows]
+
+    def tell(self, candidate: Candidate) -> None:
+        genes = np.array(self.problem.space.encode(candidate.architecture), dtype=np.uint8)
+        self._known.add(key(genes))
+        self._pending.pop(key(genes), None)
+        loss = self._signs * [candidate.number(axis.name) for axis in self.problem.axes]
+        if np.isfinite(loss).all():
+            self._genes.append(genes)
+            self._losses.append(loss)
+
+    def _start_set(self) -> Genes:
+        """Corners, then all genes scaled together, rounded at random, and a few random vectors.
+
+        Scaling all genes together spreads the sizes evenly, where independent choices would all
+        have about the mean size; rounding at random keeps the choices from being aliased. Of
+        several roundings the problem's warm-start score takes the most promising. Under a budget
+        the scale ends a little beyond it, and what is over budget is repaired.
+        """
+        space = self.problem.space
+        top = np.array([len(gene.choices) - 1 for gene in space.genes])
+        random = space.sample_genes(self._rng, NUM_START // 5)
+        steps = np.linspace(0.0, 1.0, 65)[:, None]
+        within = self.region.is_feasible(space.canonical(np.rint(steps * top).astype(np.uint8)))
+        furthest = min(1.0, 1.15 * float(np.max(steps[within], initial=0.1)))
+        scale = np.linspace(0.0, furthest, NUM_START - len(random))[:, None]
+        tries = 1 if self.problem.warm_start_score is None else TRIES
+        chance = self._rng.random((tries, len(scale), len(top))) * (scale < 1.0)
+        rounded = np.minimum(np.floor(scale * top + chance), top).astype(np.uint8)
+        scaled = self._most_promising(rounded)
+        scaled[0] = 0
+        order = [0, len(scaled) - 1, *self._rng.permutation(np.arange(1, len(scaled) - 1))]
+        wanted = space.canonical(np.vstack([scaled[order], random]))
+        wanted = self.region.repair(wanted, rng=self._rng)
+        _, first = np.unique(wanted, axis=0, return_index=True)
+        return wanted[np.sort(first)]
+
+    def _most_promising(self, tries: Genes) -> Genes:
+        """Of (tries, n, genes) for each of the n the one of the best warm-start score."""
+        if self.problem.warm_start_score is None:
+            return tries[0]
+        flat = self.problem.space.canonical(tries.reshape(-1, tries.shape[2]))
+        warm_start_score = self.problem.quantity(self.problem.warm_start_score)
+        promising = (-warm_start_score.axis.sign * warm_start_score.numbers(flat)).reshape(
+            tries.shape[:2]
+        )
+        return flat.reshape(tries.shape)[promising.argmax(axis=0), np.arange(tries.shape[1])]
+
+    def _chosen(self, count: int) -> list[Genes]:
+        """Up to `count` new gene vectors of the largest expected hypervolume gain."""
+        told = np.array(self._genes)
+        observed = np.array(self._losses)
+        features = self._featurise(told)
+        # Observed losses are noisy; the front to improve on is the one believed in.
+        believed = observed.copy()
+        for index in self._expensive:
+            self._predictors[index].fit(features, observed[:, index])
+            believed[:, index] = self._predictors[index].mean(features)
+        pool = self._evolve(told[np.argsort(believed[:, 0])])
+        if not len(pool):
+            return []
+        mean = self._predicted(pool)
+        draws = np.tile(mean, (DRAWS, 1, 1))
+        pool_features = self._featurise(pool)
+        for index in self._expensive:
+            draws[:, :, index] = self._predictors[index].draw(pool_features, DRAWS, rng=self._rng)
+        gain = _ExpectedGain(believed, self.problem.fronts)
+        chosen = self._best_within(draws[:, :, 0], believed[:, 0], pool, count=(count + 1) // 2)
+        gain.count(mean[chosen])
+        if self._pending:  # on workers: asked for and not told yet
+            gain.count(self._predicted(np.array(list(self._pending.values()))))
+        gains = gain(draws)
+        gains[chosen] = -np.inf
+        counted = np.full(len(pool), len(chosen))
+        # As the front grows an expected gain only shrinks, so one that was the largest and still is
+        # when it is counted again is the largest of all (Minoux 1978, "lazy greedy").
+        while len(chosen) < min(count, len(pool)):
+            top = np.argsort(-gains)[:RECOUNTED]
+            if counted[top[0]] == len(chosen):
+                chosen.append(int(top[0]))
+                gains[top[0]] = -np.inf
+                gain.count(mean[top[:1]])
+                continue
+            stale = top[(counted[top] < len(chosen)) & np.isfinite(gains[top])]
+            gains[stale] = gain(draws[:, stale])
+            counted[stale] = len(chosen)
+        return [pool[index] for index in chosen]
+
+    def _best_within(
+        self, draws: Floats, believed: Floats, pool: Genes, *, count: int
+    ) -> list[int]:
+        """Places in the pool of up to `count` networks, one for each region that is asked for: that
+        of the largest expected improvement on the best told there (Jones et al. 1998).
+
+        Of the first loss, `draws` (draws, n) are for the pool and `believed` (told,) is what it is
+        held for where it was told. Regions take turns, from batch to batch too.
+        """
+        chosen: list[int] = []
+        told = np.array(self._genes)
+        for region in self._asked_for[:count]:
+            within = region.is_feasible(pool)
+            within[chosen] = False
+            places = np.flatnonzero(within)
+            if len(places):
+                best = believed[region.is_feasible(told)].min(initial=believed.max())
+                improvement = np.maximum(best - draws[:, places], 0.0).mean(axis=0)
+                chosen.append(int(places[improvement.argmax()]))
+        self._asked_for = self._asked_for[count:] + self._asked_for[:count]
+        return chosen
+
+    def _predicted(self, genes: Genes) -> Floats:
+        """Losses, (n, objectives): exact where cheap, expected where expensive."""
+        losses = np.zeros((len(genes), len(self.problem.objectives)))
+        features = self._featurise(genes) if self._expensive else None
+        for index, objective in enumerate(self.problem.objectives):
+            if features is not None and index in self._predictors:
+                losses[:, index] = self._predictors[index].mean(features)
+            else:
+                losses[:, index] = self._signs[index] * objective.numbers(genes)
+        return losses
+
+    def _evolve(self, told: Genes) -> Genes:
+        """The predicted front within the budgets and what lies near it, new ones only."""
+        population = np.vstack([self._population, told[:POPULATION]])
+        population = population[_first_of_equal(population)]
+        losses = self._predicted(population)
+        for _ in range(GENERATIONS):
+            children = self._children(population)
+            population = np.vstack([population, children])
+            losses = np.vstack([losses, self._predicted(children)])
+            first = _first_of_equal(population)
+            population, losses = population[first], losses[first]
+            kept = self._select(losses, FRONT)
+            population, losses = population[kept], losses[kept]
+        self._population = population
+        near = self.region.repair(
+            self.region.mutate(np.repeat(population, 2, axis=0), rng=self._rng), rng=self._rng
+        )
+        pool = np.vstack([population, near])
+        pool = pool[_first_of_equal(pool)]
+        pool = pool[[key(row) not in self._known for row in pool]]
+        if len(pool) > POOL:
+            pool = pool[self._select(self._predicted(pool), POOL)]
+        return pool
+
+    def _select(self, losses: Floats, count: int) -> npt.NDArray[np.intp]:
+        """Up to `count` rows for each of the fronts that are wanted, those near it."""
+        parts = [
+            _select(losses[:, list(view)], count, rng=self._rng) for view in self.problem.fronts
+        ]
+        return np.concatenate(parts) if len(parts) == 1 else np.unique(np.concatenate(parts))
+
+    def _children(self, parents: Genes) -> Genes:
+        """Copies, some crossed, with a gene or two redrawn, repaired into the budgets."""
+        first, second = self._rng.integers(len(parents), size=(2, POPULATION))
+        swap = self._rng.random((POPULATION, parents.shape[1])) < 0.5
+        swap &= self._rng.random((POPULATION, 1)) < 0.3
+        children = np.where(swap, parents[second], parents[first])
+        children = self.region.mutate(children, rng=self._rng, changes=1.5)
+        return self.region.repair(children, rng=self._rng)
+
+
+class _ExpectedGain:
+    """What candidates add to the hypervolumes of the fronts that are wanted, each as a share."""
+
+    def __init__(self, losses: Floats, fronts: Sequence[tuple[int, ...]]) -> None:
+        self._views = [list(view) for view in fronts]
+        span = np.maximum(np.ptp(losses, axis=0), 1e-12)
+        self._span = span
+        self._reference = losses.max(axis=0) + 0.05 * span
+        columns = [losses[:, view] for view in self._views]
+        self._fronts = [part[non_dominated(part)] for part in columns]
+
+    def __call__(self, draws: Floats) -> Floats:
+        """The mean gain of n candidates, (n,), over draws of their losses, (draws, n, all)."""
+        total = np.zeros(draws.shape[1])
+        for view, front in zip(self._views, self._fronts, strict=True):
+            points = draws[:, :, view].reshape(-1, len(view))
+            gains = hypervolume_gain(front, points, reference=self._reference[view])
+            total += gains.reshape(draws.shape[:2]).mean(axis=0) / self._span[view].prod()
+        return total
+
+    def count(self, losses: Floats) -> None:
+        """Take losses, (n, all), as if they had been told."""
+        self._fronts = [
+            np.vstack([front, losses[:, view]])
+            for view, front in zip(self._views, self._fronts, strict=True)
+        ]
+
+
+def _first_of_equal(genes: Genes) -> npt.NDArray[np.intp]:
+    """The rows of (n, genes) that equal none before them."""
+    rows = (key(row) for row in genes)
+    return np.fromiter({row: index for index, row in reversed(list(enumerate(rows)))}.values(), int)
+
+
+def _select(losses: Floats, count: int, *, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Up to `count` rows, those dominated by the fewest first; a longer front is thinned evenly.
+
+    Rows are compared pair by pair: aiming at points of the front from an ideal point instead, as
+    decomposition does, leaves its steep end sparse.
+    """
+    no_worse = np.ones((len(losses), len(losses)), dtype=bool)
+    better = np.zeros_like(no_worse)
+    for column in losses.T:
+        no_worse &= column[:, None] <= column
+        better |= column[:, None] < column
+    dominated_by = (no_worse & better).sum(axis=0)
+    front = np.flatnonzero(dominated_by == 0)
+    if len(front) <= count:
+        return np.lexsort((losses[:, 0], dominated_by))[:count]
+    if losses.shape[1] == 2:
+        front = front[np.argsort(losses[front, 0])]
+        return front[np.linspace(0, len(front) - 1, count).astype(int)]
+    ends = front[losses[front].argmin(axis=0)]
+    return np.array(list(dict.fromkeys([*ends, *rng.permutation(front)]))[:count])

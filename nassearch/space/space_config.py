@@ -1,0 +1,187 @@
+"""The YAML form of a search space: one value fixes a dimension, a list makes it elastic."""
+
+import itertools
+from collections.abc import Container
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from nassearch.config import StrictModel
+from nassearch.space.architecture import DIMENSIONS, NEUTRAL
+from nassearch.space.patching import LOCAL_OPS
+
+
+def _as_tuple(value: Any) -> Any:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _choices(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("needs at least one choice")
+    if len(set(values)) != len(values):
+        raise ValueError("holds a choice twice")
+    if all(isinstance(value, int | float) for value in values):
+        return tuple(sorted(values))
+    return values
+
+
+def _odd(values: tuple[int, ...]) -> tuple[int, ...]:
+    even = [value for value in values if value % 2 == 0]
+    if even:
+        raise ValueError(f"kernel sizes are odd, {even[0]} is not")
+    return values
+
+
+Positive = Annotated[int, Field(gt=0)]
+Ratio = Annotated[int | float, Field(gt=0, allow_inf_nan=False)]
+Integers = Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
+Kernels = Annotated[Integers, AfterValidator(_odd)]
+Ratios = Annotated[tuple[Ratio, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
+
+
+class DimensionsConfig(StrictModel):
+    """The dimensions a block may have; which of them an op takes, the op says."""
+
+    kernel_size: Kernels | None = None
+    expand_ratio: Ratios | None = None
+    group_size: Integers | None = None
+    activation: Words | None = None
+    attention: Words | None = None
+
+    def dimensions(self) -> dict[str, tuple[Any, ...]]:
+        """Dimension -> choices, in vocabulary order."""
+        found = {name: getattr(self, name, None) for name in DIMENSIONS}
+        return {name: values for name, values in found.items() if values is not None}
+
+
+class AlternativeConfig(DimensionsConfig):
+    """One of several ops a block may choose among."""
+
+    op: str
+
+
+def _alternatives(value: Any) -> Any:
+    """One op name, several, or several with dimensions of their own, as a tuple of mappings."""
+    items = _as_tuple(value)
+    named = tuple({"op": item} if isinstance(item, str) else item for item in items)
+    names = [item.get("op") for item in named if isinstance(item, dict)]
+    if not named or len(set(names)) != len(named):
+        raise ValueError("needs at least one op, each once")
+    return named
+
+
+class StageConfig(DimensionsConfig):
+    """A stage: `depth` blocks of one width, the first with the stride."""
+
+    op: Annotated[tuple[AlternativeConfig, ...], BeforeValidator(_alternatives)]
+    width: Integers
+    depth: Integers = (1,)
+    stride: Positive = 1
+
+    def alternatives(self) -> list[tuple[str, dict[str, tuple[Any, ...]]]]:
+        """(op, dimensions) for each op a block may choose; what it does not say, the stage says.
+
+        What is fixed at 'none' is no dimension.
+        """
+        found = []
+        for item in self.op:
+            said = {**self.dimensions(), **item.dimensions()}
+            ordered = {
+                name: said[name] for name in DIMENSIONS if said.get(name, (NEUTRAL,)) != (NEUTRAL,)
+            }
+            found.append((item.op, ordered))
+        return found
+
+
+class StemConfig(StrictModel):
+    """The fixed first block; an elastic one is written as the first stage."""
+
+    op: str = "conv"
+    width: Positive
+    stride: Positive = 1
+    kernel_size: Positive = 3
+    activation: str = "relu"
+
+
+class HeadConfig(StrictModel):
+    """1x1 convolution to `expand_width`, pooling, `norm`, `feature_width` features, classes."""
+
+    expand_width: Positive | None = None
+    feature_width: Positive | None = None
+    feature_bias: Literal[True] | None = None
+    norm: str | None = None
+    activation: str = "relu"
+
+
+class PatchScheduleConfig(StrictModel):
+    """The first `stages` stages may be run on grid x grid tiles; a grid of 1 is layer by layer."""
+
+    grid: Integers
+    stages: Integers
+
+
+class SpaceConfig(StrictModel):
+    """A whole search space as its file holds it."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    description: str = ""
+    origin: str = ""
+    resolution: Integers
+    patches: PatchScheduleConfig | None = None
+    in_channels: Positive = 3
+    num_classes: Annotated[int, Field(gt=1)] = 1000
+    stem: StemConfig | None = None
+    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
+    head: HeadConfig = HeadConfig()
+
+    @model_validator(mode="after")
+    def _image_survives(self) -> "SpaceConfig":
+        pixels = self.resolution[0]
+        strides = [("stem", self.stem.stride)] if self.stem is not None else []
+        strides += [(f"stages[{index}]", stage.stride) for index, stage in enumerate(self.stages)]
+        for place, stride in strides:
+            if stride > pixels:
+                raise ValueError(
+                    f"{place}.stride {stride} shrinks an image of {pixels} pixels below one"
+                    f" (smallest resolution {self.resolution[0]}); use fewer strides or more pixels"
+                )
+            pixels = -(-pixels // stride)
+        return self
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> "SpaceConfig":
+        if self.patches is None:
+            return self
+        most = self.patches.stages[-1]
+        if most > len(self.stages):
+            raise ValueError(f"patches.stages {most} is more than the {len(self.stages)} stages")
+        ops: list[tuple[str, str, Container[str]]] = []
+        if self.stem is not None:
+            ops.append(("stem", self.stem.op, ()))
+        for index, stage in enumerate(self.stages[:most]):
+            ops += [(f"stages[{index}]", op, said) for op, said in stage.alternatives()]
+        for place, op, said in ops:
+            if op not in LOCAL_OPS or "attention" in said:
+                what = f"attention of '{op}'" if op in LOCAL_OPS else f"op '{op}'"
+                raise ValueError(
+                    f"patches.stages {most} holds {place}, whose {what} needs the whole image;"
+                    f" fewer stages, or one of {', '.join(LOCAL_OPS)} without attention"
+                )
+        for resolution, stages, grid in itertools.product(
+            self.resolution, self.patches.stages, self.patches.grid
+        ):
+            pixels = self._pixels_after(stages, resolution)
+            tiles = -(-pixels // -(-pixels // grid))
+            if tiles != grid:
+                raise ValueError(
+                    f"patches.grid {grid}: the {pixels} pixels after {stages} stages (resolution"
+                    f" {resolution}) are cut into {tiles} tiles; a smaller grid or fewer stages"
+                )
+        return self
+
+    def _pixels_after(self, stages: int, resolution: int) -> int:
+        strides = [] if self.stem is None else [self.stem.stride]
+        for stride in strides + [stage.stride for stage in self.stages[:stages]]:
+            resolution = -(-resolution // stride)
+        return resolution

@@ -1,0 +1,241 @@
+"""A training under way: how it starts, how it is saved and how it is taken up again."""
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from nassearch import files
+from nassearch.data.dataset import Data
+from nassearch.data.seeding import Stream, derive_seed
+from nassearch.errors import CheckpointError, ConfigError, OutputError
+from nassearch.networks import Supernet
+from nassearch.networks.cost import count
+from nassearch.networks.weight_transfer import zero_gamma
+from nassearch.ops import Elastic
+from nassearch.space import SearchSpace
+from nassearch.training import checkpoint
+from nassearch.training.accelerator import training_device
+from nassearch.training.checkpoint import Checkpoint
+from nassearch.training.process_group import ProcessGroup
+from nassearch.training.schedule import StepPosition
+from nassearch.training.training_recipe import TrainingRecipe
+
+
+@dataclass
+class Totals:
+    """Running sums: over the training, and of the epoch under way."""
+
+    seconds: float = 0.0
+    macs: float = 0.0  # of forward and backward passes
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    rollbacks: int = 0
+    rate_scale: float = 1.0  # of the learning rate, lowered by each rollback
+    epoch_loss: float = 0.0
+    epoch_steps: int = 0
+
+
+@dataclass
+class TrainingState:
+    """A training under way: what a checkpoint saves.
+
+    `average` is the exponential average of the weights, None without one; `teacher` gives logits
+    for normalised images, and passes on the labels learn from it as well.
+    """
+
+    space: SearchSpace
+    data: Data
+    recipe: TrainingRecipe
+    out: Path
+    supernet: Supernet
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None = None
+    teacher: nn.Module | None = None
+    group: ProcessGroup = field(default_factory=ProcessGroup)
+    freezes_teacher: bool = False  # the teacher was frozen here, and is saved here
+    stops: bool = False  # after the step under way
+    step: int = 0
+    totals: Totals = field(default_factory=Totals)
+    _teacher_macs: int | None = None
+    saved_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return max(1, len(self.data.train) // self.recipe.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        return self.recipe.epochs * self.steps_per_epoch
+
+    @property
+    def teacher_macs(self) -> int:
+        """Multiply-accumulates of the teacher's forward pass for one image, 0 without one."""
+        if self.teacher is None:
+            return 0
+        if self._teacher_macs is None:
+            image = torch.zeros(1, *self.data.train.shape, device=self.device)
+            self._teacher_macs = count(self.teacher, image, name="the teacher").macs
+        return self._teacher_macs
+
+    @property
+    def moment(self) -> StepPosition:
+        return StepPosition(self.step, self.steps_per_epoch)
+
+    @property
+    def evaluated(self) -> Supernet:
+        """The weights that count: their average where there is one."""
+        return self.supernet if self.average is None else cast(Supernet, self.average.module)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.supernet.parameters()).device
+
+
+def start(
+    space: SearchSpace,
+    data: Data,
+    *,
+    recipe: TrainingRecipe,
+    out: Path,
+    resume: bool,
+    teacher: nn.Module | None = None,
+    group: ProcessGroup | None = None,
+) -> TrainingState:
+    """A new run, or the one that `out` holds."""
+    fitted = space.for_data(in_channels=data.in_channels, num_classes=data.num_classes)
+    refuse_present(out, resume=resume)
+    if recipe.crop_padding is not None and recipe.crop_padding >= min(data.train.shape[1:]):
+        raise ConfigError(f"crop_padding {recipe.crop_padding} is as large as the images")
+    files.make_directory(out)
+    device = training_device(recipe.device)
+    torch.manual_seed(derive_seed(recipe.seed, Stream.WEIGHTS))
+    supernet = Supernet(fitted).to(device)
+    if recipe.zero_gamma:
+        zero_gamma(supernet)
+    for module in supernet.modules():
+        if isinstance(module, Elastic):
+            module.compiles = recipe.compile
+    run = TrainingState(
+        fitted,
+        data,
+        recipe,
+        out,
+        supernet,
+        make_optimizer(supernet, recipe),
+        torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16"),
+        average=_make_average(supernet, recipe),
+        teacher=None if teacher is None else teacher.to(device),
+        group=group if group is not None else ProcessGroup(),
+    )
+    if checkpoint.paths(out):
+        restore(run, checkpoint.load(out))
+    if run.group.leads:
+        forget_metrics(run)
+    return run
+
+
+def refuse_present(out: Path, *, resume: bool) -> None:
+    """OutputError where `out` holds a training that is not to be resumed."""
+    if checkpoint.paths(out) and not resume:
+        raise OutputError(
+            "already holds a training", where=out, fix="continue it with --resume, or choose --out"
+        )
+
+
+def restore(run: TrainingState, saved: Checkpoint) -> None:
+    """Take over the state of a checkpoint; CheckpointError where it is of another run."""
+    checkpoint.restore_weights(run.supernet, saved, where=run.out)
+    before = {**TrainingRecipe().model_dump(), **saved.recipe}  # older ones lack newer keys
+    for name, value in run.recipe.model_dump().items():
+        if before[name] != value:
+            raise CheckpointError(
+                f"was trained with {name} {before[name]}, not {value}",
+                where=run.out,
+                fix="resume with the recipe of the run, or choose another --out",
+            )
+    if saved.steps_per_epoch != run.steps_per_epoch or saved.data != _describe(run.data):
+        raise CheckpointError(f"was trained on other images than {run.data.name}", where=run.out)
+    run.optimizer.load_state_dict(dict(saved.optimizer))
+    run.scaler.load_state_dict(dict(saved.scaler))
+    if run.average is not None and saved.average is not None:
+        run.average.load_state_dict(dict(saved.average))
+    if saved.teacher is not None:
+        freeze_teacher(run)
+        assert run.teacher is not None
+        run.teacher.load_state_dict(dict(saved.teacher))
+    run.step = saved.step
+    run.totals = Totals(**saved.totals)  # type: ignore[arg-type]
+
+
+def freeze_teacher(run: TrainingState) -> None:
+    """Make the largest network as it is now the teacher of what follows."""
+    frozen = run.evaluated.extract(run.space.largest).eval()
+    run.teacher = frozen.requires_grad_(False).to(run.device)
+    run.freezes_teacher = True
+
+
+def make_optimizer(supernet: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum or AdamW; norms and biases do not decay."""
+    parameters = list(supernet.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr)
+    nesterov = recipe.momentum > 0
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
+
+
+def _make_average(supernet: Supernet, recipe: TrainingRecipe) -> AveragedModel | None:
+    if recipe.ema_decay is None:
+        return None
+    average = get_ema_multi_avg_fn(recipe.ema_decay)
+    return AveragedModel(supernet, multi_avg_fn=average, use_buffers=False)
+
+
+def save(run: TrainingState) -> None:
+    """Write a checkpoint."""
+    frozen = run.teacher if run.freezes_teacher else None
+    state = Checkpoint(
+        space=run.space,
+        data=_describe(run.data),
+        recipe=run.recipe.model_dump(),
+        step=run.step,
+        steps_per_epoch=run.steps_per_epoch,
+        totals=asdict(run.totals),
+        model=run.supernet.state_dict(),
+        optimizer=run.optimizer.state_dict(),
+        scaler=run.scaler.state_dict(),
+        average=None if run.average is None else run.average.state_dict(),
+        teacher=None if frozen is None else frozen.state_dict(),
+    )
+    checkpoint.save(run.out, state)
+
+
+def forget_metrics(run: TrainingState) -> None:
+    """Drop lines of epochs that the run will do again: a kill can fall between line and save."""
+    path = run.out / "metrics.jsonl"
+    lines = files.read_json_lines(path)
+    kept = [line for line in lines if line["epoch"] <= run.moment.epoch and run.step > 0]
+    if path.exists():
+        path.unlink()
+    for line in kept:
+        files.append_json_line(path, line)
+
+
+def _describe(data: Data) -> dict[str, object]:
+    return {
+        "name": data.name,
+        "in_channels": data.in_channels,
+        "num_classes": data.num_classes,
+        "class_names": list(data.class_names),
+        "mean": list(data.mean),
+        "std": list(data.std),
+    }
