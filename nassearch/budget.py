@@ -59,7 +59,11 @@ def parse_budget(text: str) -> AnyBudget:
     return Budget(LATENCY, config.parse_milliseconds(amount), "ms", device)
 
 
-def parse_budget_set(value: str | Sequence[str] | AnyBudget) -> tuple[AnyBudget, ...]:
+BudgetSet = str | AnyBudget | Sequence[str | AnyBudget]
+"""Budgets that hold together: '5ms', or ('5ms', 'params=3M')."""
+
+
+def parse_budget_set(value: BudgetSet) -> tuple[AnyBudget, ...]:
     """What holds together: one budget, or several that a sequence names."""
     if isinstance(value, Budget | ShareBudget):
         return (value,)

@@ -2,9 +2,11 @@
 
 import difflib
 import importlib
+import importlib.util
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,8 +16,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from nassearch.errors import BudgetError, ConfigError
 
 ROOT = Path(__file__).resolve().parent
+UNKNOWN_KEY = "unknown_key"
+"""The type of a validator's own error for an unknown key; its context says what is `known`."""
 _PREFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
-_MILLISECONDS = {"s": 1e3, "ms": 1.0, "us": 1e-3, "µs": 1e-3}
+_MILLISECONDS = {"s": 1e3, "ms": 1.0, "us": 1e-3}
+MAX_NODES = 1_000_000
+"""Values that a YAML document may hold, each alias counted as what it stands for."""
 
 
 class StrictModel(BaseModel):
@@ -27,17 +33,102 @@ class StrictModel(BaseModel):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def read_yaml(path: Path) -> Any:
-    """The YAML document at `path`, loaded safely; ConfigError names the file and the line."""
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without its surprises: 1e-3 is a number, a date is text, no key stands twice."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = key_node.value  # a merge may stand for keys that are given here, too
+            if not key_node.tag.endswith(":merge"):
+                key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"holds the key '{key}' twice", key_node.start_mark
+                )
+            seen.update({key} if isinstance(key, Hashable) else ())
+        super().flatten_mapping(node)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text that `_Loader` would read as a number in quotes."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+# YAML 1.2's floats; YAML 1.1, which PyYAML reads, wants a point in them. Without a sign they are
+# short: the eight hexadecimal digits of a network's id may read 12e45678.
+_FLOAT = re.compile(r"[-+]?([0-9]+[eE][-+][0-9]+|[0-9]{1,3}[eE][0-9]{1,2})$")
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
+
+
+def parse_yaml(text: str, *, where: object) -> Any:
+    """The YAML document `text`.
+
+    Raises:
+        ConfigError: naming `where` and the line, where it is no YAML, a mapping holds a key twice,
+            or its aliases stand for more than MAX_NODES values.
+    """
+    loader = None
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count_nodes(node, {})
+        return loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
+        problem = str(error.problem)
+        known = problem.startswith("holds ")
+        what = problem if known else f"is not valid YAML ({problem})"
+        raise ConfigError(what, where=f"{where}{line}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = "nested too deeply" if isinstance(error, RecursionError) else "not text"
+        raise ConfigError(f"is not valid YAML ({problem})", where=where) from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _count_nodes(node: yaml.Node, counts: dict[int, int | None]) -> int:
+    """The values below `node`; an alias counts as often as it is used (a few can be billions)."""
+    known = counts.get(id(node), 0)
+    if known is None:
+        problem = "holds an alias of what it stands in"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+    if known:
+        return known
+    counts[id(node)] = None
+    total = 1
+    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
+        for item in child if isinstance(child, tuple) else (child,):
+            total += _count_nodes(item, counts)
+    if total > MAX_NODES:
+        problem = f"holds more than {MAX_NODES} values"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+    counts[id(node)] = total
+    return total
+
+
+def dump_yaml(value: object, *, width: int = 80) -> str:
+    """`value` as the YAML that `parse_yaml` reads back equal, keys in their order."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=width)
+    return text
+
+
+def read_yaml(path: Path) -> Any:
+    """The YAML document at `path`; ConfigError, naming file and line, as of `parse_yaml`."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"cannot read ({error.strerror or error})", where=path) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "not text"
-        raise ConfigError(f"is not valid YAML ({problem})", where=f"{path}{line}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("is not valid YAML (not text)", where=path) from error
+    return parse_yaml(text, where=path)
 
 
 def parse(model: type[Model], value: object, *, where: object) -> Model:
@@ -49,8 +140,10 @@ def parse(model: type[Model], value: object, *, where: object) -> Model:
     except ValidationError as error:
         first = error.errors()[0]
         location = _key_path(first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = sorted(_fields_at(model, first["loc"][:-1]))
+        if first["type"] in ("extra_forbidden", UNKNOWN_KEY):
+            known = sorted(
+                first.get("ctx", {}).get("known") or _fields_at(model, first["loc"][:-1])
+            )
             near = nearest(str(first["loc"][-1]), known)
             raise ConfigError(
                 f"unknown key '{location}'{near}", where=where, fix=f"allowed: {', '.join(known)}"
@@ -115,10 +208,29 @@ def nearest(name: str, known: list[str]) -> str:
     return f", did you mean {' or '.join(close)}?" if close else ""
 
 
+_beside: list[Path] = []  # the folders of files that a user named, the latest first
+_foreign: set[Path] = set()
+
+
+def look_beside(path: Path) -> None:
+    """Let `resolve` find the modules that the user's file at `path` names beside it, too."""
+    _beside.insert(0, path.resolve().parent)
+
+
+def import_nothing_from(directory: Path) -> None:
+    """Let `resolve` pass over modules in `directory`: a run or an export may be a stranger's."""
+    _foreign.add(directory.resolve())
+
+
 def resolve(table: Mapping[str, str], name: str, *, kind: str) -> Any:
     """The plugin called `name` in `table`, or the attribute a user names as 'package.module:Attr'.
 
-    Tables hold dotted paths, so that listing plugins imports none of them.
+    Tables hold dotted paths, so that listing plugins imports none of them. A user's module is
+    looked for where Python looks, beside the files the user named (`look_beside`) and in the
+    working directory, but not in a run or an export (`import_nothing_from`).
+
+    Raises:
+        ConfigError: where there is no such plugin, or importing it fails.
     """
     target = table.get(name, name if ":" in name else None)
     if target is None:
@@ -127,12 +239,30 @@ def resolve(table: Mapping[str, str], name: str, *, kind: str) -> Any:
             fix=f"known: {', '.join(table)}, or your own as 'package.module:Attr'",
         )
     module_name, _, attribute = target.partition(":")
-    try:
+    if name in table:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        if name in table:
-            raise
-        raise ConfigError(f"cannot import the {kind} '{name}' ({error})") from error
+    try:
+        _find_module(module_name)
+        return getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:  # a user's module may raise anything
+        raise ConfigError(
+            f"cannot import the {kind} '{name}' ({type(error).__name__}: {error})",
+            fix="its module is looked for beside the file that names it, in the working directory"
+            " and on PYTHONPATH",
+        ) from error
+
+
+def _find_module(name: str) -> None:
+    """Put the folder that holds the module, if Python finds none, at the end of its path."""
+    top = name.partition(".")[0]
+    if top in sys.modules or importlib.util.find_spec(top) is not None:
+        return
+    for folder in (*_beside, Path.cwd()):
+        is_there = (folder / f"{top}.py").is_file() or (folder / top).is_dir()
+        if is_there and _foreign.isdisjoint((folder, *folder.parents)):
+            sys.path.append(str(folder))
+            importlib.invalidate_caches()
+            return
 
 
 def data_directories(folder: str) -> list[Path]:
@@ -172,7 +302,8 @@ def list_files(folder: str) -> list[str]:
 
 def parse_milliseconds(text: str) -> float:
     """'5ms', '800us', '0.1s' to milliseconds; a bare number is refused."""
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(s|ms|us|µs)?\s*", text)
+    text = text.replace("\u00b5s", "us").replace("\u03bcs", "us")  # micro sign, Greek letter
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(s|ms|us)?\s*", text)
     if match is None or match.group(2) is None or float(match.group(1)) <= 0:
         problem = (
             "needs a unit" if match is not None and match.group(2) is None else "is not a time"

@@ -15,8 +15,12 @@ NassearchError                      the command line prints it as one line and e
 ├── ClusterError                    a Ray cluster that does not answer or is too small
 └── OutputError                     a place that cannot be written
 
-`KeyboardInterrupt` is not ours: work that is interrupted saves what it has and lets it pass.
+`Interrupted` is no error but a `KeyboardInterrupt` that says what was saved before it passed.
 """
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, or a signal to end, after what was done was saved; its text says what and where."""
 
 
 class NassearchError(Exception):

@@ -1,14 +1,93 @@
-"""Writing and reading files so that a kill at any moment leaves the old file or the new one."""
+"""Writing and reading files so that a kill at any moment leaves the old file or the new one.
 
+A directory is owned by whoever writes to it: `owned` keeps a second writer out.
+"""
+
+import errno
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile
+
+from filelock import FileLock, Timeout
 
 from nassearch.errors import ConfigError, OutputError
+
+LOCK = ".nassearch.lock"
+"""Held by the operating system while a process writes to the directory, and gone with it."""
+
+
+@contextmanager
+def owned(directory: Path, *, doing: str) -> Iterator[Path]:
+    """Own `directory` while the block writes to it.
+
+    The operating system holds the lock, so that one left behind by a killed process is no lock. A
+    directory that was made for the block and is still empty at its end is removed again.
+
+    Args:
+        directory: Made where it does not exist.
+        doing: For the message that others get, "training".
+
+    Raises:
+        OutputError: another process, or another thread of this one, owns it, naming host and
+            process; or the directory cannot be written.
+    """
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    make_directory(directory)
+    path = directory / LOCK
+    lock = FileLock(path)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise _owned_by_another(path) from None
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        try:
+            path.write_text(json.dumps(_owner(doing)), encoding="utf-8")
+            yield directory
+        finally:
+            path.unlink(missing_ok=True)  # before the release: after it, it may be another's
+            lock.release()
+    finally:
+        with suppress(OSError):  # not empty
+            for path in made:
+                path.rmdir()
+
+
+def _owner(doing: str) -> dict[str, object]:
+    since = datetime.now().isoformat(sep=" ", timespec="seconds")
+    return {"doing": doing, "host": socket.gethostname(), "process": os.getpid(), "since": since}
+
+
+def _owned_by_another(lock: Path) -> OutputError:
+    """The refusal, with what the owner wrote of itself; it may be about to write that."""
+    try:
+        owner = json.loads(lock.read_text(encoding="utf-8"))
+        who = "a {doing} runs here (process {process} on {host}, since {since})".format(**owner)
+    except (OSError, ValueError, KeyError, TypeError):
+        who = "another process writes here"
+    return OutputError(who, where=lock.parent, fix="wait until it ends, or choose another --out")
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    """What kept a file from being written, in plain words."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(
+            "the disk is full", where=path, fix="free some space and go on with --resume"
+        )
+    if error.errno == errno.EFBIG:
+        return OutputError(
+            "cannot write: the file would be larger than this process may write (ulimit -f)",
+            where=path,
+        )
+    return OutputError(f"cannot write ({error.strerror or error})", where=path)
 
 
 @contextmanager
@@ -30,7 +109,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"cannot write ({error.strerror or error})", where=path) from error
+        raise _cannot_write(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -40,6 +119,12 @@ def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Replace `path` by `content` atomically."""
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -53,7 +138,7 @@ def append_json_line(path: Path, record: Mapping[str, object]) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
     except OSError as error:
-        raise OutputError(f"cannot write ({error.strerror or error})", where=path) from error
+        raise _cannot_write(path, error) from error
 
 
 def read_json(path: Path) -> Any:
@@ -77,6 +162,15 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return records
+
+
+def compressed_entry(archive: ZipFile) -> str | None:
+    """The first entry of an archive that is compressed; None where all are as large as they look.
+
+    PyTorch compresses nothing. A few bytes of a stranger's archive could unfold to terabytes.
+    """
+    packed = (entry for entry in archive.infolist() if entry.compress_type != ZIP_STORED)
+    return next((entry.filename for entry in packed), None)
 
 
 def make_directory(path: Path) -> Path:

@@ -87,7 +87,7 @@ class Estimate:
     def to_dict(self) -> dict[str, Any]:
         """A form that JSON holds: a number that is not finite becomes null."""
         return {
-            "value": self.value if self.is_finite else None,
+            "number": self.value if self.is_finite else None,
             "low": self.low,
             "high": self.high,
             "provenance": self.provenance.to_dict(),
@@ -95,8 +95,8 @@ class Estimate:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Estimate":
-        """The estimate that `to_dict` wrote (version 0.1 called its value `number`)."""
-        value = record["value"] if "value" in record else record["number"]
+        """The estimate that `to_dict` wrote."""
+        value = record["number"]
         low, high = record["low"], record["high"]
         return cls(
             math.nan if value is None else float(value),
