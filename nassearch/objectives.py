@@ -1,206 +1,338 @@
-"""What a search can trade: quantities of an architecture, cheap ones vectorised over genes."""
+"""Objectives: quantities of an architecture that a search can trade or bound."""
 
+import hashlib
+import inspect
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+from torch import nn
 
 from nassearch import config
-from nassearch.errors import ConfigError
-from nassearch.latency.predictor import LatencyPredictor
+from nassearch.errors import ConfigError, NassearchError, SearchError
+from nassearch.latency.target import Target
 from nassearch.networks import block_cost
-from nassearch.networks.activation_memory import PeakActivations
-from nassearch.networks.activation_memory import peak_activation_bytes as peak_of
-from nassearch.networks.activation_memory import peak_memory_bytes as memory_of
+from nassearch.networks.activation_memory import (
+    PeakActivations,
+    peak_activation_bytes,
+    peak_memory_bytes,
+)
 from nassearch.networks.zero_cost import StructuralScore
-from nassearch.search.candidate import Direction, Objective, ObjectiveValue
+from nassearch.provenance import Estimate, Provenance
+from nassearch.search.problem import Direction, Objective
 from nassearch.space import Architecture, BlockSpec, SearchSpace, lower
 from nassearch.space.additive import AdditiveCost, Floats
 from nassearch.space.search_space import Genes
+from nassearch.training.evaluation import Accuracy as MeasuredAccuracy
 from nassearch.training.evaluation import Evaluator
 
 OBJECTIVES = {
-    "accuracy": "nassearch.objectives:accuracy",
-    "latency": "nassearch.objectives:latency",
-    "macs": "nassearch.objectives:macs",
-    "params": "nassearch.objectives:params",
-    "peak_activation_bytes": "nassearch.objectives:peak_activation_bytes",
-    "peak_memory_bytes": "nassearch.objectives:peak_memory_bytes",
-    "zero_cost": "nassearch.objectives:zero_cost",
-    "effectiveness": "nassearch.objectives:effectiveness",
+    "accuracy": "nassearch.objectives:Accuracy",
+    "latency": "nassearch.objectives:Latency",
+    "macs": "nassearch.objectives:Macs",
+    "params": "nassearch.objectives:Params",
+    "peak_activation_bytes": "nassearch.objectives:PeakActivationBytes",
+    "peak_memory_bytes": "nassearch.objectives:PeakMemoryBytes",
+    "zero_cost": "nassearch.objectives:ZeroCost",
+    "effectiveness": "nassearch.objectives:Effectiveness",
 }
+_DIRECTIONS = ("min", "max")
 
 
 @dataclass(frozen=True)
 class Context:
-    """What objectives are computed from."""
+    """The ground of objectives; `supernet` names the weights that accuracies belong to."""
 
     space: SearchSpace
-    predictors: tuple[LatencyPredictor, ...] = ()
+    targets: tuple[Target, ...] = ()
     evaluator: Evaluator | None = None
     supernet: str = ""
 
+    def label(self, target: Target) -> str:
+        """The name that tells a target from the others: nothing, its device, or its setting."""
+        if len(self.targets) == 1:
+            return ""
+        same = [item for item in self.targets if item.setting.device == target.setting.device]
+        return target.setting.device if len(same) == 1 else str(target.setting)
 
-def build(name: str, context: Context) -> list[Objective]:
-    """The objectives called `name`: one for each device in the case of latency.
 
-    'package.module:Attr' names a user's function Architecture -> float, to be minimised unless it
-    has the attribute `direction = "max"`.
+class ObjectiveFunction(Protocol):
+    """A callable Architecture -> float or Estimate: the one form of objective, shipped or a user's.
+
+    A class is built from the Context first, and once for each target where it has
+    `per_target = True`. What it may say beside is read from attributes of these names:
+    `direction` ('min' unless it says 'max'), `unit`, `of_genes`, `minimum`, `evaluate_early_stop`,
+    `source`, `setting` (see `search.problem.Objective`); `is_cheap = True` lets a plain function
+    carry a budget: it is then called for every network that the search looks at.
     """
-    if name in OBJECTIVES:
-        builder: Callable[[Context], list[Objective]] = config.resolve(
-            OBJECTIVES, name, kind="objective"
-        )
-        return builder(context)
-    function: Callable[[Architecture], float] = config.resolve(OBJECTIVES, name, kind="objective")
-    return [_custom(name, function)]
+
+    def __call__(self, architecture: Architecture) -> float | Estimate: ...
 
 
-def latency_name(context: Context, predictor: LatencyPredictor) -> str:
-    """'latency', or 'latency:<device>' where several devices are asked about."""
-    single = len(context.predictors) == 1
-    return "latency" if single else f"latency:{predictor.setting.device}"
+def build(objective: str | Callable[..., Any], context: Context) -> list[Objective]:
+    """The objectives called `objective`: one for each target in the case of latency.
 
+    Args:
+        objective: a name in OBJECTIVES, 'my_package.module:function', or the function itself.
 
-def accuracy(context: Context) -> list[Objective]:
-    """Top-1 on validation images with recalibrated batch norm; expensive, cut short if hopeless."""
-    evaluator = context.evaluator
-    if evaluator is None:
+    Raises:
+        ConfigError: there is no such objective, or its direction is none.
+    """
+    if isinstance(objective, str):
+        kind, function = objective, config.resolve(OBJECTIVES, objective, kind="objective")
+    else:
+        kind, function = getattr(objective, "__name__", type(objective).__name__), objective
+    if isinstance(function, type):
+        if getattr(function, "per_target", False):
+            return [
+                _objective(kind, function(context, target), context, device=context.label(target))
+                for target in context.targets
+            ]
+        function = function(context)
+    if not callable(function):
         raise ConfigError(
-            "accuracy needs a trained supernet", fix="run 'nassearch train-supernet' first"
+            f"is a {type(function).__name__}, not a function",
+            where=f"objective {kind}",
+            fix="an objective is a function Architecture -> float",
+        )
+    return [_objective(kind, function, context)]
+
+
+def _objective(
+    kind: str, function: ObjectiveFunction, context: Context, *, device: str = ""
+) -> Objective:
+    direction: Direction = getattr(function, "direction", "min")
+    if direction not in _DIRECTIONS:
+        raise ConfigError(
+            f"direction is {direction!r}", where=f"objective {kind}", fix="'min' or 'max'"
         )
 
-    def evaluate_early_stop(architecture: Architecture, at_least: float) -> ObjectiveValue:
-        found = evaluator.accuracy(architecture, at_least=at_least)
-        provenance = f"{found.split} ({found.num_images} images)"
-        stopped_early = found.num_images < evaluator.num_images
-        return ObjectiveValue(found.value, provenance, *found.interval, stopped_early=stopped_early)
+    def evaluate(architecture: Architecture) -> Estimate:
+        return _estimate(kind, function, architecture)
 
-    def evaluate(architecture: Architecture) -> ObjectiveValue:
-        return evaluate_early_stop(architecture, 0.0)
-
-    return [
-        Objective(
-            "accuracy",
-            "max",
-            "",
-            evaluate,
-            source=context.supernet,
-            evaluate_early_stop=evaluate_early_stop,
-        )
-    ]
-
-
-def latency(context: Context) -> list[Objective]:
-    """Predicted milliseconds on each device; cheap, and exact in its minimum."""
-    return [
-        _latency(latency_name(context, predictor), predictor) for predictor in context.predictors
-    ]
-
-
-def macs(context: Context) -> list[Objective]:
-    """Multiply-accumulates for one image."""
-    return [_counted("macs", context, lambda spec: float(block_cost(spec).macs))]
-
-
-def params(context: Context) -> list[Objective]:
-    """Parameters of the extracted network."""
-    return [_counted("params", context, lambda spec: float(block_cost(spec).params))]
-
-
-def peak_activation_bytes(context: Context) -> list[Objective]:
-    """The most float32 activations held at once for one image; in int8 a quarter of it."""
-    peak = PeakActivations(context.space)
-    return [_peak("peak_activation_bytes", context, peak.of_genes, peak_of)]
-
-
-def peak_memory_bytes(context: Context) -> list[Objective]:
-    """The same and all weights."""
-    peak = PeakActivations(context.space)
-    weights = AdditiveCost(context.space, lambda spec: float(block_cost(spec).weight_bytes))
-
-    def of_genes(genes: Genes) -> Floats:
-        return peak.of_genes(genes) + weights.of_genes(genes)
-
-    return [_peak("peak_memory_bytes", context, of_genes, memory_of)]
-
-
-def zero_cost(context: Context) -> list[Objective]:
-    """DeepMAD's entropy, without data or weights; the paper bounds the effectiveness beside it."""
-    score = StructuralScore(context.space)
-    return [_structural("zero_cost", "max", score, score.entropy)]
-
-
-def effectiveness(context: Context) -> list[Objective]:
-    """DeepMAD's depth over width, for a budget (the paper's is 0.5): more is hard to train."""
-    score = StructuralScore(context.space)
-    return [_structural("effectiveness", "min", score, score.effectiveness)]
-
-
-def _latency(name: str, predictor: LatencyPredictor) -> Objective:
-    provenance = f"{predictor.provenance} {predictor.setting}"
-
-    def evaluate(architecture: Architecture) -> ObjectiveValue:
-        number = float(predictor.predict([architecture])[0])
-        if predictor.calibration.ratio is None:
-            return ObjectiveValue(number, provenance)
-        low, high = predictor.interval([architecture])
-        return ObjectiveValue(number, provenance, float(low[0]), float(high[0]))
-
-    def minimum() -> tuple[float, Architecture]:
-        architecture, number = predictor.minimum()
-        return number, architecture
-
+    of_genes = getattr(function, "of_genes", None)
+    if of_genes is None and getattr(function, "is_cheap", False):
+        of_genes = _one_by_one(evaluate, context.space)
     return Objective(
-        name,
-        "min",
-        "ms",
+        kind,
+        direction,
+        getattr(function, "unit", ""),
         evaluate,
-        predictor.predict_genes,
-        minimum,
-        source=f"{predictor.setting} {predictor.fingerprint}",
+        of_genes,
+        getattr(function, "minimum", None),
+        source=getattr(function, "source", None) or _code(kind, function),
+        evaluate_early_stop=getattr(function, "evaluate_early_stop", None),
+        device=device,
+        setting=getattr(function, "setting", None),
     )
 
 
-def _counted(name: str, context: Context, of_spec: Callable[[BlockSpec], float]) -> Objective:
-    total = AdditiveCost(context.space, of_spec)
+def _estimate(kind: str, function: ObjectiveFunction, architecture: Architecture) -> Estimate:
+    """The function's value for an architecture; SearchError where that is no number."""
+    try:
+        value = function(architecture)
+    except NassearchError:
+        raise
+    except Exception as error:
+        raise SearchError(
+            f"raised {type(error).__name__} for {architecture.id} ({error})",
+            where=f"objective {kind}",
+            fix="mend the function; --resume goes on with what was evaluated",
+        ) from error
+    if isinstance(value, Estimate):
+        return value
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise SearchError(
+            f"returned a {type(value).__name__} for {architecture.id}, not a number",
+            where=f"objective {kind}",
+            fix="return a float",
+        )
+    return Estimate(float(value), Provenance(kind))
 
-    def minimum() -> tuple[float, Architecture]:
-        architecture, number = total.minimum()
-        return number, architecture
 
-    def evaluate(architecture: Architecture) -> ObjectiveValue:
-        return ObjectiveValue(total(architecture), "counted")
+def _one_by_one(
+    evaluate: Callable[[Architecture], Estimate], space: SearchSpace
+) -> Callable[[Genes], Floats]:
+    """A cheap function of one architecture, for many gene vectors; each is asked about once."""
 
-    return Objective(name, "min", "", evaluate, total.of_genes, minimum)
+    @lru_cache(maxsize=1 << 20)
+    def value(genes: bytes) -> float:
+        return evaluate(space.decode(list(genes))).value
+
+    return lambda genes: np.array([value(row.tobytes()) for row in genes], dtype=np.float64)
 
 
-def _peak(
-    name: str,
-    context: Context,
-    of_genes: Callable[[Genes], Floats],
-    of_specs: Callable[[Sequence[BlockSpec]], int],
+def _code(kind: str, function: Callable[..., Any]) -> str:
+    """A digest of a user's function: numbers of an edited one are not those of the old."""
+    if kind in OBJECTIVES:
+        return ""
+    try:
+        text = inspect.getsource(inspect.getmodule(function) or function)
+    except (OSError, TypeError):
+        text = repr(getattr(function, "__code__", function))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Accuracy:
+    """Top-1 on validation images with recalibrated batch norm; expensive, cut short if hopeless."""
+
+    direction = "max"
+
+    def __init__(self, context: Context) -> None:
+        if context.evaluator is None:
+            raise ConfigError(
+                "accuracy needs a trained supernet", fix="run 'nassearch train-supernet' first"
+            )
+        self._evaluator = context.evaluator
+        self.source = context.supernet
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        return self.evaluate_early_stop(architecture, 0.0)
+
+    def evaluate_early_stop(self, architecture: Architecture, at_least: float) -> Estimate:
+        """The accuracy, or what shows already that it is below `at_least`."""
+        measured = self._evaluator.accuracy(architecture, at_least=at_least)
+        stopped_early = measured.num_images < self._evaluator.num_images
+        return accuracy_estimate(measured, stopped_early=stopped_early)
+
+
+def accuracy_estimate(accuracy: MeasuredAccuracy, *, stopped_early: bool = False) -> Estimate:
+    """An accuracy with its interval and the images it was measured on."""
+    images = Provenance("evaluated", split=accuracy.split, num_images=accuracy.num_images)
+    return Estimate(accuracy.value, images, *accuracy.interval, stopped_early=stopped_early)
+
+
+def network_accuracy(
+    evaluate: Callable[[nn.Module], float | tuple[float, float]], context: Context
 ) -> Objective:
-    def evaluate(architecture: Architecture) -> ObjectiveValue:
-        return ObjectiveValue(float(of_specs(lower(context.space, architecture))), "counted")
+    """The objective `accuracy` as a user's function of the extracted network measures it.
 
-    return Objective(name, "min", "", evaluate, of_genes)
+    Args:
+        evaluate: takes the subnet, a plain module with recalibrated batch norm in evaluation mode,
+            and returns its accuracy (more is better), or that and its standard error.
+    """
+    evaluator = context.evaluator
+    if evaluator is None:
+        raise ConfigError("an accuracy needs a trained supernet", fix="train one first")
+    name = getattr(evaluate, "__name__", type(evaluate).__name__)
+
+    def measure(architecture: Architecture) -> float | Estimate:
+        value = evaluate(evaluator.subnet(architecture))
+        if not isinstance(value, tuple):
+            return value
+        mean, error = value
+        return Estimate(mean, Provenance(name), mean - 1.96 * error, mean + 1.96 * error)
+
+    measure.direction = "max"  # type: ignore[attr-defined]
+    measure.source = f"{context.supernet} {_code(name, evaluate)}"  # type: ignore[attr-defined]
+    return _objective("accuracy", measure, context)
 
 
-def _structural(
-    name: str, direction: Direction, score: StructuralScore, of_genes: Callable[[Genes], Floats]
-) -> Objective:
-    def evaluate(architecture: Architecture) -> ObjectiveValue:
-        return ObjectiveValue(score.of(architecture, of_genes), "structure alone")
+class Latency:
+    """Predicted milliseconds on a target; cheap, and exact in its minimum."""
 
-    return Objective(name, direction, "", evaluate, of_genes)
+    per_target = True
+    unit = "ms"
+
+    def __init__(self, context: Context, target: Target) -> None:
+        self._predictor = target.predictor
+        self.setting = target.setting
+        self.source = f"{target.setting} {target.predictor.fingerprint}"
+        self.of_genes = target.predictor.predict_genes
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        return self._predictor.estimate(architecture)
+
+    def minimum(self) -> tuple[float, Architecture]:
+        """The least milliseconds in the space, and an architecture that has them."""
+        architecture, milliseconds = self._predictor.minimum()
+        return milliseconds, architecture
 
 
-def _custom(name: str, function: Callable[[Architecture], float]) -> Objective:
-    direction: Any = getattr(function, "direction", "min")
-    if direction not in ("min", "max"):
-        raise ConfigError(f"direction is {direction!r}", where=name, fix="'min' or 'max'")
+class _Counted:
+    """A cost that adds up over blocks; exact in its minimum."""
 
-    def evaluate(architecture: Architecture) -> ObjectiveValue:
-        return ObjectiveValue(float(function(architecture)), name)
+    def __init__(self, context: Context, of_spec: Callable[[BlockSpec], float]) -> None:
+        self._total = AdditiveCost(context.space, of_spec)
+        self.of_genes = self._total.of_genes
 
-    return Objective(name, direction, getattr(function, "unit", ""), evaluate)
+    def __call__(self, architecture: Architecture) -> Estimate:
+        return Estimate(self._total(architecture), Provenance("counted"))
+
+    def minimum(self) -> tuple[float, Architecture]:
+        """The least cost in the space, and an architecture that has it."""
+        architecture, cost = self._total.minimum()
+        return cost, architecture
+
+
+class Macs(_Counted):
+    """Multiply-accumulates for one image."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, lambda spec: float(block_cost(spec).macs))
+
+
+class Params(_Counted):
+    """Parameters of the extracted network."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, lambda spec: float(block_cost(spec).params))
+
+
+class _Peak:
+    """Memory that a network needs at once."""
+
+    def __init__(self, context: Context, of_specs: Callable[[Sequence[BlockSpec]], int]) -> None:
+        self._space = context.space
+        self._of_specs = of_specs
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        size = self._of_specs(lower(self._space, architecture))
+        return Estimate(float(size), Provenance("counted"))
+
+
+class PeakActivationBytes(_Peak):
+    """The most float32 activations held at once for one image; in int8 a quarter of it."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, peak_activation_bytes)
+        self.of_genes = PeakActivations(context.space).of_genes
+
+
+class PeakMemoryBytes(_Peak):
+    """Those activations and all weights."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, peak_memory_bytes)
+        self._activations = PeakActivations(context.space)
+        self._weights = AdditiveCost(context.space, lambda s: float(block_cost(s).weight_bytes))
+
+    def of_genes(self, genes: Genes) -> Floats:
+        """Bytes, (n,), of gene vectors, (n, genes)."""
+        return self._activations.of_genes(genes) + self._weights.of_genes(genes)
+
+
+class ZeroCost:
+    """DeepMAD's entropy, without data or weights; the paper bounds the effectiveness beside it."""
+
+    direction = "max"
+
+    def __init__(self, context: Context) -> None:
+        self._score = StructuralScore(context.space)
+        self.of_genes = self._score.entropy
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        return Estimate(self._score.of(architecture, self.of_genes), Provenance("structure alone"))
+
+
+class Effectiveness(ZeroCost):
+    """DeepMAD's depth over width, for a budget (the paper's is 0.5): more is hard to train."""
+
+    direction = "min"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.of_genes = self._score.effectiveness

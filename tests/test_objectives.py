@@ -16,7 +16,7 @@ def test_over_genes_it_is_what_each_network_has(name: str, rng: np.random.Genera
     (objective,) = build(name, Context(known))
     assert objective.is_cheap
     genes = known.sample_genes(rng, 30)
-    alone = [objective.evaluate(architecture).number for architecture in known.decode_many(genes)]
+    alone = [objective.evaluate(architecture).value for architecture in known.decode_many(genes)]
     np.testing.assert_allclose(objective.numbers(genes), alone, rtol=1e-9)
 
 
@@ -29,4 +29,4 @@ def test_memory_is_that_of_the_blocks() -> None:
     ):
         (objective,) = build(name, Context(space))
         assert objective.direction == "min"
-        assert objective.evaluate(space.largest).number == expected
+        assert objective.evaluate(space.largest).value == expected

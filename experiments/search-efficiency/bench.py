@@ -27,9 +27,11 @@ from truth import Truth, make
 
 from nassearch import config, files
 from nassearch.search.algorithms import ALGORITHMS
-from nassearch.search.candidate import Candidate, Floats, Problem
+from nassearch.search.candidate import Candidate
+from nassearch.search.candidate_evaluation import measure
 from nassearch.search.pareto import hypervolume, non_dominated
-from nassearch.search.runner import batch_after, measure
+from nassearch.search.problem import Floats, Problem
+from nassearch.search.runner import batch_after
 from nassearch.space import Architecture
 
 HERE = Path(__file__).parent

@@ -11,8 +11,8 @@ from landscape import Landscape, best_front
 from nassearch import objectives
 from nassearch.latency.device import load_device
 from nassearch.pipeline.profile import predictor, table_places
-from nassearch.search.candidate import Floats, Objective, Problem
 from nassearch.search.pareto import hypervolume
+from nassearch.search.problem import Floats, Objective, Problem
 from nassearch.space import Architecture
 
 SETTINGS = (("zen4", "onnxruntime"), ("zen4", "openvino"), ("a100", None))

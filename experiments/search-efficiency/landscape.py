@@ -6,8 +6,10 @@ import hashlib
 import numpy as np
 
 from nassearch import objectives
-from nassearch.search.candidate import Budget, Floats, Objective, ObjectiveValue, Problem
+from nassearch.budget import Budget
+from nassearch.provenance import Estimate, Provenance
 from nassearch.search.pareto import hypervolume, non_dominated
+from nassearch.search.problem import Floats, Objective, Problem
 from nassearch.space import Architecture, SearchSpace
 from nassearch.space.search_space import Genes
 
@@ -65,14 +67,14 @@ class Landscape:
     def genes(self, architecture: Architecture) -> Genes:
         return np.array([self.space.encode(architecture)], dtype=np.uint8)
 
-    def evaluate(self, architecture: Architecture) -> ObjectiveValue:
+    def evaluate(self, architecture: Architecture) -> Estimate:
         accuracy = float(self.accuracy(self.genes(architecture))[0])
         if not self.noise:
-            return ObjectiveValue(accuracy, "stand-in")
+            return Estimate(accuracy, Provenance("stand-in"))
         digest = hashlib.sha256(f"{self._seed} {architecture.id}".encode()).digest()
         rng = np.random.default_rng(list(digest))
-        return ObjectiveValue(
-            rng.binomial(IMAGES, accuracy) / IMAGES, f"stand-in ({IMAGES} images)"
+        return Estimate(
+            rng.binomial(IMAGES, accuracy) / IMAGES, Provenance(f"stand-in ({IMAGES} images)")
         )
 
     def problem(self, seed: int, budgets: tuple[Budget, ...] = ()) -> Problem:

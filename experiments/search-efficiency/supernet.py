@@ -14,11 +14,12 @@ from nassearch.pipeline.evaluation_workers import Distributed, open_workers
 from nassearch.pipeline.pick import measure_front
 from nassearch.pipeline.profile import predictor, profile_device, table_places
 from nassearch.pipeline.search import TrainedSupernet, search_supernet
+from nassearch.provenance import Estimate
 from nassearch.search.algorithms.guided import Guided
 from nassearch.search.algorithms.optuna import Random
-from nassearch.search.candidate import ObjectiveValue, Problem
 from nassearch.search.pareto import ParetoFront
-from nassearch.search.runner import search
+from nassearch.search.problem import Problem
+from nassearch.search.runner import SearchPlan, search
 from nassearch.space import Architecture
 
 TRIALS = 40
@@ -31,10 +32,10 @@ console = Console(width=160)
 class Forgetful:
     """A cache that holds nothing, so that every evaluation is made."""
 
-    def get(self, objective: str, architecture: Architecture) -> ObjectiveValue | None:
+    def get(self, objective: str, architecture: Architecture) -> Estimate | None:
         return None
 
-    def put(self, objective: str, architecture: Architecture, value: ObjectiveValue) -> None:
+    def put(self, objective: str, architecture: Architecture, value: Estimate) -> None:
         pass
 
 
@@ -108,7 +109,9 @@ def _rate(
         ends = [trained.space.smallest, trained.space.largest]
         list(pool(ends * 2 * workers, to_beat=lambda _: {}))
         start = time.perf_counter()
-        search(problem, algorithm=Random, trials=TRIALS, out=own, batch=TRIALS, evaluate=evaluate)
+        search(
+            problem, SearchPlan("random", trials=TRIALS, batch=TRIALS), out=own, evaluate=evaluate
+        )
         seconds = time.perf_counter() - start
     shutil.rmtree(own)
     return TRIALS / seconds
@@ -120,7 +123,7 @@ def _early_ends(trained: TrainedSupernet, seed: int, folder: Path) -> None:
     (macs,) = objectives.build("macs", trained.context(()))
     images = 0
 
-    def counted(architecture: Architecture, at_least: float) -> ObjectiveValue:
+    def counted(architecture: Architecture, at_least: float) -> Estimate:
         nonlocal images
         value = accuracy.evaluate_early_stop(architecture, at_least)
         images += int(value.provenance.partition("(")[2].partition(" ")[0])
@@ -132,7 +135,9 @@ def _early_ends(trained: TrainedSupernet, seed: int, folder: Path) -> None:
             "accuracy", "max", "", accuracy.evaluate, evaluate_early_stop=counted
         )
         problem = Problem(trained.space, (one, macs), seed=seed)
-        search(problem, algorithm=algorithm, trials=60, out=folder / f"{algorithm.__name__}{seed}")
+        search(
+            problem, SearchPlan(algorithm, trials=60), out=folder / f"{algorithm.__name__}{seed}"
+        )
         share = images / (60 * trained.evaluator.num_images)
         console.print(
             f"{algorithm.__name__} seed {seed}: {share:.1%} of the images of 60 candidates"

@@ -15,9 +15,11 @@ import torch
 from rich.progress import track
 
 from nassearch import objectives
+from nassearch.budget import Budget
 from nassearch.pipeline.search import TrainedSupernet
-from nassearch.search.candidate import Budget, Floats, Objective, ObjectiveValue, Problem
-from nassearch.search.runner import measure
+from nassearch.provenance import Estimate, Provenance
+from nassearch.search.candidate_evaluation import measure
+from nassearch.search.problem import Floats, Objective, Problem
 from nassearch.space import Architecture, SearchSpace
 from nassearch.space.search_space import Genes
 
@@ -80,12 +82,12 @@ class Truth:
         The limits are told to the search, which may still evaluate networks beyond them.
         """
 
-        def evaluate(architecture: Architecture) -> ObjectiveValue:
-            return ObjectiveValue(float(self.accuracies[self.row(architecture)]), "truth.csv")
+        def evaluate(architecture: Architecture) -> Estimate:
+            return Estimate(float(self.accuracies[self.row(architecture)]), Provenance("truth.csv"))
 
         accuracy = Objective("accuracy", "max", "", evaluate)
         wanted = tuple((Budget(self._macs.name, limit, ""),) for limit in limits)
-        problem = Problem(self.space, (accuracy, self._macs), seed=seed, wanted=wanted)
+        problem = Problem(self.space, (accuracy, self._macs), seed=seed, budget_sets=wanted)
         if warm_start_score:
             recorded = objectives.build("zero_cost", objectives.Context(self.space))
             problem = replace(problem, recorded=tuple(recorded), warm_start_score="zero_cost")

@@ -12,7 +12,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from nassearch.search.candidate import Candidate, Problem
+from nassearch.search.candidate import Candidate
+from nassearch.search.problem import Problem
 
 
 class Dashboard:
@@ -51,7 +52,7 @@ class Dashboard:
         values = [candidate.number(axis.name) for axis in self._problem.axes]
         attributes: dict[str, object] = {"architecture": identity}
         for name, value in candidate.values.items():
-            attributes[f"{name} from"] = value.provenance
+            attributes[f"{name} from"] = str(value.provenance)
         self._study.add_trial(
             optuna.create_trial(
                 state=TrialState.COMPLETE if candidate.is_finite else TrialState.FAIL,

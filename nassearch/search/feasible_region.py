@@ -1,4 +1,4 @@
-"""Region: the part of a space within every budget, known before anything is evaluated."""
+"""FeasibleRegion: the part of a space within every budget, known before anything is evaluated."""
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nassearch.errors import BudgetError
-from nassearch.search.candidate import Budget, Floats, Objective, Problem
+from nassearch.search.problem import Floats, Objective, Problem
 from nassearch.space.search_space import Genes, SearchSpace
 
 # A space of up to this many architectures is enumerated once: sampling in it is then exact.
@@ -18,7 +18,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def key(genes: npt.NDArray[np.uint8]) -> bytes:
-    """What identifies one canonical gene vector, (genes,), in a set."""
+    """The key of a canonical gene vector, (genes,), in a set."""
     return genes.tobytes()
 
 
@@ -39,10 +39,10 @@ class FeasibleRegion:
         if self.space.size() <= ENUMERABLE:
             everything = _all_genes(self.space)
             self._pool = everything[self.is_feasible(everything)]
-        self.feasible_point = self._find_anchor(rng)
+        self.feasible_point = self._find_feasible_point(rng)
 
     def is_feasible(self, genes: Genes) -> Mask:
-        """Which canonical gene vectors, (n, genes), keep every budget, (n,)."""
+        """Mask the canonical gene vectors, (n, genes), that keep every budget, (n,)."""
         mask = np.ones(len(genes), dtype=bool)
         for objective, limit in self._budgets:
             if mask.any():
@@ -67,14 +67,14 @@ class FeasibleRegion:
         rows = np.flatnonzero(~self.is_feasible(genes))
         if not len(rows):
             return repaired
-        wanted = genes[rows]
+        over_budget = genes[rows]
         rank = rng.permuted(np.tile(np.arange(genes.shape[1]), (len(rows), 1)), axis=1)
         best = np.tile(self.feasible_point, (len(rows), 1))
         low, high = np.zeros(len(rows), int), np.full(len(rows), genes.shape[1])
         while (high - low > 1).any():
             middle = (low + high) // 2
             trial = self.space.canonical(
-                np.where(rank < middle[:, None], self.feasible_point, wanted).astype(np.uint8)
+                np.where(rank < middle[:, None], self.feasible_point, over_budget).astype(np.uint8)
             )
             fits = self.is_feasible(trial)
             best[fits] = trial[fits]
@@ -101,10 +101,10 @@ class FeasibleRegion:
         if self._pool is not None:
             new = [row for row in rng.permutation(self._pool) if key(row) not in known]
             return _stack(new[:count], self._pool.shape[1])
-        found: list[npt.NDArray[np.uint8]] = []
+        sampled: list[npt.NDArray[np.uint8]] = []
         walkers = self.feasible_point[None]
         for number in range(ROUNDS):
-            if len(found) >= count:
+            if len(sampled) >= count:
                 break
             if number < 4:
                 proposals = self.repair(self.space.sample_genes(rng, 4 * count + 16), rng=rng)
@@ -115,11 +115,11 @@ class FeasibleRegion:
             for row in proposals:
                 if key(row) not in known:
                     known.add(key(row))
-                    found.append(row)
+                    sampled.append(row)
             walkers = np.vstack([walkers, proposals])[-1024:]
-        return _stack(found[:count], len(self._counts))
+        return _stack(sampled[:count], len(self._counts))
 
-    def _find_anchor(self, rng: np.random.Generator) -> Genes:
+    def _find_feasible_point(self, rng: np.random.Generator) -> Genes:
         """An architecture within every budget to repair towards: as far within as was found."""
         if not self._budgets:
             return np.zeros(len(self._counts), dtype=np.uint8)
@@ -128,7 +128,7 @@ class FeasibleRegion:
             number, genes = smallest(objective, self.space, rng=rng)
             if number > limit:
                 architecture = self.space.decode(genes.tolist())
-                budget = Budget(objective.name, limit, objective.unit)
+                budget = objective.budget(limit)
                 raise BudgetError(
                     f"the budget {budget} cannot be reached: the smallest {objective.name} in the"
                     f" space {self.space.name} is {number:.6g} {objective.unit}".rstrip()
@@ -139,7 +139,7 @@ class FeasibleRegion:
         population = np.vstack([starts, self.space.sample_genes(rng, 256)])
         genes, excess = _descend(self.violation, population, self.space)
         if excess > 0:
-            budgets = [str(Budget(item.name, limit, item.unit)) for item, limit in self._budgets]
+            budgets = [str(item.budget(limit)) for item, limit in self._budgets]
             nearest = [
                 f"{item.name} {item.numbers(genes[None])[0]:.6g} {item.unit}".rstrip()
                 for item, _ in self._budgets
@@ -210,7 +210,7 @@ def _neighbours(genes: Genes, space: SearchSpace) -> Genes:
 def _all_genes(space: SearchSpace) -> Genes:
     """The gene vectors of a small space, (size, genes)."""
     everything = np.array([space.encode(item) for item in space.enumerate()], dtype=np.uint8)
-    return everything.reshape(-1, len(space.genes))
+    return everything.reshape(space.size(), len(space.genes))
 
 
 def _stack(rows: list[npt.NDArray[np.uint8]], num_genes: int) -> Genes:

@@ -10,7 +10,6 @@ Every search has a directory of its own, locked by its process while it runs, so
 run cannot corrupt one another.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -18,13 +17,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
 
 from nassearch import files
-from nassearch.errors import ConfigError, OutputError, SearchError
-from nassearch.search.candidate import Axis, Candidate, Problem
+from nassearch.errors import OutputError, SearchError
+from nassearch.search.algorithm import algorithm_name
+from nassearch.search.candidate import Candidate
 from nassearch.search.dashboard import Dashboard
-from nassearch.search.pareto import ParetoFront, write_candidates
+from nassearch.search.pareto import ParetoFront, candidate_table
+from nassearch.search.problem import Axis, Problem
 from nassearch.space.search_space import SearchSpace
 
 SCHEMA = 1
@@ -40,7 +43,7 @@ class Journal:
     A context manager: leaving it releases the directory.
     """
 
-    def __init__(self, directory: Path, problem: Problem, *, lock: IO[str]) -> None:
+    def __init__(self, directory: Path, problem: Problem, *, lock: FileLock) -> None:
         self.directory = directory
         self.search_id = directory.name
         self._space = problem.space
@@ -65,9 +68,8 @@ class Journal:
         Raises SearchError where the search to resume is running in another process.
         """
         root = files.make_directory(out / "search")
-        settings = {"schema": SCHEMA, "algorithm": algorithm, **problem.settings()}
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-        earlier = _searches(root, digest)
+        identity = {"schema": SCHEMA, "algorithm": algorithm, **problem.identity()}
+        earlier = _equal_searches(root, identity)
         if resume and earlier:
             lock = _lock(earlier[-1])
             if lock is None:
@@ -79,19 +81,12 @@ class Journal:
             return cls(earlier[-1], problem, lock=lock)
         if resume and any(root.glob("*/search.json")):
             logger.warning("%s holds no search with these settings: a new one starts", root)
-        number = 1 + max((_number(path) for path in earlier), default=0)
-        while True:
-            directory = root / f"{digest}-{number}"
-            try:
-                directory.mkdir()
-                break
-            except FileExistsError:
-                number += 1  # another process took this one
-            except OSError as error:
-                raise OutputError(f"cannot create ({error.strerror})", where=directory) from error
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+        directory = _new_directory(root, digest)
         lock = _lock(directory)
         assert lock is not None
-        files.write_json(directory / "search.json", settings)
+        axes = [axis.to_dict() for axis in problem.axes]
+        files.write_json(directory / "search.json", {**identity, "axes": axes})
         return cls(directory, problem, lock=lock)
 
     def append(self, candidate: Candidate, *, given: bool = False) -> None:
@@ -105,8 +100,9 @@ class Journal:
     def finish(self, front: ParetoFront) -> None:
         """Write candidates.csv and front.csv, here and as the latest of the run."""
         for directory in (self.directory, self.directory.parent):
-            write_candidates(directory / "candidates.csv", self.candidates, space=self._space)
-            front.write(directory / "front.csv", space=self._space)
+            for name, items in (("candidates", self.candidates), ("front", front.sorted())):
+                table = candidate_table(items, space=self._space)
+                files.write_text(directory / f"{name}.csv", table.to_csv(index=False))
         files.write_text(self.directory.parent / "latest", self.search_id + "\n")
 
     def __enter__(self) -> Self:
@@ -118,7 +114,7 @@ class Journal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._lock.close()
+        self._lock.release()
 
 
 @dataclass(frozen=True)
@@ -137,16 +133,32 @@ def load_searches(out: Path, *, space: SearchSpace) -> list[PastSearch]:
 
     Raises SearchError where one is of another space, ConfigError where its settings are damaged.
     """
-    found = []
+    searches = []
     for path in sorted((out / "search").glob("*/search.json"), key=_modified, reverse=True):
-        settings = files.read_json(path)
-        axes = _axes(settings, space, where=path)
-        candidates, _, _ = _read(path.parent / "candidates.jsonl", space)
-        front = ParetoFront(axes, (candidate for candidate in candidates if candidate.is_finite))
-        ended = (path.parent / "front.csv").is_file()
-        if candidates:
-            found.append(PastSearch(path.parent, settings, tuple(candidates), front, ended))
-    return found
+        search = _load(path, space)
+        if search.candidates:
+            searches.append(search)
+    return searches
+
+
+def load_latest(out: Path, *, space: SearchSpace) -> PastSearch:
+    """The search that ended last under `out`, without anything that evaluates.
+
+    Raises SearchError where there is none, or where it is of another space.
+    """
+    path = latest_search(out) / "search.json"
+    if not path.is_file():
+        raise SearchError("no finished search", where=out / "search", fix="run nassearch search")
+    return _load(path, space)
+
+
+def _load(path: Path, space: SearchSpace) -> PastSearch:
+    settings = files.read_json(path)
+    axes = _axes(settings, space, where=path)
+    candidates, _, _ = _read(path.parent / "candidates.jsonl", space)
+    front = ParetoFront(axes, (candidate for candidate in candidates if candidate.is_finite))
+    ended = (path.parent / "front.csv").is_file()
+    return PastSearch(path.parent, settings, tuple(candidates), front, ended)
 
 
 def latest_search(out: Path) -> Path:
@@ -158,26 +170,10 @@ def latest_search(out: Path) -> Path:
         raise SearchError("no finished search", where=root, fix="run nassearch search") from error
 
 
-def load_front(out: Path, *, space: SearchSpace) -> ParetoFront:
-    """The front of the search that ended last under `out`, without anything that evaluates.
-
-    Raises SearchError where there is none, or where it is of another space.
-    """
-    directory = latest_search(out)
-    try:
-        settings: Mapping[str, Any] = files.read_json(directory / "search.json")
-    except ConfigError as error:
-        raise SearchError(
-            "no finished search", where=directory.parent, fix="run nassearch search"
-        ) from error
-    axes = _axes(settings, space, where=directory.parent)
-    return ParetoFront.read(directory / "front.csv", space=space, axes=axes)
-
-
 def _axes(settings: Mapping[str, Any], space: SearchSpace, *, where: Path) -> list[Axis]:
     if settings["space"] != space.fingerprint:
         raise SearchError(f"the search is not one of the space {space.name}", where=where)
-    return [Axis(item["name"], item["direction"], item["unit"]) for item in settings["objectives"]]
+    return [Axis.from_dict(item) for item in settings.get("axes", settings["objectives"])]
 
 
 def _modified(path: Path) -> float:
@@ -185,10 +181,29 @@ def _modified(path: Path) -> float:
     return max(file.stat().st_mtime for file in path.parent.iterdir())
 
 
-def _searches(root: Path, digest: str) -> list[Path]:
-    """The directories of searches with these settings, oldest first."""
-    found = [path.parent for path in root.glob(f"{digest}-*/search.json")]
-    return sorted(found, key=_number)
+def _equal_searches(root: Path, identity: Mapping[str, Any]) -> list[Path]:
+    """The directories of searches for the same, by the same algorithm, oldest first."""
+    directories = []
+    for path in root.glob("*/search.json"):
+        content = files.read_json(path)
+        content.pop("axes", None)
+        content["algorithm"] = algorithm_name(str(content["algorithm"]))
+        if content == identity:
+            directories.append(path.parent)
+    return sorted(directories, key=_number)
+
+
+def _new_directory(root: Path, digest: str) -> Path:
+    number = 1 + max((_number(path) for path in root.glob(f"{digest}-*")), default=0)
+    while True:
+        directory = root / f"{digest}-{number}"
+        try:
+            directory.mkdir()
+            return directory
+        except FileExistsError:
+            number += 1  # another process took this one
+        except OSError as error:
+            raise OutputError(f"cannot create ({error.strerror})", where=directory) from error
 
 
 def _number(directory: Path) -> int:
@@ -196,21 +211,19 @@ def _number(directory: Path) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _lock(directory: Path) -> IO[str] | None:
-    """An open file that holds the directory, or None where another process does.
+def _lock(directory: Path) -> FileLock | None:
+    """A lock that holds the directory, or None where another process does.
 
-    The kernel lets go of it however the process ends, so a kill leaves nothing behind.
+    The operating system lets go of it however the process ends, so a kill leaves nothing behind.
     """
+    lock = FileLock(directory / "lock", timeout=0, thread_local=False)
     try:
-        file = (directory / "lock").open("a")
+        lock.acquire()
+    except Timeout:
+        return None
     except OSError as error:
         raise OutputError(f"cannot write ({error.strerror})", where=directory) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+    return lock
 
 
 def _end_line(path: Path) -> None:

@@ -1,21 +1,20 @@
 """ParetoFront: the candidates no other beats in every objective at once."""
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from optuna._hypervolume import compute_hypervolume, get_non_dominated_box_bounds
 
-from nassearch import files
+from nassearch.budget import Budget
 from nassearch.errors import BudgetError, SearchError
-from nassearch.search.candidate import Axis, Budget, Candidate, Floats
+from nassearch.search.candidate import Candidate
+from nassearch.search.problem import Axis, Floats
 from nassearch.space.search_space import SearchSpace
 
 
 def non_dominated(losses: Floats) -> np.ndarray:
-    """Which rows of (n, objectives) losses no other row dominates; equal rows all stay."""
+    """Mask rows of (n, objectives) losses that no other dominates, (n,); equal rows all stay."""
     rows, inverse = np.unique(losses, axis=0, return_inverse=True)  # in lexicographic order
     mask = np.zeros(len(rows), dtype=bool)
     if losses.shape[1] == 2:
@@ -43,7 +42,7 @@ def hypervolume(losses: Floats, reference: Floats) -> float:
 
 
 def hypervolume_gain(losses: Floats, points: Floats, *, reference: Floats) -> Floats:
-    """What each of (n, objectives) points would add to the hypervolume of `losses`, (n,).
+    """The gain in hypervolume of `losses` by each of (n, objectives) points, (n,).
 
     The region not yet dominated is cut into boxes (Lacour et al. 2017, as Optuna does it), so all
     points are answered at once.
@@ -121,7 +120,7 @@ class ParetoFront:
         return [
             candidate
             for candidate in self.sorted()
-            if all(candidate.number(budget.objective) <= budget.limit for budget in limits)
+            if all(candidate.number(budget.name) <= budget.limit for budget in limits)
         ]
 
     def best(self, budgets: Sequence[Budget] = ()) -> Candidate:
@@ -135,8 +134,8 @@ class ParetoFront:
         if not self.candidates:
             raise SearchError("the front is empty")
         smallest = "; ".join(
-            f"the smallest {budget.objective} on the front is"
-            f" {min(c.number(budget.objective) for c in self.candidates):g} {budget.unit}".rstrip()
+            f"the smallest {budget.name} on the front is"
+            f" {min(c.number(budget.name) for c in self.candidates):g} {budget.unit}".rstrip()
             for budget in budgets
         )
         raise BudgetError(f"no candidate keeps {', '.join(map(str, budgets))}", fix=smallest)
@@ -153,38 +152,14 @@ class ParetoFront:
         scaled = (self._losses - self._losses.min(axis=0)) / np.where(span > 0, span, 1.0)
         return self.candidates[int(scaled.sum(axis=1).argmin())]
 
-    def write(self, path: Path, *, space: SearchSpace) -> None:
-        """Write the front as CSV, the best in the first objective first."""
-        write_candidates(path, self.sorted(), space=space)
-
-    @classmethod
-    def read(cls, path: Path, *, space: SearchSpace, axes: Sequence[Axis]) -> "ParetoFront":
-        """The front `write` wrote; SearchError where the file is missing or of another space."""
-        return cls(axes, read_candidates(path, space=space))
+    def to_pandas(self, *, space: SearchSpace | None = None) -> pd.DataFrame:
+        """The front as a table, the best in the first objective first; with `space`, its genes."""
+        return candidate_table(self.sorted(), space=space)
 
 
-def write_candidates(path: Path, candidates: Sequence[Candidate], *, space: SearchSpace) -> None:
-    """Write candidates as CSV, one row each, atomically."""
-    rows = [candidate.to_row(space) for candidate in candidates]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns or ["architecture", "genes"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_text(path, text.getvalue())
-
-
-def read_candidates(path: Path, *, space: SearchSpace) -> list[Candidate]:
-    """The candidates of a CSV `write_candidates` wrote; SearchError naming the line."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SearchError(f"cannot read ({error})", where=path) from error
-    candidates = []
-    for line, row in enumerate(rows, start=2):
-        try:
-            candidates.append(Candidate.from_row(row, space=space))
-        except SearchError as error:
-            raise SearchError(error.what, where=f"{path}:{line}") from error
-    return candidates
+def candidate_table(
+    candidates: Sequence[Candidate], *, space: SearchSpace | None = None
+) -> pd.DataFrame:
+    """Candidates as a table: of each value a number, its interval and where it comes from."""
+    columns = None if candidates else ["architecture", "genes"]
+    return pd.DataFrame([item.to_row(space) for item in candidates], columns=columns)

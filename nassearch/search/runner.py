@@ -1,158 +1,98 @@
 """The search loop: ask, evaluate, tell, and write everything down as it happens."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
-from nassearch.errors import SearchError
-from nassearch.search.algorithm import Algorithm
-from nassearch.search.candidate import Candidate, Objective, ObjectiveValue, Problem
+from nassearch.errors import Interrupted, SearchError
+from nassearch.progress import Progress, silent
+from nassearch.search.algorithm import Algorithm, make_algorithm
+from nassearch.search.candidate import Candidate
+from nassearch.search.candidate_evaluation import Evaluate, serial
 from nassearch.search.journal import Journal
 from nassearch.search.pareto import ParetoFront
+from nassearch.search.problem import ACCURACY, Problem
 from nassearch.space.architecture import Architecture
 
 SMALLEST_BATCH, LARGEST_BATCH = 4, 10
 
 
-class Cache(Protocol):
-    """Values of expensive objectives known already; the owner knows of which supernet and split."""
+@dataclass(frozen=True)
+class SearchPlan:
+    """How a problem is searched.
 
-    def get(self, objective: str, architecture: Architecture) -> ObjectiveValue | None: ...
-
-    def put(self, objective: str, architecture: Architecture, value: ObjectiveValue) -> None: ...
-
-
-class Progress(Protocol):
-    """Called after each candidate; `best` is the best in the first objective within the budgets."""
-
-    def __call__(
-        self,
-        *,
-        done: int,
-        total: int,
-        front_size: int,
-        hypervolume: float,
-        best: Candidate | None,
-    ) -> None: ...
-
-
-ToBeat = Callable[[Architecture], Mapping[str, float]]
-"""The numbers a candidate must beat to be of use; empty where any would be."""
-
-
-class Evaluate(Protocol):
-    """Evaluates candidates in any order and yields each as it is done.
-
-    Architectures are taken one by one when their evaluation can begin: later ones are chosen by
-    what the earlier ones gave.
+    `algorithm` is a name of ALGORITHMS or a user's 'my_package.module:Class', asked for `batch`
+    candidates at a time; unset, for as many as `batch_after` says. The architectures in `first`
+    are evaluated before any that the algorithm asks for, so that budgets tighter than the
+    problem's are sure of a candidate. A new search starts from the candidates `given`, which are
+    known already and are no trials.
     """
 
-    def __call__(
-        self, architectures: Iterable[Architecture], *, to_beat: ToBeat
-    ) -> Iterator[Candidate]: ...
+    algorithm: str = "guided"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    trials: int = 100
+    batch: int | None = None
+    first: tuple[Architecture, ...] = ()
+    given: tuple[Candidate, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.trials < 1 or (self.batch is not None and self.batch < 1):
+            raise SearchError("trials and batch must be at least 1")
 
 
 def search(
     problem: Problem,
+    plan: SearchPlan,
     *,
-    algorithm: Callable[[Problem], Algorithm],
-    trials: int,
     out: Path,
-    batch: int | None = None,
     resume: bool = False,
-    cache: Cache | None = None,
-    progress: Progress | None = None,
     evaluate: Evaluate | None = None,
-    first: Sequence[Architecture] = (),
-    given: Sequence[Candidate] = (),
+    progress: Progress = silent,
 ) -> ParetoFront:
-    """Evaluate up to `trials` candidates and return the front over the problem's objectives.
+    """Evaluate up to `plan.trials` candidates and return the front over the objectives.
 
-    `algorithm` is a class of ALGORITHMS. It is asked for `batch` candidates at a time; unset, for
-    as many as `batch_after` says. Candidates over budget are never evaluated. With `resume`
-    an interrupted search with the same settings goes on to the same total. A candidate with a NaN
-    is recorded, counts as a trial and is not on the front. `evaluate` replaces the serial
-    evaluation in this process (see `workers`). Those in `first` are evaluated before any that the
-    algorithm asks for, so that budgets tighter than the problem's are sure of a candidate. A new
-    search starts from the candidates `given`, which are known already and are no trials. Fewer
-    candidates come back where the space within the budgets holds no more.
+    Candidates over budget are never evaluated. With `resume` an interrupted search with the same
+    settings goes on to the same total. A candidate with a NaN is recorded, counts as a trial and is
+    not on the front. Fewer candidates come back where the space within the budgets holds no more.
+    KeyboardInterrupt passes through after the front so far is written.
 
-    Raises BudgetError where a budget cannot be reached, SearchError where no candidate has finite
-    numbers. KeyboardInterrupt passes through after the front so far is written.
+    Args:
+        problem: the objectives, and the budgets that every candidate keeps.
+        plan: the algorithm and how many candidates it may evaluate.
+        out: the directory below which the search gets one of its own.
+        evaluate: replaces the serial evaluation in this process (see `workers`).
+
+    Raises:
+        BudgetError: a budget cannot be reached; nothing was written.
+        SearchError: no candidate has finite numbers.
     """
-    if trials < 1 or (batch is not None and batch < 1):
-        raise SearchError("trials and batch must be at least 1")
-    chooser = algorithm(problem)  # first: an unreachable budget leaves no directory behind
-    reference = Reference(problem)
-    front = ParetoFront(problem.axes)
-
-    expensive = [objective for objective in problem.objectives if not objective.is_cheap]
-
-    def to_beat(architecture: Architecture) -> Mapping[str, float]:
-        if len(expensive) != 1:
-            return {}
-        (one,) = expensive
-        others = [other for other in problem.objectives if other is not one]
-        numbers = {other.name: other.evaluate(architecture).number for other in others}
-        best = front.to_beat(one.name, numbers)
-        return {} if best is None else {one.name: best}
-
-    def take(candidate: Candidate) -> None:
-        chooser.tell(candidate)
-        if candidate.is_finite:
-            front.add(candidate)
-            reference.see(candidate)
-
-    name = f"{getattr(algorithm, '__module__', '')}:{getattr(algorithm, '__qualname__', '')}"
-    with Journal.open(out, problem, algorithm=name, resume=resume) as journal:
-        if not journal.candidates:
-            for candidate in given:
-                journal.append(candidate, given=True)
-        for candidate in list(journal.candidates):
-            take(candidate)
-        told = {candidate.architecture for candidate in journal.candidates}
-        waiting = [architecture for architecture in first if architecture not in told]
-
-        def proposals(asked: int) -> Iterator[Architecture]:
-            begun = set[Architecture]()
-            while asked < trials:
-                count = min(batch or batch_after(asked), trials - asked)
-                chosen = waiting[:count] or chooser.ask(count)
-                del waiting[:count]
-                if not chosen:
-                    return
-                for architecture in chosen:
-                    if architecture not in begun:  # the algorithm knows of `first` only when told
-                        begun.add(architecture)
-                        asked += 1
-                        yield architecture
-
-        evaluated = evaluate or serial(problem, cache=cache)
+    # first: an unreachable budget leaves no directory behind
+    algorithm = make_algorithm(problem, plan.algorithm, options=plan.options)
+    with Journal.open(out, problem, algorithm=plan.algorithm, resume=resume) as journal:
+        run = _SearchRun(problem, plan, algorithm, journal)
+        run.take_known()
+        evaluated = evaluate or serial(problem)
         try:
-            for candidate in evaluated(proposals(journal.num_trials), to_beat=to_beat):
+            for candidate in evaluated(run.proposals(), to_beat=run.to_beat):
                 journal.append(candidate)
-                take(candidate)
-                if progress is not None:
-                    progress(
-                        done=journal.num_trials,
-                        total=trials,
-                        front_size=len(front),
-                        hypervolume=front.hypervolume(reference.numbers),
-                        best=front.sorted()[0] if len(front) else None,
-                    )
+                run.take(candidate)
+                progress("searching", journal.num_trials / plan.trials, run.note())
+        except KeyboardInterrupt as error:
+            done = f"{journal.num_trials} of {plan.trials} trials are in {journal.directory}"
+            raise Interrupted(f"{done}, --resume goes on") from error
         finally:
-            journal.finish(front)
-    if not len(front):
+            journal.finish(run.front)
+    if not len(run.front):
         raise SearchError(
             f"none of {len(journal.candidates)} candidates has finite numbers",
             where=journal.directory / "candidates.csv",
             fix="look there at which objective is NaN",
         )
-    return front
+    return run.front
 
 
 def batch_after(done: int) -> int:
@@ -160,49 +100,70 @@ def batch_after(done: int) -> int:
     return min(LARGEST_BATCH, max(SMALLEST_BATCH, done // 16))
 
 
-def serial(problem: Problem, *, cache: Cache | None = None) -> Evaluate:
-    """Evaluation in this process, one architecture after the other."""
+class _SearchRun:
+    """A search under way: what its algorithm, its front and its journal know."""
 
-    def evaluate(architectures: Iterable[Architecture], *, to_beat: ToBeat) -> Iterator[Candidate]:
-        for architecture in architectures:
-            needed = to_beat(architecture)
-            values = measure(problem.quantities, architecture, cache=cache, to_beat=needed)
-            yield Candidate(architecture, values)
+    def __init__(
+        self, problem: Problem, plan: SearchPlan, algorithm: Algorithm, journal: Journal
+    ) -> None:
+        self.problem = problem
+        self.plan = plan
+        self.algorithm = algorithm
+        self.journal = journal
+        self.reference = Reference(problem)
+        self.front = ParetoFront(problem.axes)
 
-    return evaluate
+    def take_known(self) -> None:
+        """Take in what the journal holds; a new one begins with the candidates given."""
+        if not self.journal.candidates:
+            for candidate in self.plan.given:
+                self.journal.append(candidate, given=True)
+        for candidate in list(self.journal.candidates):
+            self.take(candidate)
 
+    def take(self, candidate: Candidate) -> None:
+        self.algorithm.tell(candidate)
+        if candidate.is_finite:
+            self.front.add(candidate)
+            self.reference.see(candidate)
 
-def measure(
-    objectives: Sequence[Objective],
-    architecture: Architecture,
-    *,
-    cache: Cache | None,
-    to_beat: Mapping[str, float] = MappingProxyType({}),
-) -> dict[str, ObjectiveValue]:
-    """Every objective's value; expensive ones come from the cache where it has them.
+    def proposals(self) -> Iterator[Architecture]:
+        """Architectures to evaluate, each once, until the trials are used up."""
+        known = {candidate.architecture for candidate in self.journal.candidates}
+        waiting = [architecture for architecture in self.plan.first if architecture not in known]
+        asked = self.journal.num_trials
+        begun = set[Architecture]()
+        while asked < self.plan.trials:
+            count = min(self.plan.batch or batch_after(asked), self.plan.trials - asked)
+            chosen = waiting[:count] or self.algorithm.ask(count)
+            del waiting[:count]
+            if not chosen:
+                return
+            for architecture in chosen:
+                if architecture not in begun:  # the algorithm knows of `first` only when told
+                    begun.add(architecture)
+                    asked += 1
+                    yield architecture
 
-    One that will surely not reach the number `to_beat` is cut short, and not kept in the cache.
-    """
-    values = {}
-    for objective in objectives:
-        known = None
-        if cache is not None and not objective.is_cheap:
-            known = cache.get(objective.name, architecture)
-        value = known or _value(objective, architecture, to_beat=to_beat.get(objective.name))
-        is_new = known is None and not objective.is_cheap
-        if cache is not None and is_new and value.is_finite and not value.stopped_early:
-            cache.put(objective.name, architecture, value)
-        values[objective.name] = value
-    return values
+    def to_beat(self, architecture: Architecture) -> Mapping[str, float]:
+        """The number that the one expensive objective must reach to be on the front."""
+        expensive = [item for item in self.problem.objectives if not item.is_cheap]
+        if len(expensive) != 1:
+            return {}
+        cheap = [item for item in self.problem.objectives if item.is_cheap]
+        numbers = {item.name: item.evaluate(architecture).value for item in cheap}
+        best = self.front.to_beat(expensive[0].name, numbers)
+        return {} if best is None else {expensive[0].name: best}
 
-
-def _value(
-    objective: Objective, architecture: Architecture, *, to_beat: float | None
-) -> ObjectiveValue:
-    """One objective's value, cut short where it can be and will surely not reach `to_beat`."""
-    if to_beat is None or objective.evaluate_early_stop is None:
-        return objective.evaluate(architecture)
-    return objective.evaluate_early_stop(architecture, to_beat)
+    def note(self) -> str:
+        """How far the search is, in a few words."""
+        is_known = all(axis.name in self.reference.numbers for axis in self.problem.axes)
+        volume = self.front.hypervolume(self.reference.numbers) if is_known else 0.0
+        done = f"{self.journal.num_trials}/{self.plan.trials}"
+        text = f"{done}  front {len(self.front)}  hypervolume {volume:.3g}"
+        if len(self.front) and ACCURACY in (best := self.front.sorted()[0]).values:
+            text += f"  best {best.number(ACCURACY):.1%}"
+        return text
 
 
 class Reference:

@@ -10,11 +10,12 @@ from typing import Any, Self
 
 from nassearch import cluster
 from nassearch.errors import SearchError
-from nassearch.search.candidate import Candidate, ObjectiveValue
-from nassearch.search.runner import ToBeat
+from nassearch.provenance import Estimate
+from nassearch.search.candidate import Candidate
+from nassearch.search.candidate_evaluation import ToBeat
 from nassearch.space.architecture import Architecture
 
-Measure = Callable[[Architecture, Mapping[str, float]], Mapping[str, ObjectiveValue]]
+Measure = Callable[[Architecture, Mapping[str, float]], Mapping[str, Estimate]]
 
 ATTEMPTS = 3
 
@@ -48,7 +49,7 @@ class Workers:
         architectures: Iterable[Architecture],
         *,
         to_beat: ToBeat,
-        known: Callable[[Architecture], Mapping[str, ObjectiveValue] | None] = lambda _: None,
+        known: Callable[[Architecture], Mapping[str, Estimate] | None] = lambda _: None,
     ) -> Iterator[Candidate]:
         """Evaluate all and yield each as it is done, in the order they end.
 
@@ -102,12 +103,10 @@ class Workers:
 
 
 class _Actor:
-    """What lives in a worker's process."""
+    """An actor, which lives in a worker's process."""
 
     def __init__(self, factory: Callable[[], Measure]) -> None:
         self._measure = factory()
 
-    def measure(
-        self, architecture: Architecture, to_beat: dict[str, float]
-    ) -> dict[str, ObjectiveValue]:
+    def measure(self, architecture: Architecture, to_beat: dict[str, float]) -> dict[str, Estimate]:
         return dict(self._measure(architecture, to_beat))

@@ -5,7 +5,9 @@ import math
 
 import numpy as np
 
-from nassearch.search.candidate import Budget, Floats, Objective, ObjectiveValue, Problem
+from nassearch.budget import Budget
+from nassearch.provenance import Estimate, Provenance
+from nassearch.search.problem import Floats, Objective, Problem
 from nassearch.space import Architecture, SearchSpace
 from nassearch.space.search_space import Genes
 
@@ -36,15 +38,15 @@ class Synthetic:
     def genes(self, architecture: Architecture) -> Genes:
         return np.array([self.space.encode(architecture)], dtype=np.uint8)
 
-    def evaluate(self, architecture: Architecture) -> ObjectiveValue:
+    def evaluate(self, architecture: Architecture) -> Estimate:
         self.evaluations += 1
         if architecture.id in self.nan_ids:
-            return ObjectiveValue(math.nan, "synthetic")
+            return Estimate(math.nan, Provenance("synthetic"))
         number = float(self.accuracy(self.genes(architecture))[0])
         digest = hashlib.sha256(architecture.id.encode()).digest()
         rng = np.random.default_rng(list(digest))
         number += self.noise * float(rng.standard_normal())
-        return ObjectiveValue(number, "synthetic", number - 0.01, number + 0.01)
+        return Estimate(number, Provenance("synthetic"), number - 0.01, number + 0.01)
 
     def problem(self, *, seed: int = 0, **limits: float) -> Problem:
         accuracy = Objective("accuracy", "max", "", self.evaluate)
@@ -52,8 +54,8 @@ class Synthetic:
             "cost",
             "min",
             "M",
-            lambda architecture: ObjectiveValue(
-                float(self.cost(self.genes(architecture))[0]), "counted"
+            lambda architecture: Estimate(
+                float(self.cost(self.genes(architecture))[0]), Provenance("counted")
             ),
             self.cost,
         )
@@ -61,7 +63,9 @@ class Synthetic:
             "choices",
             "min",
             "",
-            lambda architecture: ObjectiveValue(float(self.genes(architecture).sum()), "counted"),
+            lambda architecture: Estimate(
+                float(self.genes(architecture).sum()), Provenance("counted")
+            ),
             lambda genes: genes.sum(axis=1).astype(np.float64),
         )
         budgets = tuple(Budget(name, limit, "M") for name, limit in limits.items())

@@ -1,27 +1,23 @@
-"""What every algorithm of the table promises, and that guidance pays."""
+"""Promises that every algorithm of the table keeps, and that guidance pays."""
 
 import dataclasses
-import importlib
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from synthetic import Synthetic
 
-from nassearch.errors import BudgetError
-from nassearch.search.algorithm import Algorithm
+from nassearch.budget import Budget
+from nassearch.errors import BudgetError, ConfigError
+from nassearch.provenance import Estimate, Provenance
+from nassearch.search.algorithm import Algorithm, make_algorithm
 from nassearch.search.algorithms import ALGORITHMS
-from nassearch.search.candidate import Budget, Candidate, Objective, ObjectiveValue, Problem
+from nassearch.search.candidate import Candidate
+from nassearch.search.candidate_evaluation import measure
 from nassearch.search.pareto import hypervolume
-from nassearch.search.runner import measure
+from nassearch.search.problem import Objective, Problem
 from nassearch.space import Architecture
 
 SEEDS = range(4)
-
-
-def load(name: str) -> Callable[[Problem], Algorithm]:
-    module, _, attribute = ALGORITHMS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def drive(algorithm: Algorithm, problem: Problem, *, count: int, batch: int) -> list[Architecture]:
@@ -45,7 +41,7 @@ def count_for(name: str) -> int:
 def test_asks_stay_in_space_and_budget_and_never_repeat(name: str) -> None:
     synthetic = Synthetic("digits_tiny", noise=0.005)
     problem = synthetic.problem(cost=900.0)
-    asked = drive(load(name)(problem), problem, count=count_for(name), batch=4)
+    asked = drive(make_algorithm(problem, name), problem, count=count_for(name), batch=4)
     assert len(asked) == count_for(name)
     assert len({architecture.id for architecture in asked}) == len(asked)
     for architecture in asked:
@@ -57,7 +53,7 @@ def test_asks_stay_in_space_and_budget_and_never_repeat(name: str) -> None:
 def test_a_seed_decides_everything(name: str) -> None:
     def once(seed: int) -> list[str]:
         problem = Synthetic("digits_tiny").problem(cost=900.0, seed=seed)
-        asked = drive(load(name)(problem), problem, count=count_for(name) - 2, batch=6)
+        asked = drive(make_algorithm(problem, name), problem, count=count_for(name) - 2, batch=6)
         return [architecture.id for architecture in asked]
 
     first = once(3)
@@ -71,7 +67,7 @@ def test_a_tight_budget_in_a_huge_space_is_kept(name: str) -> None:
     genes = synthetic.space.sample_genes(np.random.default_rng(9), 20_000)
     limit = float(np.quantile(synthetic.cost(genes), 0.001))
     problem = synthetic.problem(cost=limit)
-    asked = drive(load(name)(problem), problem, count=30, batch=10)
+    asked = drive(make_algorithm(problem, name), problem, count=30, batch=10)
     assert len({architecture.id for architecture in asked}) == 30
     assert max(synthetic.cost(synthetic.genes(a))[0] for a in asked) <= limit
 
@@ -83,30 +79,30 @@ def test_a_used_up_region_ends_the_asking(name: str) -> None:
     costs = synthetic.cost(everything)
     limit = float(np.sort(costs)[4])
     problem = synthetic.problem(cost=limit)
-    asked = drive(load(name)(problem), problem, count=50, batch=3)
+    asked = drive(make_algorithm(problem, name), problem, count=50, batch=3)
     assert len({a.id for a in asked}) == len(asked) == (costs <= limit).sum()
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_unreachable_budget_is_refused_at_once(name: str) -> None:
     with pytest.raises(BudgetError, match=r"the smallest cost .* is 100 M"):
-        load(name)(Synthetic("digits_tiny").problem(cost=50.0))
+        make_algorithm(Synthetic("digits_tiny").problem(cost=50.0), name)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_results_of_an_earlier_search_and_nan_are_taken_in_and_not_asked_again(name: str) -> None:
     synthetic = Synthetic("digits_tiny")
     problem = synthetic.problem(cost=900.0)
-    told = drive(load("random")(problem), problem, count=12, batch=12)
-    algorithm = load(name)(problem)
-    for index, architecture in enumerate(told):
+    evaluated = drive(make_algorithm(problem, "random"), problem, count=12, batch=12)
+    algorithm = make_algorithm(problem, name)
+    for index, architecture in enumerate(evaluated):
         values = measure(problem.quantities, architecture, cache=None)
         if index % 3 == 0:
-            values["accuracy"] = ObjectiveValue(float("nan"), "broken")
+            values["accuracy"] = Estimate(float("nan"), Provenance("broken"))
         algorithm.tell(Candidate(architecture, values))
     asked = drive(algorithm, problem, count=4, batch=2)
     assert len(asked) == 4
-    assert not {a.id for a in asked} & {a.id for a in told}
+    assert not {a.id for a in asked} & {a.id for a in evaluated}
 
 
 def test_guided_starts_from_what_the_hint_says_most_of() -> None:
@@ -115,7 +111,7 @@ def test_guided_starts_from_what_the_hint_says_most_of() -> None:
         "good",
         "max",
         "",
-        lambda _: ObjectiveValue(0.0, "stand-in"),
+        lambda _: Estimate(0.0, Provenance("stand-in")),
         lambda genes: synthetic.accuracy(genes),
     )
     plain = synthetic.problem()
@@ -124,7 +120,8 @@ def test_guided_starts_from_what_the_hint_says_most_of() -> None:
     )
 
     def above_trend(problem: Problem) -> float:
-        starts = [load("guided")(dataclasses.replace(problem, seed=seed)).ask(8) for seed in SEEDS]
+        problems = [dataclasses.replace(problem, seed=seed) for seed in SEEDS]
+        starts = [make_algorithm(item, "guided").ask(8) for item in problems]
         genes = np.vstack(
             [synthetic.genes(architecture) for asked in starts for architecture in asked]
         )
@@ -144,24 +141,24 @@ def test_guided_finds_better_networks_for_the_budgets_it_is_told() -> None:
 
     def best(problem: Problem) -> float:
         """The mean over the limits of the best accuracy within each."""
-        asked = drive(load("guided")(problem), problem, count=30, batch=6)
+        asked = drive(make_algorithm(problem, "guided"), problem, count=30, batch=6)
         genes = np.vstack([synthetic.genes(architecture) for architecture in asked])
         accuracy, cost = synthetic.accuracy(genes), synthetic.cost(genes)
         return float(np.mean([accuracy[cost <= limit].max() for limit in limits]))
 
     problems = [dataclasses.replace(synthetic.problem(), seed=seed) for seed in SEEDS]
-    wanted = tuple((Budget("cost", float(limit), ""),) for limit in limits)
-    told = [best(dataclasses.replace(problem, wanted=wanted)) for problem in problems]
-    assert np.mean(told) > np.mean([best(problem) for problem in problems])
+    budget_sets = tuple((Budget("cost", float(limit), ""),) for limit in limits)
+    informed = [best(dataclasses.replace(problem, budget_sets=budget_sets)) for problem in problems]
+    assert np.mean(informed) > np.mean([best(problem) for problem in problems])
 
 
 def test_guided_that_was_told_enough_goes_past_its_starting_set() -> None:
     synthetic = Synthetic("mobilenet_v3")
     problem = synthetic.problem()
     corners = {synthetic.space.smallest, synthetic.space.largest}
-    starting_set = set(load("guided")(problem).ask(20)) - corners
-    informed = load("guided")(problem)
-    for architecture in drive(load("random")(problem), problem, count=30, batch=10):
+    starting_set = set(make_algorithm(problem, "guided").ask(20)) - corners
+    informed = make_algorithm(problem, "guided")
+    for architecture in drive(make_algorithm(problem, "random"), problem, count=30, batch=10):
         values = measure(problem.quantities, architecture, cache=None)
         informed.tell(Candidate(architecture, values))
     # one or two may be what the predictor wants
@@ -177,7 +174,7 @@ def test_guided_needs_fewer_evaluations_than_random_and_nsga2(limit: float | Non
 
     def volume(name: str, count: int) -> float:
         problem = synthetic.problem(seed=1, **limits)
-        asked = drive(load(name)(problem), problem, count=count, batch=10)
+        asked = drive(make_algorithm(problem, name), problem, count=count, batch=10)
         genes = np.array([synthetic.space.encode(a) for a in asked], dtype=np.uint8)
         losses = np.stack([-synthetic.accuracy(genes), synthetic.cost(genes)], axis=1)
         return hypervolume(losses, reference)
@@ -190,8 +187,21 @@ def test_guided_needs_fewer_evaluations_than_random_and_nsga2(limit: float | Non
 def test_latencies_of_several_devices_make_a_front_each() -> None:
     synthetic = Synthetic("digits_tiny")
     accuracy, cost = synthetic.problem().objectives
-    named = [dataclasses.replace(cost, name=name) for name in ("latency:box", "macs", "latency:pi")]
+    named = [
+        dataclasses.replace(cost, kind="latency", device="box"),
+        dataclasses.replace(cost, kind="macs"),
+        dataclasses.replace(cost, kind="latency", device="pi"),
+    ]
     problem = Problem(synthetic.space, (accuracy, *named))
     assert problem.fronts == ((0, 1, 2), (0, 2, 3))
     assert synthetic.problem().fronts == ((0, 1),)
-    assert drive(load("guided")(problem), problem, count=40, batch=10)
+    mine = [dataclasses.replace(cost, kind=f"my.module:{name}") for name in ("joules", "dollars")]
+    assert Problem(synthetic.space, (accuracy, *mine)).fronts == ((0, 1, 2),)
+    assert drive(make_algorithm(problem, "guided"), problem, count=40, batch=10)
+
+
+def test_an_algorithm_states_its_options() -> None:
+    problem = Synthetic("digits_tiny").problem()
+    assert make_algorithm(problem, "nsga2", options={"population_size": 10})
+    with pytest.raises(ConfigError, match=r"algorithm guided: unknown key 'num_starts'.*num_start"):
+        make_algorithm(problem, "guided", options={"num_starts": 10})

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from synthetic import Synthetic
 
+from nassearch.budget import Budget
 from nassearch.errors import BudgetError, NassearchError
-from nassearch.search.candidate import Budget, Problem
 from nassearch.search.feasible_region import FeasibleRegion, key, smallest
+from nassearch.search.problem import Problem
 
 
 def quantile(synthetic: Synthetic, share: float) -> float:

@@ -1,14 +1,20 @@
 """ParetoFront: what it keeps, what it picks, and that a file gives back what was written."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import Synthetic
 
-from nassearch.errors import BudgetError, SearchError
-from nassearch.search.candidate import Axis, Budget, Candidate, ObjectiveValue
+from nassearch.budget import Budget
+from nassearch.errors import BudgetError
+from nassearch.provenance import Estimate, Provenance
+from nassearch.search.candidate import Candidate
 from nassearch.search.pareto import ParetoFront, hypervolume, hypervolume_gain, non_dominated
+from nassearch.search.problem import Axis
+from nassearch.setting import Setting
 from nassearch.space import Architecture
 
 AXES = (Axis("accuracy", "max", ""), Axis("latency", "min", "ms"))
@@ -20,8 +26,8 @@ points = st.integers(1, 4).flatmap(
 
 def candidate(number: int, accuracy: float, latency: float) -> Candidate:
     values = {
-        "accuracy": ObjectiveValue(accuracy, "validation"),
-        "latency": ObjectiveValue(latency, "estimated"),
+        "accuracy": Estimate(accuracy, Provenance("validation")),
+        "latency": Estimate(latency, Provenance("estimated")),
     }
     return Candidate(Architecture(number, ()), values)
 
@@ -42,7 +48,7 @@ def test_front_keeps_one_candidate_per_non_dominated_point(rows: list[tuple[int,
     axes = [Axis(f"loss{index}", "min", "") for index in range(len(rows[0]))]
     front = ParetoFront(axes)
     for number, row in enumerate(rows):
-        values = {axis.name: ObjectiveValue(v, "") for axis, v in zip(axes, row, strict=True)}
+        values = {axis.name: Estimate(v, Provenance("")) for axis, v in zip(axes, row, strict=True)}
         front.add(Candidate(Architecture(number, ()), values))
     expected = {row for row in rows if not any(dominates(other, row) for other in rows)}
     kept = [tuple(int(c.number(axis.name)) for axis in axes) for c in front]
@@ -93,7 +99,7 @@ def test_knee_is_where_more_latency_stops_paying() -> None:
     assert front.knee().number("latency") == 2
 
 
-def test_front_csv_gives_back_every_number_interval_and_provenance(tmp_path) -> None:
+def test_a_front_as_a_table_says_every_number_interval_and_provenance() -> None:
     synthetic = Synthetic("digits_tiny")
     problem = synthetic.problem()
     rng = np.random.default_rng(0)
@@ -102,14 +108,24 @@ def test_front_csv_gives_back_every_number_interval_and_provenance(tmp_path) -> 
         architecture = synthetic.space.sample(rng)
         values = {item.name: item.evaluate(architecture) for item in problem.quantities}
         front.add(Candidate(architecture, values))
-    front.write(tmp_path / "front.csv", space=synthetic.space)
-    again = ParetoFront.read(tmp_path / "front.csv", space=synthetic.space, axes=problem.axes)
-    assert again.sorted() == front.sorted()
-    assert len(again) > 1
+    table = front.to_pandas(space=synthetic.space)
+    best = front.sorted()[0]
+    assert table["architecture"][0] == best.architecture.id
+    assert table["accuracy_high"][0] == best.values["accuracy"].high
+    assert set(table["cost_provenance"]) == {"counted"}
 
 
-def test_a_damaged_front_names_its_line(tmp_path) -> None:
-    path = tmp_path / "front.csv"
-    path.write_text("architecture,genes,cost,cost_low,cost_high,cost_provenance\nabc,0-1,1,,,x\n")
-    with pytest.raises(SearchError, match=r"front\.csv:2"):
-        ParetoFront.read(path, space=Synthetic("digits_tiny").space, axes=AXES)
+def test_a_candidate_comes_back_from_its_record_with_all_it_knows() -> None:
+    synthetic = Synthetic("digits_tiny")
+    setting = Setting("box", "openvino", "int8")
+    values = {
+        "accuracy": Estimate(0.9, Provenance("evaluated", split="val", num_images=80), 0.8, 0.95),
+        "latency": Estimate(1.5, Provenance("interpolated", setting)),
+    }
+    known = Candidate(synthetic.space.smallest, values)
+    record = json.loads(json.dumps(known.to_record(synthetic.space)))
+    assert Candidate.from_record(record, space=synthetic.space) == known
+    # as version 0.1 wrote it
+    for name, value in record["values"].items():
+        value["provenance"] = str(known.values[name].provenance)
+    assert Candidate.from_record(record, space=synthetic.space) == known

@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import textwrap
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import optuna
 import pytest
@@ -20,12 +22,14 @@ from optuna.storages.journal import JournalFileBackend
 from synthetic import Synthetic
 
 from nassearch.errors import BudgetError, SearchError
+from nassearch.provenance import Estimate
 from nassearch.search.algorithms.guided import Guided
-from nassearch.search.algorithms.optuna import NSGA2, Random
-from nassearch.search.candidate import Candidate, ObjectiveValue, Problem
-from nassearch.search.journal import load_front
+from nassearch.search.candidate import Candidate
+from nassearch.search.candidate_evaluation import Evaluate, ToBeat, measure, serial
+from nassearch.search.journal import load_latest
 from nassearch.search.pareto import ParetoFront
-from nassearch.search.runner import Evaluate, ToBeat, measure, search
+from nassearch.search.problem import Objective, Problem
+from nassearch.search.runner import SearchPlan, search
 from nassearch.space import Architecture
 
 # Thirty candidates, each slow enough for a kill to come in between.
@@ -33,8 +37,7 @@ SLOW = textwrap.dedent("""
     import dataclasses, sys, time
     from pathlib import Path
     from synthetic import Synthetic
-    from nassearch.search.algorithms.optuna import Random
-    from nassearch.search.runner import search
+    from nassearch.search.runner import SearchPlan, search
 
     synthetic = Synthetic("digits_tiny")
     pause = float(sys.argv[2])
@@ -44,7 +47,7 @@ SLOW = textwrap.dedent("""
     problem = synthetic.problem(cost=900.0)
     accuracy = dataclasses.replace(problem.objectives[0], evaluate=evaluate)
     problem = dataclasses.replace(problem, objectives=(accuracy, *problem.objectives[1:]))
-    search(problem, algorithm=Random, trials=30, out=Path(sys.argv[1]), batch=3)
+    search(problem, SearchPlan("random", trials=30, batch=3), out=Path(sys.argv[1]))
 """)
 
 
@@ -63,7 +66,7 @@ def lines(path: Path) -> list[str]:
 
 def resume(out: Path, synthetic: Synthetic, *, trials: int = 30) -> ParetoFront:
     problem = synthetic.problem(cost=900.0)
-    return search(problem, algorithm=Random, trials=trials, out=out, batch=3, resume=True)
+    return search(problem, SearchPlan("random", trials=trials, batch=3), out=out, resume=True)
 
 
 def test_a_killed_search_resumes_to_the_same_total(tmp_path: Path) -> None:
@@ -83,7 +86,7 @@ def test_a_killed_search_resumes_to_the_same_total(tmp_path: Path) -> None:
     identities = [json.loads(line)["architecture"] for line in lines(journal)]
     assert len(set(identities)) == len(identities) == 30
     assert synthetic.evaluations == 30 - done
-    assert load_front(tmp_path, space=synthetic.space).sorted() == front.sorted()
+    assert load_latest(tmp_path, space=synthetic.space).front.sorted() == front.sorted()
 
 
 def test_a_corrupt_line_is_skipped_reported_and_made_up_for(
@@ -126,16 +129,16 @@ def test_other_settings_start_a_search_of_their_own(tmp_path: Path) -> None:
     synthetic = Synthetic("digits_tiny")
     for limit in (900.0, 700.0):
         problem = synthetic.problem(cost=limit)
-        search(problem, algorithm=Random, trials=6, out=tmp_path, resume=True)
-    search(problem, algorithm=NSGA2, trials=6, out=tmp_path, resume=True)
-    search(problem, algorithm=NSGA2, trials=6, out=tmp_path)
+        search(problem, SearchPlan("random", trials=6), out=tmp_path, resume=True)
+    search(problem, SearchPlan("nsga2", trials=6), out=tmp_path, resume=True)
+    search(problem, SearchPlan("nsga2", trials=6), out=tmp_path)
     assert [len(lines(path)) for path in journals(tmp_path)] == [6, 6, 6, 6]
 
 
 def test_a_nan_is_recorded_and_dropped(tmp_path: Path) -> None:
     synthetic = Synthetic("digits_tiny")
     synthetic.nan_ids = {synthetic.space.smallest.id, synthetic.space.largest.id}
-    front = search(synthetic.problem(), algorithm=Guided, trials=12, out=tmp_path)
+    front = search(synthetic.problem(), SearchPlan("guided", trials=12), out=tmp_path)
     (journal,) = journals(tmp_path)
     numbers = {
         record["architecture"]: record["values"]["accuracy"]["number"]
@@ -145,7 +148,7 @@ def test_a_nan_is_recorded_and_dropped(tmp_path: Path) -> None:
     assert {name for name, number in numbers.items() if number is None} == synthetic.nan_ids
     assert not synthetic.nan_ids & {candidate.architecture.id for candidate in front}
     before = synthetic.evaluations
-    search(synthetic.problem(), algorithm=Guided, trials=14, out=tmp_path, resume=True)
+    search(synthetic.problem(), SearchPlan("guided", trials=14), out=tmp_path, resume=True)
     assert synthetic.evaluations == before + 2
 
 
@@ -153,71 +156,80 @@ def test_a_search_with_nothing_but_nan_says_so(tmp_path: Path) -> None:
     synthetic = Synthetic("digits_tiny")
     synthetic.nan_ids = {architecture.id for architecture in synthetic.space.enumerate()}
     with pytest.raises(SearchError, match="none of 5 candidates has finite numbers"):
-        search(synthetic.problem(), algorithm=Random, trials=5, out=tmp_path)
+        search(synthetic.problem(), SearchPlan("random", trials=5), out=tmp_path)
 
 
 def test_an_unreachable_budget_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(BudgetError):
-        search(Synthetic("digits_tiny").problem(cost=1.0), algorithm=Random, trials=5, out=tmp_path)
+        search(
+            Synthetic("digits_tiny").problem(cost=1.0), SearchPlan("random", trials=5), out=tmp_path
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupt_saves_the_front_so_far(tmp_path: Path) -> None:
     synthetic = Synthetic("digits_tiny")
 
-    def progress(*, done: int, **_: object) -> None:
-        if done == 7:
+    def progress(stage: str, fraction: float, note: str = "") -> None:
+        if round(20 * fraction) == 7:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search(synthetic.problem(), algorithm=Random, trials=20, out=tmp_path, progress=progress)
-    assert len(load_front(tmp_path, space=synthetic.space)) >= 1
+        search(
+            synthetic.problem(), SearchPlan("random", trials=20), out=tmp_path, progress=progress
+        )
+    assert len(load_latest(tmp_path, space=synthetic.space).front) >= 1
     assert len(lines(tmp_path / "search" / "candidates.csv")) == 1 + 7
 
 
 def test_progress_counts_every_candidate_and_hypervolume_only_grows_within_a_budget(
     tmp_path: Path,
 ) -> None:
-    seen: list[tuple[int, int, float]] = []
-    best: list[float] = []
+    shares: list[float] = []
+    notes: list[re.Match[str]] = []
 
-    def progress(
-        *, done: int, total: int, front_size: int, hypervolume: float, best: Candidate | None
-    ) -> None:
-        assert front_size >= 1 and best is not None
-        seen.append((done, total, hypervolume))
-        numbers.append(best.number("accuracy"))
+    def progress(stage: str, fraction: float, note: str = "") -> None:
+        assert stage == "searching"
+        shares.append(fraction)
+        notes.append(re.fullmatch(r"(\d+)/25  front \d+  hypervolume (\S+)  best (\S+)%", note))
 
-    numbers = best
     problem = Synthetic("digits_tiny").problem(cost=900.0)
-    search(problem, algorithm=Random, trials=25, out=tmp_path, progress=progress)
-    assert [done for done, _, _ in seen] == list(range(1, 26))
-    assert {total for _, total, _ in seen} == {25}
-    settled = [volume for _, _, volume in seen[5:]]
+    search(problem, SearchPlan("random", trials=25), out=tmp_path, progress=progress)
+    assert [round(25 * share) for share in shares] == list(range(1, 26))
+    assert [int(note[1]) for note in notes] == list(range(1, 26))
+    settled = [float(note[2]) for note in notes[5:]]
     assert settled == sorted(settled) and settled[-1] > 0
-    assert numbers == sorted(numbers)
+    best = [float(note[3]) for note in notes]
+    assert best == sorted(best)
 
 
 class Memory:
     def __init__(self) -> None:
-        self.held: dict[tuple[str, str], ObjectiveValue] = {}
+        self.held: dict[tuple[str, str], Estimate] = {}
 
-    def get(self, objective: str, architecture: Architecture) -> ObjectiveValue | None:
-        return self.held.get((objective, architecture.id))
+    def get(self, objective: Objective, architecture: Architecture) -> Estimate | None:
+        return self.held.get((objective.name, architecture.id))
 
-    def put(self, objective: str, architecture: Architecture, value: ObjectiveValue) -> None:
-        self.held[objective, architecture.id] = value
+    def put(self, objective: Objective, architecture: Architecture, value: Estimate) -> None:
+        self.held[objective.name, architecture.id] = value
 
 
 def test_a_second_search_pays_nothing_for_what_the_cache_holds(tmp_path: Path) -> None:
     synthetic, cache = Synthetic("digits_tiny"), Memory()
     for _ in range(2):
-        search(synthetic.problem(), algorithm=Random, trials=15, out=tmp_path, cache=cache)
+        search(
+            synthetic.problem(),
+            SearchPlan("random", trials=15),
+            out=tmp_path,
+            evaluate=serial(synthetic.problem(), cache=cache),
+        )
     assert synthetic.evaluations == len(cache.held) == 15
 
 
 def test_optuna_opens_the_search(tmp_path: Path) -> None:
-    search(Synthetic("digits_tiny").problem(cost=900.0), algorithm=Guided, trials=8, out=tmp_path)
+    search(
+        Synthetic("digits_tiny").problem(cost=900.0), SearchPlan("guided", trials=8), out=tmp_path
+    )
     (path,) = (tmp_path / "search").glob("*/optuna.log")
     storage = JournalStorage(JournalFileBackend(str(path)))
     study = optuna.load_study(study_name=path.parent.name, storage=storage)
@@ -229,10 +241,10 @@ def test_optuna_opens_the_search(tmp_path: Path) -> None:
 def test_a_front_of_another_space_or_of_nothing_is_refused(tmp_path: Path) -> None:
     synthetic = Synthetic("digits_tiny")
     with pytest.raises(SearchError, match="no finished search"):
-        load_front(tmp_path, space=synthetic.space)
-    search(synthetic.problem(), algorithm=Random, trials=3, out=tmp_path)
+        load_latest(tmp_path, space=synthetic.space)
+    search(synthetic.problem(), SearchPlan("random", trials=3), out=tmp_path)
     with pytest.raises(SearchError, match="not one of the space mobilenet_v3"):
-        load_front(tmp_path, space=Synthetic("mobilenet_v3").space)
+        load_latest(tmp_path, space=Synthetic("mobilenet_v3").space)
 
 
 def test_search_without_workers_imports_neither_ray_nor_torch(tmp_path: Path) -> None:
@@ -240,10 +252,9 @@ def test_search_without_workers_imports_neither_ray_nor_torch(tmp_path: Path) ->
         import sys
         from pathlib import Path
         from synthetic import Synthetic
-        from nassearch.search.algorithms.guided import Guided
-        from nassearch.search.runner import search
-        search(Synthetic("digits_tiny").problem(), algorithm=Guided, trials=24,
-               out=Path({str(tmp_path)!r}))
+        from nassearch.search.runner import SearchPlan, search
+        plan = SearchPlan("guided", trials=24)
+        search(Synthetic("digits_tiny").problem(), plan, out=Path({str(tmp_path)!r}))
         assert "ray" not in sys.modules and "torch" not in sys.modules
     """)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
@@ -252,7 +263,7 @@ def test_search_without_workers_imports_neither_ray_nor_torch(tmp_path: Path) ->
 
 def test_the_problem_is_frozen_into_the_journal(tmp_path: Path) -> None:
     problem: Problem = Synthetic("digits_tiny").problem(cost=900.0, seed=5)
-    search(problem, algorithm=Random, trials=3, out=tmp_path)
+    search(problem, SearchPlan("random", trials=3), out=tmp_path)
     (path,) = (tmp_path / "search").glob("*/search.json")
     held = json.loads(path.read_text())
     assert held["space"] == problem.space.fingerprint
@@ -275,32 +286,37 @@ def three_at_once(problem: Problem) -> Evaluate:
     return evaluate
 
 
+class Watched(Guided):
+    """A user's algorithm, named by its path: it writes down when it was asked and told."""
+
+    told_ids: ClassVar[list[str]] = []
+    asked_knowing: ClassVar[list[int]] = []
+
+    def ask(self, count: int) -> list[Architecture]:
+        self.asked_knowing.append(len(self.told_ids))
+        return super().ask(count)
+
+    def tell(self, candidate: Candidate) -> None:
+        self.told_ids.append(candidate.architecture.id)
+        super().tell(candidate)
+
+
 def test_workers_get_the_next_candidate_while_others_are_still_busy(tmp_path: Path) -> None:
     problem = Synthetic("digits_tiny").problem()
-    told: list[str] = []
-    asked_knowing: list[int] = []
-
-    class Watched(Guided):
-        def ask(self, count: int) -> list[Architecture]:
-            asked_knowing.append(len(told))
-            return super().ask(count)
-
-        def tell(self, candidate: Candidate) -> None:
-            told.append(candidate.architecture.id)
-            super().tell(candidate)
-
-    evaluate = three_at_once(problem)
-    search(problem, algorithm=Watched, trials=30, out=tmp_path, batch=4, evaluate=evaluate)
-    assert len(told) == len(set(told)) == 30
+    plan = SearchPlan(f"{__name__}:Watched", trials=30, batch=4)
+    search(problem, plan, out=tmp_path, evaluate=three_at_once(problem))
+    assert len(Watched.told_ids) == len(set(Watched.told_ids)) == 30
     # the second four are asked for when two of the first are told: two are still being evaluated
-    assert asked_knowing[:3] == [0, 2, 6]
+    assert Watched.asked_knowing[:3] == [0, 2, 6]
 
 
 def test_what_workers_are_busy_with_is_not_evaluated_again(tmp_path: Path) -> None:
     problem = Synthetic("digits_tiny").problem()
     ends = [problem.space.smallest, problem.space.largest]  # guided starts with these as well
     evaluate = three_at_once(problem)
-    search(problem, algorithm=Guided, trials=30, out=tmp_path, first=ends, evaluate=evaluate)
+    search(
+        problem, SearchPlan("guided", trials=30, first=tuple(ends)), out=tmp_path, evaluate=evaluate
+    )
     (journal,) = journals(tmp_path)
     evaluated = [json.loads(line)["architecture"] for line in lines(journal)]
     assert len(evaluated) == len(set(evaluated)) == 30
@@ -309,14 +325,16 @@ def test_what_workers_are_busy_with_is_not_evaluated_again(tmp_path: Path) -> No
 def test_given_candidates_are_told_and_on_the_front_but_are_no_trials(tmp_path: Path) -> None:
     synthetic = Synthetic("digits_tiny")
     problem = synthetic.problem(cost=900.0)
-    best = list(search(problem, algorithm=Guided, trials=30, out=tmp_path))
+    best = list(search(problem, SearchPlan("guided", trials=30), out=tmp_path))
     evaluated = synthetic.evaluations
-    again = search(problem, algorithm=Random, trials=6, out=tmp_path, given=best)
+    again = search(problem, SearchPlan("random", trials=6, given=tuple(best)), out=tmp_path)
     assert synthetic.evaluations == evaluated + 6
     newest = max(journals(tmp_path), key=lambda path: path.stat().st_mtime)
     assert len(lines(newest)) == len(best) + 6
-    assert {one.architecture for one in best} & {one.architecture for one in again}
-    resumed = search(problem, algorithm=Random, trials=8, out=tmp_path, given=best, resume=True)
+    assert {item.architecture for item in best} & {item.architecture for item in again}
+    resumed = search(
+        problem, SearchPlan("random", trials=8, given=tuple(best)), out=tmp_path, resume=True
+    )
     assert synthetic.evaluations == evaluated + 8
     assert len(lines(newest)) == len(best) + 8
     assert len(resumed) >= 1
@@ -328,16 +346,21 @@ def test_a_candidate_that_cannot_reach_the_front_is_cut_short_and_not_cached(
     synthetic, cache = Synthetic("digits_tiny"), Memory()
     asked: list[tuple[float, float]] = []
 
-    def evaluate_early_stop(architecture: Architecture, at_least: float) -> ObjectiveValue:
+    def evaluate_early_stop(architecture: Architecture, at_least: float) -> Estimate:
         value = synthetic.evaluate(architecture)
-        asked.append((value.number, at_least))
-        return dataclasses.replace(value, stopped_early=value.number < at_least)
+        asked.append((value.value, at_least))
+        return dataclasses.replace(value, stopped_early=value.value < at_least)
 
     problem = synthetic.problem()
     accuracy = dataclasses.replace(problem.objectives[0], evaluate_early_stop=evaluate_early_stop)
     problem = dataclasses.replace(problem, objectives=(accuracy, *problem.objectives[1:]))
-    front = search(problem, algorithm=Random, trials=40, out=tmp_path, cache=cache)
+    front = search(
+        problem,
+        SearchPlan("random", trials=40),
+        out=tmp_path,
+        evaluate=serial(problem, cache=cache),
+    )
     hopeless = [number for number, at_least in asked if number < at_least]
     assert hopeless and len(cache.held) == 40 - len(hopeless)
-    plain = search(synthetic.problem(), algorithm=Random, trials=40, out=tmp_path / "plain")
+    plain = search(synthetic.problem(), SearchPlan("random", trials=40), out=tmp_path / "plain")
     assert front.sorted() == plain.sorted()

@@ -9,9 +9,8 @@ import pytest
 from synthetic import Synthetic
 
 from nassearch.errors import ClusterError
-from nassearch.search.algorithms.optuna import Random
-from nassearch.search.candidate import ObjectiveValue
-from nassearch.search.runner import search
+from nassearch.provenance import Estimate, Provenance
+from nassearch.search.runner import SearchPlan, search
 from nassearch.search.workers import Measure, Workers
 from nassearch.space import Architecture
 
@@ -26,20 +25,20 @@ def test_killed_workers_lose_no_candidate(tmp_path: Path) -> None:
 
         def measure(
             architecture: Architecture, to_beat: Mapping[str, float]
-        ) -> dict[str, ObjectiveValue]:
+        ) -> dict[str, Estimate]:
             nonlocal done
             done += 1
             if done > 4:  # every worker dies in the middle of its fifth evaluation
                 os.kill(os.getpid(), signal.SIGKILL)
             size = float(sum(len(stage.blocks) for stage in architecture.stages))
             names = ("accuracy", "cost", "choices")
-            return {name: ObjectiveValue(size, "synthetic") for name in names}
+            return {name: Estimate(size, Provenance("synthetic")) for name in names}
 
         return measure
 
     problem = Synthetic("digits_tiny").problem()
     with Workers(factory, workers=2) as workers:
-        search(problem, algorithm=Random, trials=12, out=tmp_path, batch=6, evaluate=workers)
+        search(problem, SearchPlan("random", trials=12, batch=6), out=tmp_path, evaluate=workers)
     (journal,) = (tmp_path / "search").glob("*/candidates.jsonl")
     identities = [json.loads(line)["architecture"] for line in journal.read_text().splitlines()]
     assert len(set(identities)) == len(identities) == 12

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from nassearch.search.candidate import Floats, Objective
+from nassearch.search.problem import Floats, Objective
 from nassearch.space.search_space import Genes, SearchSpace
 
 # log10 of: the variances of what choices add, pairs of them, the sizes and the deviation; the
@@ -97,9 +97,9 @@ class Featuriser:
 
 
 def _membership(groups: Sequence[str]) -> Floats:
-    """Which of the groups each belongs to, (len(groups), different groups)."""
+    """One-hot rows of the groups, (len(groups), different groups)."""
     different = list(dict.fromkeys(groups))
-    return np.array([[float(one == group) for group in different] for one in groups]).reshape(
+    return np.array([[float(name == group) for group in different] for name in groups]).reshape(
         len(groups), len(different)
     )
 

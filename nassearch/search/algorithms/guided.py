@@ -9,19 +9,21 @@ set of them: the one expected to improve most on its best.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
+from nassearch.config import StrictModel
 from nassearch.search.algorithms.gaussian_process import Featuriser, GenePredictor
-from nassearch.search.candidate import Candidate, Floats, Problem
+from nassearch.search.candidate import Candidate
 from nassearch.search.feasible_region import FeasibleRegion, key
 from nassearch.search.pareto import hypervolume_gain, non_dominated
+from nassearch.search.problem import Floats, Problem
 from nassearch.space.architecture import Architecture
 from nassearch.space.search_space import Genes
 
-NUM_START = 10
 POPULATION = 400
 GENERATIONS = 10
 FRONT = 250
@@ -34,12 +36,17 @@ RECOUNTED = 16
 class Guided:
     """Ask/tell by prediction."""
 
-    def __init__(self, problem: Problem) -> None:
+    class Options(StrictModel):
+        """`num_start` candidates are evaluated before the first prediction."""
+
+        num_start: Annotated[int, Field(ge=4)] = 10
+
+    def __init__(self, problem: Problem, region: FeasibleRegion, options: Options) -> None:
         self.problem = problem
-        self.region = FeasibleRegion(problem)
-        wanted = problem.wanted or (((),) if problem.budgets else ())
-        sets = [(*problem.budgets, *one) for one in wanted]
-        self._asked_for = [FeasibleRegion(replace(problem, budgets=one, wanted=())) for one in sets]
+        self.region = region
+        self._num_start = options.num_start
+        asked_for = problem.budget_sets or (((),) if problem.budgets else ())
+        self._asked_for = [FeasibleRegion(problem.under(budgets)) for budgets in asked_for]
         self._rng = np.random.default_rng([problem.seed, 2])
         self._known: set[bytes] = set()
         self._pending: dict[bytes, npt.NDArray[np.uint8]] = {}
@@ -58,7 +65,7 @@ class Guided:
 
     def ask(self, count: int) -> list[Architecture]:
         rows: list[Genes] = []
-        if len(self._genes) >= NUM_START:
+        if len(self._genes) >= self._num_start:
             self._start.clear()  # an earlier search has told as much
         while self._start and len(rows) < count:
             row = self._start.pop(0)
@@ -93,21 +100,21 @@ class Guided:
         """
         space = self.problem.space
         top = np.array([len(gene.choices) - 1 for gene in space.genes])
-        random = space.sample_genes(self._rng, NUM_START // 5)
+        random = space.sample_genes(self._rng, self._num_start // 5)
         steps = np.linspace(0.0, 1.0, 65)[:, None]
         within = self.region.is_feasible(space.canonical(np.rint(steps * top).astype(np.uint8)))
         furthest = min(1.0, 1.15 * float(np.max(steps[within], initial=0.1)))
-        scale = np.linspace(0.0, furthest, NUM_START - len(random))[:, None]
+        scale = np.linspace(0.0, furthest, self._num_start - len(random))[:, None]
         tries = 1 if self.problem.warm_start_score is None else TRIES
         chance = self._rng.random((tries, len(scale), len(top))) * (scale < 1.0)
         rounded = np.minimum(np.floor(scale * top + chance), top).astype(np.uint8)
         scaled = self._most_promising(rounded)
         scaled[0] = 0
         order = [0, len(scaled) - 1, *self._rng.permutation(np.arange(1, len(scaled) - 1))]
-        wanted = space.canonical(np.vstack([scaled[order], random]))
-        wanted = self.region.repair(wanted, rng=self._rng)
-        _, first = np.unique(wanted, axis=0, return_index=True)
-        return wanted[np.sort(first)]
+        start = space.canonical(np.vstack([scaled[order], random]))
+        start = self.region.repair(start, rng=self._rng)
+        _, first = np.unique(start, axis=0, return_index=True)
+        return start[np.sort(first)]
 
     def _most_promising(self, tries: Genes) -> Genes:
         """Of (tries, n, genes) for each of the n the one of the best warm-start score."""
@@ -122,15 +129,15 @@ class Guided:
 
     def _chosen(self, count: int) -> list[Genes]:
         """Up to `count` new gene vectors of the largest expected hypervolume gain."""
-        told = np.array(self._genes)
+        genes = np.array(self._genes)
         observed = np.array(self._losses)
-        features = self._featurise(told)
+        features = self._featurise(genes)
         # Observed losses are noisy; the front to improve on is the one believed in.
         believed = observed.copy()
         for index in self._expensive:
             self._predictors[index].fit(features, observed[:, index])
             believed[:, index] = self._predictors[index].mean(features)
-        pool = self._evolve(told[np.argsort(believed[:, 0])])
+        pool = self._evolve(genes[np.argsort(believed[:, 0])])
         if not len(pool):
             return []
         mean = self._predicted(pool)
@@ -166,17 +173,17 @@ class Guided:
         """Places in the pool of up to `count` networks, one for each region that is asked for: that
         of the largest expected improvement on the best told there (Jones et al. 1998).
 
-        Of the first loss, `draws` (draws, n) are for the pool and `believed` (told,) is what it is
-        held for where it was told. Regions take turns, from batch to batch too.
+        Of the first loss, `draws` (draws, n) are for the pool and `believed` (evaluated,) are the
+        means of what was told. Regions take turns, from batch to batch too.
         """
         chosen: list[int] = []
-        told = np.array(self._genes)
+        genes = np.array(self._genes)
         for region in self._asked_for[:count]:
             within = region.is_feasible(pool)
             within[chosen] = False
             places = np.flatnonzero(within)
             if len(places):
-                best = believed[region.is_feasible(told)].min(initial=believed.max())
+                best = believed[region.is_feasible(genes)].min(initial=believed.max())
                 improvement = np.maximum(best - draws[:, places], 0.0).mean(axis=0)
                 chosen.append(int(places[improvement.argmax()]))
         self._asked_for = self._asked_for[count:] + self._asked_for[:count]
@@ -193,9 +200,12 @@ class Guided:
                 losses[:, index] = self._signs[index] * objective.numbers(genes)
         return losses
 
-    def _evolve(self, told: Genes) -> Genes:
-        """The predicted front within the budgets and what lies near it, new ones only."""
-        population = np.vstack([self._population, told[:POPULATION]])
+    def _evolve(self, best_first: Genes) -> Genes:
+        """The predicted front within the budgets and what lies near it, new ones only.
+
+        It starts from `best_first`, the gene vectors evaluated so far.
+        """
+        population = np.vstack([self._population, best_first[:POPULATION]])
         population = population[_first_of_equal(population)]
         losses = self._predicted(population)
         for _ in range(GENERATIONS):
@@ -218,7 +228,7 @@ class Guided:
         return pool
 
     def _select(self, losses: Floats, count: int) -> npt.NDArray[np.intp]:
-        """Up to `count` rows for each of the fronts that are wanted, those near it."""
+        """Up to `count` rows for each of the fronts that are asked for, those near it."""
         parts = [
             _select(losses[:, list(view)], count, rng=self._rng) for view in self.problem.fronts
         ]
@@ -235,7 +245,7 @@ class Guided:
 
 
 class _ExpectedGain:
-    """What candidates add to the hypervolumes of the fronts that are wanted, each as a share."""
+    """The gain that candidates bring to the hypervolume of each front asked for, as a share."""
 
     def __init__(self, losses: Floats, fronts: Sequence[tuple[int, ...]]) -> None:
         self._views = [list(view) for view in fronts]

@@ -12,6 +12,7 @@ FAIL, which no sampler reads.
 """
 
 import warnings
+from typing import Annotated, ClassVar
 
 import numpy as np
 import optuna
@@ -24,15 +25,36 @@ from optuna.samplers import (
     TPESampler,
 )
 from optuna.trial import TrialState
+from pydantic import Field
 
-from nassearch.search.candidate import Candidate, Problem
+from nassearch.config import StrictModel
+from nassearch.search.candidate import Candidate
 from nassearch.search.feasible_region import FeasibleRegion, key
+from nassearch.search.problem import Problem
 from nassearch.space.architecture import Architecture
 from nassearch.space.search_space import Genes
 
 # Proposals a sampler may make for each architecture before its last one is repaired. More of them
 # cost more than they teach: every sampler walks over all trials, refused ones too, at each ask.
 ATTEMPTS = 3
+
+
+class SamplerOptions(StrictModel):
+    """Proposals a sampler may make for each architecture before its last one is repaired."""
+
+    attempts: Annotated[int, Field(ge=1)] = ATTEMPTS
+
+
+class PopulationOptions(SamplerOptions):
+    """Of the genetic samplers also how many candidates make a generation."""
+
+    population_size: Annotated[int, Field(ge=2)] = 50
+
+
+class OneAttempt(SamplerOptions):
+    """Of samplers that learn nothing from a proposal that was refused."""
+
+    attempts: Annotated[int, Field(ge=1)] = 1
 
 
 class OptunaSearch:
@@ -42,12 +64,21 @@ class OptunaSearch:
     model may use their order.
     """
 
-    def __init__(self, problem: Problem, *, sampler: BaseSampler, attempts: int = ATTEMPTS) -> None:
+    Options: ClassVar[type[StrictModel]] = SamplerOptions
+
+    def __init__(
+        self,
+        problem: Problem,
+        region: FeasibleRegion,
+        options: SamplerOptions,
+        *,
+        sampler: BaseSampler,
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.problem = problem
-        self.region = FeasibleRegion(problem)
+        self.region = region
         self._rng = np.random.default_rng([problem.seed, 1])
-        self._attempts = attempts
+        self._attempts = options.attempts
         self._known: set[bytes] = set()
         self._running: dict[bytes, optuna.Trial] = {}
         directions = [
@@ -138,38 +169,51 @@ class OptunaSearch:
 class Random(OptunaSearch):
     """Independent uniform choices; those over budget are repaired."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem, sampler=RandomSampler(seed=problem.seed), attempts=1)
+    Options = OneAttempt
+
+    def __init__(self, problem: Problem, region: FeasibleRegion, options: OneAttempt) -> None:
+        super().__init__(problem, region, options, sampler=RandomSampler(seed=problem.seed))
 
 
 class TPE(OptunaSearch):
     """Tree-structured Parzen estimator, multivariate (Watanabe, "TPE: Understanding Its
     Algorithm Components", 2023)."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, region: FeasibleRegion, options: SamplerOptions) -> None:
         sampler = TPESampler(seed=problem.seed, multivariate=True, constant_liar=True)
-        super().__init__(problem, sampler=sampler)
+        super().__init__(problem, region, options, sampler=sampler)
 
 
 class NSGA2(OptunaSearch):
     """NSGA-II with Optuna's population of 50 (Deb et al. 2002)."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem, sampler=NSGAIISampler(seed=problem.seed))
+    Options = PopulationOptions
+
+    def __init__(
+        self, problem: Problem, region: FeasibleRegion, options: PopulationOptions
+    ) -> None:
+        sampler = NSGAIISampler(seed=problem.seed, population_size=options.population_size)
+        super().__init__(problem, region, options, sampler=sampler)
 
 
 class NSGA3(OptunaSearch):
     """NSGA-III with Optuna's population of 50, for three and more objectives (Deb & Jain 2014)."""
 
-    def __init__(self, problem: Problem) -> None:
+    Options = PopulationOptions
+
+    def __init__(
+        self, problem: Problem, region: FeasibleRegion, options: PopulationOptions
+    ) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = NSGAIIISampler(seed=problem.seed)
-        super().__init__(problem, sampler=sampler)
+            sampler = NSGAIIISampler(seed=problem.seed, population_size=options.population_size)
+        super().__init__(problem, region, options, sampler=sampler)
 
 
 class GP(OptunaSearch):
     """A Gaussian process with (log) expected hypervolume improvement; seconds a candidate."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem, sampler=GPSampler(seed=problem.seed), attempts=1)
+    Options = OneAttempt
+
+    def __init__(self, problem: Problem, region: FeasibleRegion, options: OneAttempt) -> None:
+        super().__init__(problem, region, options, sampler=GPSampler(seed=problem.seed))
