@@ -1,6 +1,6 @@
 """A recipe: one file that describes a whole run."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -27,6 +27,7 @@ class SearchRecipe(StrictModel):
     budgets: Words = ("50%",)
     objectives: Words = ("accuracy", "latency")
     algorithm: str = "guided"
+    algorithm_options: dict[str, Any] = Field(default_factory=dict)
     trials: Count = 100
     batch: Count | None = None
     """Candidates chosen at once. Unset: few at first and more later, or two for each worker."""
@@ -35,9 +36,10 @@ class SearchRecipe(StrictModel):
 class ExportRecipe(StrictModel):
     """How the chosen networks are written."""
 
-    formats: Words = ("config", "weights", "onnx")
-    batch: Count | Literal["dynamic"] = 1
-    """Images that a graph takes at once."""
+    formats: Words | None = None
+    """Unset: config, weights, onnx and the files that the promised latencies hold for."""
+    batch: Count | Literal["dynamic"] | None = None
+    """Images that a graph takes at once. Unset: as many as was promised."""
     max_accuracy_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
     """What int8 may cost on validation images; 0.01 is one point."""
 
@@ -52,7 +54,7 @@ class Recipe(StrictModel):
     device: str = "host"
     threads: Count | None = None
     """PyTorch's threads; unset: as many as it likes. Small networks are fastest on one."""
-    training: TrainingRecipe = TrainingRecipe()
+    training: Annotated[TrainingRecipe, Field(default_factory=TrainingRecipe)]
     profile: ProfileRecipe = ProfileRecipe()
     search: SearchRecipe = SearchRecipe()
     export: ExportRecipe = ExportRecipe()

@@ -1,10 +1,43 @@
-"""What every test shares: one thread (the machine is shared) and an explicit source of chance."""
+"""Shared by every test: one thread (the machine is shared), an explicit source of chance, and a
+space and images small enough to train in a second."""
 
 import numpy as np
 import pytest
 import torch
 
+from nassearch.data.dataset import Data, load_data
+from nassearch.space import SearchSpace
+
 torch.set_num_threads(1)
+
+SPACE = {
+    "name": "two_stages",
+    "resolution": 8,
+    "in_channels": 1,
+    "num_classes": 10,
+    "stem": {"op": "conv", "width": 8, "kernel_size": 3, "stride": 1, "activation": "relu"},
+    "stages": [
+        {
+            "op": "mbconv",
+            "width": 8,
+            "depth": [1, 2],
+            "stride": 2,
+            "kernel_size": [3, 5],
+            "expand_ratio": [1, 2],
+            "activation": "relu",
+        },
+        {
+            "op": "mbconv",
+            "width": [8, 16],
+            "depth": 1,
+            "stride": 2,
+            "kernel_size": 3,
+            "expand_ratio": 2,
+            "activation": "relu",
+        },
+    ],
+    "head": {},
+}
 
 
 @pytest.fixture
@@ -15,3 +48,13 @@ def rng() -> np.random.Generator:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(2026)
+
+
+@pytest.fixture(scope="session")
+def space() -> SearchSpace:
+    return SearchSpace.from_dict(SPACE)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Data:
+    return load_data("digits")

@@ -33,7 +33,7 @@ from nassearch.training.metrics import step_macs
 from nassearch.training.schedule import StepPosition
 from nassearch.training.strategy import make_strategy
 from nassearch.training.trainer import train
-from nassearch.training.training_recipe import TrainingRecipe
+from nassearch.training.training_recipe import TrainingRecipe, recipe_keys
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
@@ -110,7 +110,7 @@ def job(name: str, seed: int) -> Job:
     network = only(space, dict(networks)[share])
     epochs = recipe_of(space, PLAN["conditions"]["delayed-shrinking"], seed).epochs
     settings = {**PLAN["training"], "strategy": "single-path", "epochs": epochs}
-    recipe = TrainingRecipe(**settings, seed=seed)
+    recipe = recipe_for(settings, seed=seed)
     return Job(name, seed, network, recipe, ((share, network.largest),))
 
 
@@ -119,16 +119,22 @@ def recipe_of(space: SearchSpace, changes: dict[str, Any], seed: int) -> Trainin
     changes = dict(changes)
     share, images = changes.pop("compute", 1.0), changes.pop("images", PLAN["images"])
     reference = {**PLAN["training"], **PLAN["conditions"][PLAN["reference"]], "seed": seed}
-    whole = TrainingRecipe(epochs=PLAN["reference_epochs"], **reference)
+    whole = recipe_for(reference, epochs=PLAN["reference_epochs"])
     budget = share * compute(space, whole, PLAN["images"])
     settings = {**PLAN["training"], **changes, "seed": seed}
-    tried = TrainingRecipe(epochs=4, **settings)
+    tried = recipe_for(settings, epochs=4)
     epochs = int(5 * TOLERANCE * budget / compute(space, tried, images)) + 2
     while True:  # compute is nearly in proportion to epochs, so this ends at once
-        recipe = TrainingRecipe(epochs=epochs, **settings)
+        recipe = recipe_for(settings, epochs=epochs)
         if compute(space, recipe, images) <= TOLERANCE * budget:
             return recipe
         epochs -= 1
+
+
+def recipe_for(settings: dict[str, Any], **more: int) -> TrainingRecipe:
+    """The recipe, without the keys that its strategy does not read."""
+    known = recipe_keys(settings["strategy"])
+    return TrainingRecipe(**{k: v for k, v in {**settings, **more}.items() if k in known})
 
 
 @lru_cache

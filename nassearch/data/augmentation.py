@@ -22,7 +22,7 @@ class AugmentationOptions(StrictModel):
     """What a recipe says about the images of a training."""
 
     crop_padding: Annotated[int, Field(ge=0)] | None = None
-    """Largest shift of the random crop in pixels; unset: an eighth of the image, or none where
+    """Largest shift of the random crop in pixels; unset: an eighth of the width, or none where
     random_resized_crop is set."""
     flip: bool | None = None
     """Random left-right flips; unset: where the data set allows (digits do not)."""
@@ -57,7 +57,9 @@ class Augmentation:
         """The largest shift, in pixels."""
         if self.options.crop_padding is not None:
             return self.options.crop_padding
-        return self.shape[2] // 8 if self.options.random_resized_crop is None else 0
+        if self.options.random_resized_crop is not None:
+            return 0
+        return min(self.shape[2] // 8, min(self.shape[1:]) - 1)  # a flat image has few rows
 
     @property
     def flip(self) -> bool:
@@ -125,10 +127,10 @@ class Mix:
         cut = rng.random(count) < (0.5 if mixup and cutmix else float(cutmix > 0))
         alpha = np.where(cut, cutmix, mixup)
         drawn = (rng.beta(alpha, alpha), cut, rng.random(count), rng.random(count))
-        return cls(*(torch.from_numpy(each.astype(np.float32)) for each in drawn))
+        return cls(*(torch.from_numpy(values.astype(np.float32)) for values in drawn))
 
     def at(self, positions: slice) -> "Mix":
-        return Mix(*(each[positions] for each in (self.kept, self.cut, self.row, self.column)))
+        return Mix(*(part[positions] for part in (self.kept, self.cut, self.row, self.column)))
 
 
 def mix(images: Tensor, labels: Tensor, drawn: Mix, *, num_classes: int) -> tuple[Tensor, Tensor]:

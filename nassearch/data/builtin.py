@@ -1,19 +1,17 @@
 """Data sets known by name: the digits of scikit-learn, and torchvision's."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from nassearch.errors import DataError
 from nassearch.data.image_set import ImageSet
+from nassearch.data.source import Source, pixel_fingerprint
+from nassearch.errors import DataError
 
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion-mnist": "FashionMNIST"}
-Source = tuple[tuple[str, ...], ImageSet, Callable[[], ImageSet]]
-"""Class names, the images to train and validate on, and how to read the test split."""
 
 _DIGITS_TEST_SEED = 20_200  # fixed for ever: the same test images in every run
 
@@ -39,17 +37,28 @@ def digits() -> Source:
         labels = source.target[chosen].astype(np.int64)
         return ImageSet(torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(labels))
 
-    return tuple(map(str, source.target_names)), images(train), lambda: images(test)
+    training = images(train)
+    return Source(
+        "digits",
+        tuple(map(str, source.target_names)),
+        training,
+        lambda: images(test),
+        lambda: pixel_fingerprint(training),
+        mirrors=False,
+    )
 
 
 def torchvision_data(name: str, root: Path | None) -> Source:
     """CIFAR or Fashion-MNIST at `root` as torchvision keeps it; None: its cache, downloaded."""
     train = _torchvision_split(name, root, train=True)
-
-    def test() -> ImageSet:
-        return _image_set(_torchvision_split(name, root, train=False))
-
-    return tuple(train.classes), _image_set(train), test
+    images = _image_set(train)
+    return Source(
+        name if root is None else f"{name}:{root}",
+        tuple(train.classes),
+        images,
+        lambda: _image_set(_torchvision_split(name, root, train=False)),
+        lambda: pixel_fingerprint(images),
+    )
 
 
 def _torchvision_split(name: str, root: Path | None, *, train: bool) -> Any:

@@ -1,26 +1,31 @@
 """Data sets: a training, a validation and an untouched test split, as uint8 tensors."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nassearch.errors import DataError
-from nassearch.data import image_folder
-from nassearch.data import builtin
-from nassearch.data.image_files import ImageFiles
+from nassearch.data import builtin, image_folder, torch_dataset
+from nassearch.data.identity import DataIdentity
 from nassearch.data.image_set import Images, ImageSet
-from nassearch.data.seeding import Stream, numpy_generator, torch_generator
+from nassearch.data.seeding import Stream, torch_generator
+from nassearch.data.source import Source
+from nassearch.data.split import draw_validation, draw_validation_0_1
+from nassearch.data.torch_dataset import UserDataset
+from nassearch.errors import DataError
 
 FORMS = "digits, cifar10[:PATH], cifar100[:PATH], fashion-mnist[:PATH] or imagefolder:PATH[@PIXELS]"
 MAX_BYTES = 8 * 2**30
 """Decoded images of a folder that take more stay on disk and are decoded on the fly."""
 _SAMPLE = 2000
-_MAX_VALIDATION = 10_000
+_SHOWN_CLASSES = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +34,15 @@ class Data:
 
     `train` is in memory or, where it is large, on disk. `mean` and `std` are of the training split,
     one for each channel, for pixels scaled to 0..1; of images on disk, of a sample of 2,000.
-    `mirrors`: whether an image flipped left to right still shows its class. Raises DataError where
-    there is one class only, or a label that is no class.
+    `mirrors`: whether an image flipped left to right still shows its class. `held_out` are the
+    validation images, as indices into all `num_images` that there were before the split. Raises
+    DataError where there is one class only, or a label that is no class.
+
+    Examples:
+        >>> import nassearch as ns
+        >>> data = ns.load_data("digits")
+        >>> data.normalise(data.val.images[:4]).shape
+        torch.Size([4, 1, 8, 8])
     """
 
     name: str
@@ -39,6 +51,9 @@ class Data:
     val: ImageSet
     load_test: Callable[[], Images]
     mirrors: bool
+    num_images: int = 0
+    held_out: tuple[int, ...] = ()
+    load_fingerprint: Callable[[], str] = str
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
@@ -64,6 +79,26 @@ class Data:
     def std(self) -> tuple[float, ...]:
         return tuple(self._statistics[1])
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells these images from others: pixels and labels, or names and sizes of files."""
+        return self.load_fingerprint()
+
+    @cached_property
+    def identity(self) -> DataIdentity:
+        """What a checkpoint records of the images, so that later ones can be compared."""
+        return DataIdentity(
+            self.name,
+            self.class_names,
+            self.in_channels,
+            self.mean,
+            self.std,
+            shape=self.train.shape,
+            num_images=self.num_images,
+            fingerprint=self.fingerprint,
+            held_out=self.held_out,
+        )
+
     def sample(self, count: int) -> ImageSet:
         """`count` training images (or all), in memory, shuffled over classes, always the same."""
         images = self._sample if count <= _SAMPLE else self.train.where(self._shuffled[:count])
@@ -80,6 +115,29 @@ class Data:
         mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
         return images.float().sub_(255 * mean).div_(255 * std)
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.class_names[:3]) + (", ..." if self.num_classes > 3 else "")
+        shape = "x".join(map(str, self.train.shape))
+        return (
+            f"Data({self.name}: {len(self.train)} training and {len(self.val)} validation images"
+            f" of {shape}, {self.num_classes} classes: {names})"
+        )
+
+    def _repr_html_(self) -> str:
+        channels, height, width = self.train.shape
+        facts = {
+            "training images": f"{len(self.train):,}",
+            "validation images": f"{len(self.val):,}",
+            "image": f"{width} x {height} pixels, {channels} channel{'s' if channels > 1 else ''}",
+            f"{self.num_classes} classes": ", ".join(self.class_names[:_SHOWN_CLASSES])
+            + (", ..." if self.num_classes > _SHOWN_CLASSES else ""),
+        }
+        rows = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
+            for name, value in facts.items()
+        )
+        return f"<table><caption>{escape(self.name)}</caption>{rows}</table>"
 
     def _check(self, split: str, images: Images) -> None:
         where = f"{self.name}, {split}"
@@ -122,56 +180,128 @@ class Data:
         return means, stds
 
 
-def load_data(spec: str, *, seed: int = 0) -> Data:
-    """The data set that `spec` names: one of FORMS. `seed` draws the validation split.
+AnyData = str | UserDataset | tuple[UserDataset, UserDataset] | Data
+"""What `load_data` takes."""
 
-    Raises DataError where images are missing, empty, damaged, of mixed kinds or of one class only.
+
+def load_data(
+    source: AnyData,
+    *,
+    seed: int = 0,
+    val_share: float | None = None,
+    classes: Sequence[str] | None = None,
+) -> Data:
+    """Read a data set and hold some of its images out for validation.
+
+    Args:
+        source: One of FORMS; a `torch.utils.data.Dataset` of images (PIL, uint8 (c, h, w), or float
+            (c, h, w) of 0..1) with integer labels, of which a fifth becomes the test split; a pair
+            of them, (train, test); or `Data`, which is returned as it is.
+        seed: Draws the validation split.
+        val_share: The share of the images that validate, 0..1. By default a tenth, at most 10,000
+            images; of small sets up to a fifth.
+        classes: Names of the classes, where a data set of Python has none of its own.
+
+    Returns:
+        The training and validation images, and how to read the test split.
+
+    Raises:
+        DataError: images are missing, empty, damaged, of mixed kinds or of one class only.
+
+    Examples:
+        >>> import nassearch as ns
+        >>> data = ns.load_data("digits")
+        >>> data.num_classes, data.train.shape
+        (10, (1, 8, 8))
     """
-    kind, _, place = spec.partition(":")
-    images: Images
-    load_test: Callable[[], Images]
-    if kind == "digits" and not place:
-        class_names, images, load_test = builtin.digits()
-    elif kind in builtin.TORCHVISION:
-        root = Path(place).expanduser() if place else None
-        class_names, images, load_test = builtin.torchvision_data(kind, root)
-    elif kind == "imagefolder" and place:
-        path, pixels = _folder(place)
-        class_names, images, find_test = image_folder.read(path, pixels)
+    if isinstance(source, Data):
+        return source
+    found = _read(source, classes)
+    labels = found.images.labels.numpy()
+    return _split(found, draw_validation(labels, seed=seed, share=val_share))
 
-        def load_test() -> Images:
-            return _in_memory(find_test())
+
+def restore_data(
+    source: AnyData,
+    identity: DataIdentity,
+    *,
+    seed: int,
+) -> Data:
+    """The data set that a supernet was trained on, with the validation split it was trained with.
+
+    `source` says where its images lie now. Raises DataError where they are others: `identity` is
+    what the checkpoint recorded, and `seed` drew the split where it records none (version 0.1).
+    """
+    if isinstance(source, Data):
+        identity.check_classes(source.class_names, where=source.name)
+        identity.check_images(source.num_images, source.fingerprint, where=source.name)
+        identity.check_split(source.held_out, where=source.name)
+        data = source
     else:
-        raise DataError(f"unknown data '{spec}'", fix=f"write it as {FORMS}")
-    train, val = split(images, seed=seed)
-    return Data(spec, class_names, train, val, load_test, mirrors=kind != "digits")
+        found = _read(source, identity.class_names if not isinstance(source, str) else None)
+        identity.check_classes(found.class_names, where=found.name)
+        identity.check_images(len(found.images), found.fingerprint(), where=found.name)
+        if identity.held_out is None:
+            held_out = draw_validation_0_1(found.images.labels.numpy(), seed=seed)
+        else:
+            held_out = np.array(identity.held_out, dtype=np.int64)
+        data = _split(found, held_out)
+    identity.check_form(data.identity, where=data.name)
+    return data
 
 
-def split(images: Images, *, seed: int) -> tuple[Images, ImageSet]:
-    """Training and validation images, every class in the same proportion in both.
+def _read(
+    source: "str | UserDataset | tuple[UserDataset, UserDataset]", classes: Sequence[str] | None
+) -> Source:
+    if not isinstance(source, str):
+        return torch_dataset.read(source, classes)
+    kind, _, place = source.partition(":")
+    if kind == "digits" and not place:
+        return builtin.digits()
+    if kind in builtin.TORCHVISION:
+        return builtin.torchvision_data(kind, Path(place).expanduser() if place else None)
+    if kind == "imagefolder" and place:
+        path, pixels = _folder(place)
+        return image_folder.read(path, pixels, name=source)
+    if source.startswith(torch_dataset.PREFIX):
+        raise DataError(
+            f"the images of '{source}' were given in Python and must be given there again",
+            fix="pass them as data=..., or name images with --data",
+        )
+    raise DataError(f"unknown data '{source}'", fix=f"write it as {FORMS}")
 
-    A tenth validates, at most 10,000; of small sets up to a fifth, since fewer than 300 images rank
-    nothing. Files are decoded here, but for training images that do not fit in memory.
-    """
-    count = len(images)
-    share = min(max(count // 10, 300), count // 5, _MAX_VALIDATION) / count
-    rng = numpy_generator(seed, Stream.SPLIT)
-    labels = images.labels.numpy()
-    held_out = np.zeros(count, dtype=bool)
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        held_out[members[: round(share * len(members))]] = True
-    if not held_out.any():
-        raise DataError(f"{count} images are too few to hold out a validation split")
-    mask = torch.from_numpy(held_out)
-    if isinstance(images, ImageFiles) and images.num_bytes > MAX_BYTES:
-        return images.among(~mask), images.where(mask)
-    return images.where(~mask), images.where(mask)
+
+def _split(source: Source, held_out: npt.NDArray[np.int64]) -> Data:
+    """Hold images out. Files are decoded here, but for training images that fill the memory."""
+    images = source.images
+    mask = torch.zeros(len(images), dtype=torch.bool)
+    mask[torch.from_numpy(held_out)] = True
+    train: Images = images.where(~mask) if _fits_memory(images) else images.among(~mask)
+
+    def load_test() -> Images:
+        return _in_memory(source.load_test())
+
+    return Data(
+        source.name,
+        source.class_names,
+        train,
+        images.where(mask),
+        load_test,
+        source.mirrors,
+        num_images=len(images),
+        held_out=tuple(held_out.tolist()),
+        load_fingerprint=source.fingerprint,
+    )
 
 
-def _in_memory(files: ImageFiles) -> Images:
+def _in_memory(images: Images) -> Images:
     """All images decoded, where they fit in memory."""
-    return files if files.num_bytes > MAX_BYTES else files.where(torch.arange(len(files)))
+    return images.where(torch.arange(len(images))) if _fits_memory(images) else images
+
+
+def _fits_memory(images: Images) -> bool:
+    """Whether images take at most MAX_BYTES decoded, if they are not in memory anyway."""
+    return len(images) * math.prod(images.shape) <= MAX_BYTES
 
 
 def _folder(place: str) -> tuple[Path, int | None]:

@@ -10,18 +10,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from nassearch.errors import DataError
 from nassearch.data.image_set import ImageSet
+from nassearch.errors import DataError
 
 _MAX_DAMAGED = 0.01
 _CHUNK, _CHUNK_BYTES = 256, 8 * 2**20  # decoded at a time where no batch size is given
 _GREY = frozenset({"1", "L", "LA"})
 _DEEP = ("I", "F")  # more than 8 bits a channel; Pillow would cut the values off at 255
-_DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # as Pillow says it
+ROTATED = frozenset({5, 6, 7, 8})
+"""EXIF orientations that swap width and height."""
+_ORIENTATION_TAG = 0x0112
 
 
 class State(IntEnum):
@@ -56,18 +58,18 @@ class Damage:
 
     place: Path
     num_images: int
-    _found: set[Path] = field(default_factory=set)
+    _known: set[Path] = field(default_factory=set)
 
     def add(self, paths: Iterable[Path]) -> None:
         """Warn of those not met before; DataError where all met are more than 1 %."""
-        new = sorted(set(paths) - self._found)
+        new = sorted(set(paths) - self._known)
         if not new:
             return
-        self._found.update(new)
-        if len(self._found) > _MAX_DAMAGED * self.num_images:
+        self._known.update(new)
+        if len(self._known) > _MAX_DAMAGED * self.num_images:
             raise DataError(
-                f"{len(self._found)} of {self.num_images} images are damaged, "
-                f"the first {min(self._found)}",
+                f"{len(self._known)} of {self.num_images} images are damaged, "
+                f"the first {min(self._known)}",
                 where=self.place,
                 fix=f"at most {_MAX_DAMAGED:.0%} are left out: replace or remove the others",
             )
@@ -215,15 +217,25 @@ def decode(path: Path, form: Form, out: npt.NDArray[np.uint8]) -> State:
                 return State.DEEP
             if form.mode == "L" and not is_grey(image):
                 return State.COLOUR
-            image.draft(form.mode, size)  # a large JPEG is decoded at a fraction of its size
+            turned = orientation(image)
+            stored = size[::-1] if turned in ROTATED else size
+            image.draft(form.mode, stored)  # a large JPEG is decoded at a fraction of its size
             converted = image.convert(form.mode)
-            if converted.size != size:
-                converted = converted.resize(size, Image.Resampling.BILINEAR)
-    except _DAMAGED:
+            if converted.size != stored:
+                converted = converted.resize(stored, Image.Resampling.BILINEAR)
+            if turned != 1:
+                converted = ImageOps.exif_transpose(converted)
+    except Exception:  # Pillow's readers raise whatever they stumble over in a damaged file
         return State.DAMAGED
     pixels = np.asarray(converted)
     out[:] = pixels if form.mode == "L" else pixels.transpose(2, 0, 1)
     return State.DECODED
+
+
+def orientation(image: Image.Image) -> int:
+    """How a camera was held, EXIF's 1 (upright) to 8."""
+    value = image.getexif().get(_ORIENTATION_TAG, 1)
+    return value if value in range(1, 9) else 1
 
 
 def is_grey(image: Image.Image) -> bool:

@@ -27,6 +27,10 @@ class ImageSet:
         """The images at a mask, bool (n,), or at indices, int64 (m,)."""
         return ImageSet(self.images[chosen], self.labels[chosen])
 
+    def among(self, chosen: Tensor) -> "ImageSet":
+        """As `where`: these images are in memory already."""
+        return self.where(chosen)
+
     def batches(self, chosen: Sequence[Tensor]) -> Iterator["ImageSet"]:
         """The images at each of `chosen`, int64 (m,), in turn."""
         return map(self.where, chosen)
@@ -44,5 +48,7 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def where(self, chosen: Tensor) -> ImageSet: ...
+
+    def among(self, chosen: Tensor) -> "Images": ...
 
     def batches(self, chosen: Sequence[Tensor]) -> Iterator[ImageSet]: ...

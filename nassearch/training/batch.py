@@ -25,7 +25,7 @@ Batch = tuple[Tensor, Tensor]
 are mixed, the share of every class, float (n, classes). Both are what `F.cross_entropy` takes."""
 
 
-class Learning(Protocol):
+class Learner(Protocol):
     """What batches depend on: of a supernet's training, or of a fine-tuning."""
 
     @property
@@ -35,7 +35,7 @@ class Learning(Protocol):
     def data(self) -> Data: ...
 
     @property
-    def moment(self) -> StepPosition: ...
+    def position(self) -> StepPosition: ...
 
     @property
     def steps_per_epoch(self) -> int: ...
@@ -44,7 +44,7 @@ class Learning(Protocol):
     def device(self) -> torch.device: ...
 
 
-def epoch_batches(run: Learning, *, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+def epoch_batches(learner: Learner, *, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
     """The batches of the epoch under way that are still to come, augmented and normalised.
 
     Order and augmentation derive from the seed, the epoch and the step. With `share` (r, w), of
@@ -52,22 +52,22 @@ def epoch_batches(run: Learning, *, share: tuple[int, int] = (0, 1)) -> Iterator
     one would see, but that mixup and cutmix find an image's partner within its worker's share. The
     few images that fill no batch sit this epoch out.
     """
-    recipe, moment, train = run.recipe, run.moment, run.data.train
+    recipe, position, train = learner.recipe, learner.position, learner.data.train
     order = torch.randperm(
-        len(train), generator=torch_generator(recipe.seed, Stream.ORDER, moment.epoch)
+        len(train), generator=torch_generator(recipe.seed, Stream.ORDER, position.epoch)
     )
-    augmentation = Augmentation(recipe, train.shape, run.data.mirrors)
-    numbers = range(moment.step_in_epoch, run.steps_per_epoch)
+    augmentation = Augmentation(recipe, train.shape, learner.data.mirrors)
+    numbers = range(position.step_in_epoch, learner.steps_per_epoch)
     chosen = [order[n * recipe.batch_size : (n + 1) * recipe.batch_size] for n in numbers]
     mine = slice(share[0], None, share[1])
     batches = train.batches([whole[mine] for whole in chosen])
     for number, whole, batch in zip(numbers, chosen, batches, strict=True):
-        place = (moment.epoch, number)
-        yield _augmented(run, batch, augmentation, place=place, count=len(whole), mine=mine)
+        place = (position.epoch, number)
+        yield _augmented(learner, batch, augmentation, place=place, count=len(whole), mine=mine)
 
 
 def _augmented(
-    run: Learning,
+    learner: Learner,
     batch: ImageSet,
     augmentation: Augmentation,
     *,
@@ -79,20 +79,20 @@ def _augmented(
 
     An image's draws are thus the same however many workers share the batch.
     """
-    recipe = run.recipe
+    recipe = learner.recipe
     generator = torch_generator(recipe.seed, Stream.AUGMENTATION, *place)
     shift, mirrored = draw_crops(
         count, padding=augmentation.padding, flip=augmentation.flip, generator=generator
     )
     seeds = torch.randint(2**62, (2, count), generator=generator)
-    images = crop_and_flip(batch.images.to(run.device), shift[mine], mirrored[mine])
+    images = crop_and_flip(batch.images.to(learner.device), shift[mine], mirrored[mine])
     images = transform_each(images, augmentation.transforms, seeds[0, mine])
-    images = run.data.normalise(images)
+    images = learner.data.normalise(images)
     images = transform_each(images, augmentation.erasing, seeds[1, mine])
-    targets = batch.labels.to(run.device)
+    targets = batch.labels.to(learner.device)
     if augmentation.mixes:
         rng = numpy_generator(recipe.seed, Stream.AUGMENTATION, *place)
         drawn = Mix.draw(count, mixup=recipe.mixup, cutmix=recipe.cutmix, rng=rng).at(mine)
-        images, targets = mix(images, targets, drawn, num_classes=run.data.num_classes)
+        images, targets = mix(images, targets, drawn, num_classes=learner.data.num_classes)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     return images.contiguous(memory_format=layout), targets

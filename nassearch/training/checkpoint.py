@@ -1,16 +1,19 @@
 """Checkpoints: the whole state of a training in one file, written atomically, the last two kept."""
 
+import hashlib
+import io
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
-from nassearch import files
-from nassearch.errors import CheckpointError, ConfigError
+from nassearch import config, files
+from nassearch.errors import CheckpointError, ConfigError, Interrupted
 from nassearch.networks import Supernet
 from nassearch.space import SearchSpace
 
@@ -22,7 +25,7 @@ _KEPT = 2
 class Checkpoint:
     """A training after `step` steps.
 
-    `data` describes the images (name, classes, channels, mean, std); `totals` are running sums:
+    `data` is the `DataIdentity` of the images as `to_dict` wrote it; `totals` are running sums:
     seconds, macs, and of the epoch under way its losses. `average` holds the averaged weights and
     `teacher` those of a teacher frozen on the way; both may be None. There is no generator state:
     every random choice derives from the seed and the step.
@@ -40,6 +43,24 @@ class Checkpoint:
     average: Mapping[str, torch.Tensor] | None = None
     teacher: Mapping[str, torch.Tensor] | None = None
 
+    @property
+    def evaluated(self) -> dict[str, torch.Tensor]:
+        """The weights that count: their average where the training keeps one."""
+        if self.average is None:
+            return dict(self.model)
+        prefix = "module."
+        named = self.average.items()
+        return {k.removeprefix(prefix): tensor for k, tensor in named if k.startswith(prefix)}
+
+    @property
+    def weights_digest(self) -> str:
+        """Sixteen hexadecimal digits of the weights that count."""
+        digest = hashlib.blake2b(self.space.fingerprint.encode(), digest_size=8)
+        for name, tensor in sorted(self.evaluated.items()):
+            digest.update(name.encode())
+            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
 
 def save(run_dir: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint into `run_dir`/checkpoints and delete all but the last two."""
@@ -52,14 +73,17 @@ def save(run_dir: Path, checkpoint: Checkpoint) -> Path:
         "space": checkpoint.space.to_dict(),
         "fingerprint": checkpoint.space.fingerprint,
     }
-    with files.atomic_write(path) as temporary:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # torch's way of saying that the disk is full
-            raise OSError(f"it cannot be written whole: {error}") from error
+    files.write_bytes(path, serialise(content))
     for old in paths(run_dir)[:-_KEPT]:
         old.unlink(missing_ok=True)
     return path
+
+
+def serialise(content: Mapping[str, Any]) -> memoryview:
+    """`content` as torch saves it; in memory, since torch's writer does not say why it fails."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getbuffer()
 
 
 def paths(run_dir: Path) -> list[Path]:
@@ -67,11 +91,20 @@ def paths(run_dir: Path) -> list[Path]:
     return sorted((run_dir / "checkpoints").glob("epoch-*.pt"), key=lambda path: path.stem)
 
 
+def interruption_of(run_dir: Path) -> KeyboardInterrupt:
+    """What a training that was asked to end raises: with what is saved of it, where anything is."""
+    saved = paths(run_dir)
+    if not saved:
+        return KeyboardInterrupt()
+    return Interrupted(f"{saved[-1]} is saved, go on with --resume --out {run_dir}")
+
+
 def load(run_dir: Path) -> Checkpoint:
     """The newest good checkpoint of a run; a damaged one is passed over with a warning.
 
     Raises CheckpointError where none is good, or where the newest is not a supernet's.
     """
+    config.import_nothing_from(run_dir)
     found = paths(run_dir)
     if not found:
         raise CheckpointError(
@@ -97,13 +130,7 @@ def load_supernet(run_dir: Path) -> Supernet:
     checkpoint = load(run_dir)
     supernet = Supernet(checkpoint.space)
     restore_weights(supernet, checkpoint, where=run_dir)
-    if checkpoint.average is not None:
-        averaged = {
-            name.removeprefix("module."): tensor
-            for name, tensor in checkpoint.average.items()
-            if name.startswith("module.")
-        }
-        supernet.load_state_dict(averaged)
+    supernet.load_state_dict(checkpoint.evaluated)
     return supernet.eval()
 
 
@@ -126,10 +153,17 @@ _FIELDS = tuple(field.name for field in fields(Checkpoint) if field.name != "spa
 
 
 def read_state(path: Path) -> Any:
-    """What the file holds; None where it is damaged."""
+    """What the file holds; None where it is damaged.
+
+    Raises CheckpointError where reading it could take memory without bound.
+    """
     try:
+        with ZipFile(path) as archive:
+            packed = files.compressed_entry(archive)
+        if packed is not None:
+            raise CheckpointError(f"holds the compressed file '{packed}'", where=path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError, KeyError):
+    except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError, KeyError, BadZipFile):
         return None  # torch's ways of saying that a file is cut short or scrambled
 
 

@@ -13,13 +13,13 @@ from nassearch import cluster, errors, files
 from nassearch.data.dataset import Data, load_data
 from nassearch.errors import ClusterError, NassearchError
 from nassearch.networks import Supernet
+from nassearch.progress import Progress, silent
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint, interruption
 from nassearch.training.process_group import ProcessGroup
-from nassearch.training.state import refuse_present
-from nassearch.training.trainer import train
+from nassearch.training.state import Loss, refuse_present
+from nassearch.training.trainer import STAGE, train
 from nassearch.training.training_recipe import TrainingRecipe
-from nassearch.training.watcher import Progress, Silence
 
 _RESTARTS = 3
 _LOOK_S = 0.5
@@ -36,7 +36,9 @@ def train_on_workers(
     address: str | None = None,
     resume: bool = False,
     load_teacher: Callable[[Data], nn.Module] | None = None,
-    progress: Progress | None = None,
+    loss: Loss | None = None,
+    on_start: Callable[[], None] = lambda: None,
+    progress: Progress = silent,
 ) -> Supernet:
     """`trainer.train` on `workers` processes, here or on the cluster at `address`.
 
@@ -71,9 +73,11 @@ def train_on_workers(
             "recipe": recipe.model_dump(),
             "out": str(out),
             "load_teacher": load_teacher,
+            "loss": loss,
         }
-        watch = progress if progress is not None else Silence()
-        _watch(_fit(job, workers=workers, on_gpus=unit == "GPU"), out, watch)
+        on_start()
+        fit = _fit(job, workers=workers, on_gpus=unit == "GPU")
+        _watch(fit, out, epochs=recipe.epochs, progress=progress)
     return checkpoint.load_supernet(out)
 
 
@@ -99,7 +103,7 @@ def _fit(job: Mapping[str, Any], *, workers: int, on_gpus: bool) -> Callable[[],
     return lambda: trainer.fit() and None
 
 
-def _watch(fit: Callable[[], None], out: Path, watch: Progress) -> None:
+def _watch(fit: Callable[[], None], out: Path, *, epochs: int, progress: Progress) -> None:
     """Run `fit` beside a look at the run's metrics; Ctrl-C lets the workers save first."""
     failed: list[BaseException] = []
 
@@ -110,17 +114,17 @@ def _watch(fit: Callable[[], None], out: Path, watch: Progress) -> None:
             failed.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
-    shown = 0
     with interruption.deferred() as interrupted:
         thread.start()
         while thread.is_alive():
             thread.join(_LOOK_S)
-            shown = _show(out, watch, shown)
+            _show(out, epochs, progress)
             if interrupted.requested:
                 (out / _STOP).touch()
     if (out / _FAILURE).is_file():
-        told = files.read_json(out / _FAILURE)
-        raise getattr(errors, told["kind"])(told["what"], where=told["where"], fix=told["fix"])
+        failure = files.read_json(out / _FAILURE)
+        kind = getattr(errors, failure["kind"])
+        raise kind(failure["what"], where=failure["where"], fix=failure["fix"])
     if failed:
         raise ClusterError(
             f"the workers failed more than {_RESTARTS} times ({failed[0]})".splitlines()[0],
@@ -128,14 +132,16 @@ def _watch(fit: Callable[[], None], out: Path, watch: Progress) -> None:
             fix="go on with --resume",
         ) from failed[0]
     if interrupted.requested:
-        raise KeyboardInterrupt
+        raise checkpoint.interruption_of(out)
 
 
-def _show(out: Path, watch: Progress, shown: int) -> int:
+def _show(out: Path, epochs: int, progress: Progress) -> None:
+    """Tell how far the workers are: what the newest line of their metrics says."""
     lines = files.read_json_lines(out / "metrics.jsonl")
-    for line in lines[shown:]:
-        watch.report(line)
-    return max(shown, len(lines))
+    if lines:
+        epoch, loss = lines[-1]["epoch"], lines[-1]["loss"]
+        shown = "not finite" if loss is None else f"{loss:.3f}"
+        progress(STAGE, epoch / epochs, f"epoch {epoch}  loss {shown}")
 
 
 def _work(job: Mapping[str, Any]) -> None:
@@ -153,12 +159,13 @@ def _work(job: Mapping[str, Any]) -> None:
             out=out,
             resume=bool(checkpoint.paths(out)),
             teacher=None if load_teacher is None else load_teacher(data),
+            loss=job["loss"],
             group=group,
         )
     except KeyboardInterrupt:
         return  # asked to stop, and saved
     except NassearchError as error:  # trying again would not help
         if group.leads:
-            told = {"what": error.what, "where": error.where, "fix": error.fix}
-            files.write_json(out / _FAILURE, {"kind": type(error).__name__, **told})
+            failure = {"what": error.what, "where": error.where, "fix": error.fix}
+            files.write_json(out / _FAILURE, {"kind": type(error).__name__, **failure})
             time.sleep(_LOOK_S)

@@ -12,20 +12,21 @@ from torch import Tensor, nn
 from nassearch import files
 from nassearch.data.dataset import Data
 from nassearch.data.seeding import Stream, derive_seed
-from nassearch.errors import CheckpointError, ConfigError
+from nassearch.errors import CheckpointError, ConfigError, Interrupted
 from nassearch.networks import Subnet
 from nassearch.networks.supernet import resize
+from nassearch.progress import Progress, silent
 from nassearch.training import interruption
 from nassearch.training.accelerator import training_device
 from nassearch.training.batch import epoch_batches
-from nassearch.training.checkpoint import read_state
+from nassearch.training.checkpoint import read_state, serialise
 from nassearch.training.distillation import soft_target_loss
 from nassearch.training.schedule import StepPosition, learning_rate
 from nassearch.training.state import make_optimizer
 from nassearch.training.training_recipe import TrainingRecipe
-from nassearch.training.watcher import Progress, Silence
 
 STATE = "model-finetuning.pt"
+STAGE = "fine-tuning"
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Finetuning:
         return max(1, len(self.data.train) // self.recipe.batch_size)
 
     @property
-    def moment(self) -> StepPosition:
+    def position(self) -> StepPosition:
         return StepPosition(self.step, self.steps_per_epoch)
 
     @property
@@ -59,7 +60,7 @@ def finetune(
     out: Path,
     teacher: Callable[[Tensor], Tensor] | None = None,
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Subnet:
     """Train `network` itself on `data`; it ends on the CPU and in evaluation mode.
 
@@ -68,23 +69,22 @@ def finetune(
     the same weights as without the break. Of the recipe what concerns subnets is not used. Raises
     CheckpointError (a state of other images or another recipe), ConfigError (the loss diverges).
     """
-    watch = progress if progress is not None else Silence()
     network.to(training_device(recipe.device))
     network.train()
     tuning = Finetuning(network, data, recipe, make_optimizer(network, recipe))
     if resume and (out / STATE).exists():
         _restore(tuning, out / STATE)
     total = recipe.epochs * tuning.steps_per_epoch
-    watch.start(total, done=tuning.step)
     with torch.random.fork_rng(), interruption.deferred() as interrupted:
         while tuning.step < total:
             for images, targets in epoch_batches(tuning):
-                watch.advance(loss=_train_step(tuning, images, targets, teacher))
+                loss = _train_step(tuning, images, targets, teacher)
+                progress(STAGE, tuning.step / total, f"loss {loss:.3f}")
                 if interrupted.requested:
                     break
             _save(tuning, out / STATE)
             if interrupted.requested:
-                raise KeyboardInterrupt
+                raise Interrupted(f"{out / STATE} is saved, --resume goes on")
     return network.cpu().eval()
 
 
@@ -94,10 +94,10 @@ def _train_step(
     targets: Tensor,
     teacher: Callable[[Tensor], Tensor] | None,
 ) -> float:
-    recipe, moment = tuning.recipe, tuning.moment
-    torch.manual_seed(derive_seed(recipe.seed, Stream.LAYERS, moment.step))
+    recipe, position = tuning.recipe, tuning.position
+    torch.manual_seed(derive_seed(recipe.seed, Stream.LAYERS, position.step))
     for group in tuning.optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, moment.epochs)
+        group["lr"] = learning_rate(recipe, position.epochs)
     logits = tuning.network(resize(images, tuning.network.input_shape[1]))
     loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
     if teacher is not None:
@@ -107,7 +107,7 @@ def _train_step(
         loss = (loss + soft) / 2
     if not math.isfinite(loss.item()):
         raise ConfigError(
-            f"the loss is not finite (step {moment.step}, lr {recipe.lr:g})",
+            f"the loss is not finite (step {position.step}, lr {recipe.lr:g})",
             where="fine-tuning",
             fix="give a smaller --lr",
         )
@@ -136,8 +136,7 @@ def _save(tuning: Finetuning, path: Path) -> None:
         "model": tuning.network.state_dict(),
         "optimizer": tuning.optimizer.state_dict(),
     }
-    with files.atomic_write(path) as temporary:
-        torch.save(state, temporary)
+    files.write_bytes(path, serialise(state))
 
 
 def _restore(tuning: Finetuning, path: Path) -> None:

@@ -1,14 +1,23 @@
 """How a strategy draws random subnets."""
 
+from typing import Literal
+
 import numpy as np
 
+from nassearch.config import StrictModel
 from nassearch.space import Architecture, SearchSpace
-from nassearch.training.training_recipe import TrainingRecipe
 
 
-def draw(space: SearchSpace, recipe: TrainingRecipe, rng: np.random.Generator) -> Architecture:
+class SamplingOptions(StrictModel):
+    """Keys of every strategy that draws subnets from the whole space."""
+
+    sampling: Literal["uniform", "coupled"] = "uniform"
+    """coupled: a stage's depth decides its blocks' expand ratio (CompOFA)."""
+
+
+def draw(space: SearchSpace, options: SamplingOptions, rng: np.random.Generator) -> Architecture:
     """A random subnet: every choice uniform and independent, or depth and expansion coupled."""
-    if recipe.sampling == "uniform":
+    if options.sampling == "uniform":
         return space.sample(rng)
     return couple(space, space.sample_genes(rng, 1)[0].tolist())
 

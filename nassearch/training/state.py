@@ -1,18 +1,20 @@
 """A training under way: how it starts, how it is saved and how it is taken up again."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nassearch import files
 from nassearch.data.dataset import Data
+from nassearch.data.identity import DataIdentity
 from nassearch.data.seeding import Stream, derive_seed
-from nassearch.errors import CheckpointError, ConfigError, OutputError
+from nassearch.errors import CheckpointError, ConfigError, DataError, OutputError
 from nassearch.networks import Supernet
 from nassearch.networks.cost import count
 from nassearch.networks.weight_transfer import zero_gamma
@@ -21,9 +23,13 @@ from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
 from nassearch.training.accelerator import training_device
 from nassearch.training.checkpoint import Checkpoint
+from nassearch.training.muon import Muon
 from nassearch.training.process_group import ProcessGroup
 from nassearch.training.schedule import StepPosition
 from nassearch.training.training_recipe import TrainingRecipe
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits, float (n, classes), and targets, int64 (n,) or float (n, classes), to a scalar."""
 
 
 @dataclass
@@ -45,7 +51,8 @@ class TrainingState:
     """A training under way: what a checkpoint saves.
 
     `average` is the exponential average of the weights, None without one; `teacher` gives logits
-    for normalised images, and passes on the labels learn from it as well.
+    for normalised images, and passes on the labels learn from it as well; `loss` is what these
+    minimise, None for cross entropy with smoothed labels.
     """
 
     space: SearchSpace
@@ -57,6 +64,7 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     average: AveragedModel | None = None
     teacher: nn.Module | None = None
+    loss: Loss | None = None
     group: ProcessGroup = field(default_factory=ProcessGroup)
     freezes_teacher: bool = False  # the teacher was frozen here, and is saved here
     stops: bool = False  # after the step under way
@@ -84,7 +92,7 @@ class TrainingState:
         return self._teacher_macs
 
     @property
-    def moment(self) -> StepPosition:
+    def position(self) -> StepPosition:
         return StepPosition(self.step, self.steps_per_epoch)
 
     @property
@@ -105,23 +113,24 @@ def start(
     out: Path,
     resume: bool,
     teacher: nn.Module | None = None,
+    loss: Loss | None = None,
     group: ProcessGroup | None = None,
 ) -> TrainingState:
-    """A new run, or the one that `out` holds."""
+    """A new state, or the one that `out` holds."""
     fitted = space.for_data(in_channels=data.in_channels, num_classes=data.num_classes)
     refuse_present(out, resume=resume)
     if recipe.crop_padding is not None and recipe.crop_padding >= min(data.train.shape[1:]):
         raise ConfigError(f"crop_padding {recipe.crop_padding} is as large as the images")
-    files.make_directory(out)
     device = training_device(recipe.device)
-    torch.manual_seed(derive_seed(recipe.seed, Stream.WEIGHTS))
-    supernet = Supernet(fitted).to(device)
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(recipe.seed, Stream.WEIGHTS))
+        supernet = Supernet(fitted).to(device)
     if recipe.zero_gamma:
         zero_gamma(supernet)
     for module in supernet.modules():
         if isinstance(module, Elastic):
             module.compiles = recipe.compile
-    run = TrainingState(
+    state = TrainingState(
         fitted,
         data,
         recipe,
@@ -131,13 +140,12 @@ def start(
         torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16"),
         average=_make_average(supernet, recipe),
         teacher=None if teacher is None else teacher.to(device),
+        loss=loss,
         group=group if group is not None else ProcessGroup(),
     )
     if checkpoint.paths(out):
-        restore(run, checkpoint.load(out))
-    if run.group.leads:
-        forget_metrics(run)
-    return run
+        restore(state, checkpoint.load(out))
+    return state
 
 
 def refuse_present(out: Path, *, resume: bool) -> None:
@@ -148,40 +156,58 @@ def refuse_present(out: Path, *, resume: bool) -> None:
         )
 
 
-def restore(run: TrainingState, saved: Checkpoint) -> None:
-    """Take over the state of a checkpoint; CheckpointError where it is of another run."""
-    checkpoint.restore_weights(run.supernet, saved, where=run.out)
-    before = {**TrainingRecipe().model_dump(), **saved.recipe}  # older ones lack newer keys
-    for name, value in run.recipe.model_dump().items():
+def restore(state: TrainingState, saved: Checkpoint) -> None:
+    """Take over the state of a checkpoint; CheckpointError where it is of another state."""
+    checkpoint.restore_weights(state.supernet, saved, where=state.out)
+    defaults = TrainingRecipe(strategy=state.recipe.strategy).model_dump()
+    before = {**defaults, **saved.recipe}  # older ones lack newer keys
+    for name, value in state.recipe.model_dump().items():
         if before[name] != value:
             raise CheckpointError(
                 f"was trained with {name} {before[name]}, not {value}",
-                where=run.out,
-                fix="resume with the recipe of the run, or choose another --out",
+                where=state.out,
+                fix="resume with the recipe of the state, or choose another --out",
             )
-    if saved.steps_per_epoch != run.steps_per_epoch or saved.data != _describe(run.data):
-        raise CheckpointError(f"was trained on other images than {run.data.name}", where=run.out)
-    run.optimizer.load_state_dict(dict(saved.optimizer))
-    run.scaler.load_state_dict(dict(saved.scaler))
-    if run.average is not None and saved.average is not None:
-        run.average.load_state_dict(dict(saved.average))
+    check_data(state, saved)
+    state.optimizer.load_state_dict(dict(saved.optimizer))
+    state.scaler.load_state_dict(dict(saved.scaler))
+    if state.average is not None and saved.average is not None:
+        state.average.load_state_dict(dict(saved.average))
     if saved.teacher is not None:
-        freeze_teacher(run)
-        assert run.teacher is not None
-        run.teacher.load_state_dict(dict(saved.teacher))
-    run.step = saved.step
-    run.totals = Totals(**saved.totals)  # type: ignore[arg-type]
+        freeze_teacher(state)
+        assert state.teacher is not None
+        state.teacher.load_state_dict(dict(saved.teacher))
+    state.step = saved.step
+    state.totals = Totals(**saved.totals)  # type: ignore[arg-type]
 
 
-def freeze_teacher(run: TrainingState) -> None:
+def check_data(state: TrainingState, saved: Checkpoint) -> None:
+    """CheckpointError unless the images are those of the checkpoint, split alike."""
+    known, data = DataIdentity.from_dict(saved.data), state.data
+    try:
+        known.check_classes(data.class_names, where=data.name)
+        known.check_images(data.num_images, data.fingerprint, where=data.name)
+        known.check_split(data.held_out, where=data.name)
+        known.check_form(data.identity, where=data.name)
+    except DataError as error:
+        raise CheckpointError(
+            f"was trained on other images: {error.where} {error.what}",
+            where=state.out,
+            fix=error.fix,
+        ) from error
+    if saved.steps_per_epoch != state.steps_per_epoch:
+        raise CheckpointError(f"was trained on other images than {data.name}", where=state.out)
+
+
+def freeze_teacher(state: TrainingState) -> None:
     """Make the largest network as it is now the teacher of what follows."""
-    frozen = run.evaluated.extract(run.space.largest).eval()
-    run.teacher = frozen.requires_grad_(False).to(run.device)
-    run.freezes_teacher = True
+    frozen = state.evaluated.extract(state.space.largest).eval()
+    state.teacher = frozen.requires_grad_(False).to(state.device)
+    state.freezes_teacher = True
 
 
 def make_optimizer(supernet: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum or AdamW; norms and biases do not decay."""
+    """SGD with Nesterov momentum, AdamW or Muon; norms and biases do not decay."""
     parameters = list(supernet.parameters())
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": recipe.weight_decay},
@@ -189,6 +215,8 @@ def make_optimizer(supernet: nn.Module, recipe: TrainingRecipe) -> torch.optim.O
     ]
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr)
+    if recipe.optimizer == "muon":
+        return Muon(groups, lr=recipe.lr, momentum=recipe.momentum)
     nesterov = recipe.momentum > 0
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
 
@@ -200,42 +228,31 @@ def _make_average(supernet: Supernet, recipe: TrainingRecipe) -> AveragedModel |
     return AveragedModel(supernet, multi_avg_fn=average, use_buffers=False)
 
 
-def save(run: TrainingState) -> None:
+def save(state: TrainingState) -> None:
     """Write a checkpoint."""
-    frozen = run.teacher if run.freezes_teacher else None
-    state = Checkpoint(
-        space=run.space,
-        data=_describe(run.data),
-        recipe=run.recipe.model_dump(),
-        step=run.step,
-        steps_per_epoch=run.steps_per_epoch,
-        totals=asdict(run.totals),
-        model=run.supernet.state_dict(),
-        optimizer=run.optimizer.state_dict(),
-        scaler=run.scaler.state_dict(),
-        average=None if run.average is None else run.average.state_dict(),
+    frozen = state.teacher if state.freezes_teacher else None
+    saved = Checkpoint(
+        space=state.space,
+        data=state.data.identity.to_dict(),
+        recipe=state.recipe.model_dump(),
+        step=state.step,
+        steps_per_epoch=state.steps_per_epoch,
+        totals=asdict(state.totals),
+        model=state.supernet.state_dict(),
+        optimizer=state.optimizer.state_dict(),
+        scaler=state.scaler.state_dict(),
+        average=None if state.average is None else state.average.state_dict(),
         teacher=None if frozen is None else frozen.state_dict(),
     )
-    checkpoint.save(run.out, state)
+    checkpoint.save(state.out, saved)
 
 
-def forget_metrics(run: TrainingState) -> None:
+def forget_metrics(state: TrainingState) -> None:
     """Drop lines of epochs that the run will do again: a kill can fall between line and save."""
-    path = run.out / "metrics.jsonl"
+    path = state.out / "metrics.jsonl"
     lines = files.read_json_lines(path)
-    kept = [line for line in lines if line["epoch"] <= run.moment.epoch and run.step > 0]
+    kept = [line for line in lines if line["epoch"] <= state.position.epoch and state.step > 0]
     if path.exists():
         path.unlink()
     for line in kept:
         files.append_json_line(path, line)
-
-
-def _describe(data: Data) -> dict[str, object]:
-    return {
-        "name": data.name,
-        "in_channels": data.in_channels,
-        "num_classes": data.num_classes,
-        "class_names": list(data.class_names),
-        "mean": list(data.mean),
-        "std": list(data.std),
-    }

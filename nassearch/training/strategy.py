@@ -1,11 +1,11 @@
 """What a strategy is: for each step, which subnets are trained, on what, and how strongly."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
-from nassearch.config import resolve
+from nassearch.config import StrictModel, resolve
 from nassearch.space import Architecture, SearchSpace
 from nassearch.training.schedule import StepPosition
 from nassearch.training.strategies import STRATEGIES
@@ -44,11 +44,17 @@ class StepPlan:
 
 
 class Strategy(Protocol):
-    """A class made from a space and a recipe. `step` is pure: equal arguments, equal steps."""
+    """A class made from a space and a recipe; its own options are `recipe.options`.
+
+    `Options` is the model of the recipe's keys that only this strategy reads; `StrictModel` itself
+    where there are none. `step` is pure: for equal arguments it returns equal plans.
+    """
+
+    Options: ClassVar[type[StrictModel]]
 
     def __init__(self, space: SearchSpace, recipe: TrainingRecipe) -> None: ...
 
-    def step(self, moment: StepPosition, rng: np.random.Generator) -> StepPlan: ...
+    def step(self, position: StepPosition, rng: np.random.Generator) -> StepPlan: ...
 
 
 def make_strategy(space: SearchSpace, recipe: TrainingRecipe) -> Strategy:

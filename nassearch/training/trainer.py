@@ -2,17 +2,20 @@
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from nassearch import files
 from nassearch.data.dataset import Data
 from nassearch.data.seeding import Stream, derive_seed, numpy_generator
 from nassearch.networks import Subnet, Supernet
 from nassearch.networks.supernet import resize
+from nassearch.progress import Progress, silent
 from nassearch.space import SearchSpace
-from nassearch.training import gradient, interruption
+from nassearch.training import checkpoint, gradient, interruption
 from nassearch.training.allocator import keep_buffers
 from nassearch.training.batch import epoch_batches
 from nassearch.training.channel_sorting import sort_channels
@@ -21,11 +24,17 @@ from nassearch.training.evaluation import Evaluator
 from nassearch.training.interruption import Interruption
 from nassearch.training.metrics import finish_epoch, record_step, roll_back, save_checkpoint
 from nassearch.training.process_group import ProcessGroup
-from nassearch.training.state import TrainingState, freeze_teacher, start
+from nassearch.training.state import (
+    Loss,
+    TrainingState,
+    forget_metrics,
+    freeze_teacher,
+    start,
+)
 from nassearch.training.strategy import StepPlan, Strategy, SubnetPass, make_strategy
 from nassearch.training.training_recipe import TrainingRecipe
-from nassearch.training.watcher import Progress, Silence
 
+STAGE = "training"
 _PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -37,75 +46,126 @@ def train(
     out: Path,
     resume: bool = False,
     teacher: nn.Module | None = None,
+    loss: Loss | None = None,
     group: ProcessGroup | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Supernet:
-    """Train the supernet of `space` on `data`; the run directory `out` gets metrics, checkpoints.
+    """Train the supernet of `space` on `data`, whose channels and classes the space is fitted to.
 
-    The space is fitted to the images' channels and classes. With `resume` the newest checkpoint in
-    `out` is continued, to the same weights as a run left alone. `teacher` gives logits for
-    normalised images. As one of the workers of a `group`, each step sees this worker's share of the
-    batch. Ctrl-C saves and passes on. Raises OutputError, CheckpointError (another space or
-    recipe), or ConfigError when the loss diverges again and again.
+    Args:
+        recipe: How it is trained.
+        out: The run directory, which gets metrics and checkpoints.
+        resume: Go on from the newest checkpoint in `out`, to the same weights as a training that
+            was left alone.
+        teacher: Gives logits, (n, classes), for normalised images, (n, c, h, w).
+        loss: What the passes on labels minimise instead of cross entropy with smoothed labels.
+        group: The workers that this one trains with; each step sees this worker's share of a batch.
+        progress: Called after every step.
+
+    Returns:
+        The trained supernet (the average of its weights where the recipe keeps one), in evaluation
+        mode.
+
+    Raises:
+        OutputError: `out` holds a training already, or cannot be written.
+        CheckpointError: the checkpoint is of another space, recipe or data set.
+        ConfigError: the loss diverges again and again.
+        KeyboardInterrupt: Ctrl-C, after the state was saved.
     """
-    watch = progress if progress is not None else Silence()
+    state = start(
+        space,
+        data,
+        recipe=recipe,
+        out=out,
+        resume=resume,
+        teacher=teacher,
+        loss=loss,
+        group=group,
+    )
+    return train_from(state, progress=progress)
+
+
+def train_from(state: TrainingState, *, progress: Progress = silent) -> Supernet:
+    """Train from a state that was started, or restored, to the end of its recipe."""
     keep_buffers()
-    with torch.random.fork_rng():
-        run = start(
-            space, data, recipe=recipe, out=out, resume=resume, teacher=teacher, group=group
-        )
-        strategy = make_strategy(run.space, recipe)
-        evaluator = Evaluator(run.evaluated, data)
-        watch.start(run.total_steps, done=run.step)
-        with interruption.deferred() as interrupted:
-            while run.step < run.total_steps:
-                if train_epoch(run, strategy, watch, interrupted):
-                    watch.report(finish_epoch(run, evaluator))
-                if run.stops:
-                    save_checkpoint(run)
-                    raise KeyboardInterrupt
-    return run.evaluated.eval()
+    strategy = make_strategy(state.space, state.recipe)
+    evaluator = Evaluator(state.evaluated, state.data)
+    if state.group.leads:
+        files.make_directory(state.out)
+        forget_metrics(state)
+    report = _Report(state, progress)
+    report()
+    with torch.random.fork_rng(), interruption.deferred() as interrupted:
+        while state.step < state.total_steps:
+            if train_epoch(state, strategy, interrupted, report=report):
+                report(accuracies=finish_epoch(state, evaluator))
+            if state.stops:
+                save_checkpoint(state)
+                raise checkpoint.interruption_of(state.out)
+    return state.evaluated.eval()
+
+
+class _Report:
+    """Tells a watcher how far a training is, its loss, and the accuracies measured last."""
+
+    def __init__(self, state: TrainingState, progress: Progress) -> None:
+        self._state, self._progress = state, progress
+        self._loss, self._accuracies = "", ""
+
+    def __call__(
+        self, loss: float | None = None, accuracies: dict[str, float] | None = None
+    ) -> None:
+        if loss is not None:
+            self._loss = f"loss {loss:.3f}"
+        if accuracies:
+            self._accuracies = "".join(f"  {n} {value:.1%}" for n, value in accuracies.items())
+        fraction = self._state.step / self._state.total_steps
+        self._progress(STAGE, fraction, self._loss + self._accuracies)
 
 
 def train_epoch(
-    run: TrainingState, strategy: Strategy, watch: Progress, interrupted: Interruption
+    state: TrainingState,
+    strategy: Strategy,
+    interrupted: Interruption,
+    *,
+    report: Callable[[float], None] = lambda loss: None,
 ) -> bool:
     """The steps to the end of the epoch under way, or to an interruption or a rollback.
 
     Whether the epoch was completed.
     """
-    seed = run.recipe.seed
-    for images, targets in epoch_batches(run, share=(run.group.rank, run.group.size)):
+    seed, group = state.recipe.seed, state.group
+    for images, targets in epoch_batches(state, share=(group.rank, group.size)):
         began = time.perf_counter()
-        moment = run.moment
-        step = strategy.step(moment, numpy_generator(seed, Stream.SUBNETS, moment.step))
-        prepare(run, step)
-        torch.manual_seed(derive_seed(seed, Stream.LAYERS, moment.step, run.group.rank))
-        run.stops = interrupted.requested or run.group.asked_to_stop
-        loss = train_step(run, step.passes, images, targets)
-        record_step(run, step.passes, loss, num_images=len(images), began=began)
-        watch.advance(loss=loss)
-        run.stops |= interrupted.requested and run.group.size == 1
-        if roll_back(run):
+        position = state.position
+        plan = strategy.step(position, numpy_generator(seed, Stream.SUBNETS, position.step))
+        prepare(state, plan)
+        torch.manual_seed(derive_seed(seed, Stream.LAYERS, position.step, group.rank))
+        state.stops = interrupted.requested or group.asked_to_stop
+        step_loss = train_step(state, plan.passes, images, targets)
+        record_step(state, plan.passes, step_loss, num_images=len(images), began=began)
+        report(step_loss)
+        state.stops |= interrupted.requested and group.size == 1
+        if roll_back(state):
             return False
-        if run.stops:
+        if state.stops:
             break
-    return run.moment.step_in_epoch == 0
+    return state.position.step_in_epoch == 0
 
 
-def prepare(run: TrainingState, step: StepPlan) -> None:
-    """What a step asks for before its passes."""
-    if step.freeze_teacher:
-        freeze_teacher(run)
-    if step.sort_channels:
-        followers = [] if run.average is None else [run.average.module]
-        sort_channels(run.supernet, optimizer=run.optimizer, followers=followers)
-    for group in run.optimizer.param_groups:
-        group["lr"] = step.learning_rate * run.totals.rate_scale
+def prepare(state: TrainingState, plan: StepPlan) -> None:
+    """Do what a plan asks for before its passes."""
+    if plan.freeze_teacher:
+        freeze_teacher(state)
+    if plan.sort_channels:
+        followers = [] if state.average is None else [state.average.module]
+        sort_channels(state.supernet, optimizer=state.optimizer, followers=followers)
+    for parameters in state.optimizer.param_groups:
+        parameters["lr"] = plan.learning_rate * state.totals.rate_scale
 
 
 def train_step(
-    run: TrainingState, passes: tuple[SubnetPass, ...], images: Tensor, targets: Tensor
+    state: TrainingState, passes: tuple[SubnetPass, ...], images: Tensor, targets: Tensor
 ) -> float:
     """Accumulate β-weighted gradients over the passes, then make one optimizer step.
 
@@ -113,90 +173,94 @@ def train_step(
     on them, averaged over the workers; nan where a loss or the gradient is not finite, and then
     nothing is changed. The workers meet once, in one all-reduce.
     """
-    run.optimizer.zero_grad()
-    loss = accumulate(run, passes, images, targets)
-    run.scaler.unscale_(run.optimizer)
-    parameters = list(run.supernet.parameters())
-    loss, stops = run.group.average(gradient.all_of(parameters), [loss, float(run.stops)])
-    run.stops = stops > 0
-    norm = gradient.clip(parameters, run.recipe)
-    finite = math.isfinite(loss) and math.isfinite(norm)
+    state.optimizer.zero_grad()
+    first_loss = accumulate(state, passes, images, targets)
+    state.scaler.unscale_(state.optimizer)
+    parameters = list(state.supernet.parameters())
+    gradients = gradient.all_of(parameters)
+    first_loss, stops = state.group.average(gradients, [first_loss, float(state.stops)])
+    state.stops = stops > 0
+    norm = gradient.clip(parameters, state.recipe)
+    finite = math.isfinite(first_loss) and math.isfinite(norm)
     if finite:
-        run.scaler.step(run.optimizer)
-    run.scaler.update()
+        state.scaler.step(state.optimizer)
+    state.scaler.update()
     if not finite:
         return float("nan")
-    if run.average is not None:
-        run.average.update_parameters(run.supernet)
-    return loss
+    if state.average is not None:
+        state.average.update_parameters(state.supernet)
+    return first_loss
 
 
 def accumulate(
-    run: TrainingState, passes: tuple[SubnetPass, ...], images: Tensor, targets: Tensor
+    state: TrainingState, passes: tuple[SubnetPass, ...], images: Tensor, targets: Tensor
 ) -> float:
     """Add the passes' gradients up in the parameters; the first pass's label loss is returned."""
-    parameters = list(run.supernet.parameters())
-    advice = teacher_logits(run, passes, images)
-    first: Tensor | None = None
+    parameters = list(state.supernet.parameters())
+    advice = teacher_logits(state, passes, images)
+    first_logits: Tensor | None = None
     first_loss = 0.0
     largest: list[Tensor | None] = []
-    for each in passes:
-        logits = forward(run, each, images)
-        if first is None or each.target == "labels":
-            loss = label_loss(run, logits, targets)
-            first_loss = loss.item() if first is None else first_loss
+    for subnet_pass in passes:
+        logits = forward(state, subnet_pass, images)
+        if first_logits is None or subnet_pass.target == "labels":
+            pass_loss = label_loss(state, logits, targets)
+            first_loss = pass_loss.item() if first_logits is None else first_loss
             if advice is not None:
-                loss = loss + run.recipe.teacher_weight * distillation_loss(run, logits, advice)
+                weight = state.recipe.teacher_weight
+                pass_loss = pass_loss + weight * distillation_loss(state, logits, advice)
         else:
-            loss = distillation_loss(run, logits, first)
-        run.scaler.scale(each.weight * loss).backward()
-        if first is None:
-            first = logits.detach()
-            if run.recipe.gradient_projection and len(passes) > 1:
+            pass_loss = distillation_loss(state, logits, first_logits)
+        state.scaler.scale(subnet_pass.weight * pass_loss).backward()
+        if first_logits is None:
+            first_logits = logits.detach()
+            if state.recipe.gradient_projection and len(passes) > 1:
                 largest = gradient.take(parameters)
     if largest:
         gradient.project(parameters, largest)
     return first_loss
 
 
-def forward(run: TrainingState, each: SubnetPass, images: Tensor) -> Tensor:
+def forward(state: TrainingState, subnet_pass: SubnetPass, images: Tensor) -> Tensor:
     """The logits of a pass, float32; the largest network alone is regularised."""
-    is_largest = each.architecture == run.space.largest
-    with autocast(run):
-        logits: Tensor = run.supernet(
+    is_largest = subnet_pass.architecture == state.space.largest
+    with autocast(state):
+        logits: Tensor = state.supernet(
             images,
-            each.architecture,
-            resolution=each.resolution,
-            dropout=run.recipe.dropout if is_largest else 0.0,
-            drop_path=run.recipe.drop_path if is_largest else 0.0,
+            subnet_pass.architecture,
+            resolution=subnet_pass.resolution,
+            dropout=state.recipe.dropout if is_largest else 0.0,
+            drop_path=state.recipe.drop_path if is_largest else 0.0,
         )
     return logits.float()
 
 
-def label_loss(run: TrainingState, logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy with smoothed labels."""
-    smoothing = run.recipe.label_smoothing
+def label_loss(state: TrainingState, logits: Tensor, targets: Tensor) -> Tensor:
+    """The user's own loss, or cross entropy with smoothed labels."""
+    if state.loss is not None:
+        return state.loss(logits, targets)
+    smoothing = state.recipe.label_smoothing
     return nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
 
 
-def distillation_loss(run: TrainingState, logits: Tensor, teacher: Tensor) -> Tensor:
-    divergence = DISTILLATIONS[run.recipe.distillation]
-    return divergence(logits, teacher, temperature=run.recipe.distillation_temperature)
+def distillation_loss(state: TrainingState, logits: Tensor, teacher: Tensor) -> Tensor:
+    divergence = DISTILLATIONS[state.recipe.distillation]
+    return divergence(logits, teacher, temperature=state.recipe.distillation_temperature)
 
 
 def teacher_logits(
-    run: TrainingState, passes: tuple[SubnetPass, ...], images: Tensor
+    state: TrainingState, passes: tuple[SubnetPass, ...], images: Tensor
 ) -> Tensor | None:
-    """What the teacher says of the images; None without one, or where no pass asks it."""
-    if run.teacher is None or not any(each.target == "labels" for each in passes):
+    """The teacher's logits for the images; None without one, or where no pass asks it."""
+    if state.teacher is None or not any(taken.target == "labels" for taken in passes):
         return None
-    with torch.no_grad(), autocast(run):
-        if isinstance(run.teacher, Subnet):
-            images = resize(images, run.teacher.input_shape[-1])
-        logits: Tensor = run.teacher(images)
+    with torch.no_grad(), autocast(state):
+        if isinstance(state.teacher, Subnet):
+            images = resize(images, state.teacher.input_shape[-1])
+        logits: Tensor = state.teacher(images)
     return logits.float()
 
 
-def autocast(run: TrainingState) -> torch.autocast:
-    precision = _PRECISIONS[run.recipe.precision]
-    return torch.autocast(run.device.type, precision, enabled=precision != torch.float32)
+def autocast(state: TrainingState) -> torch.autocast:
+    precision = _PRECISIONS[state.recipe.precision]
+    return torch.autocast(state.device.type, precision, enabled=precision != torch.float32)

@@ -1,19 +1,38 @@
 """TrainingRecipe: everything that decides how a supernet is trained, and nothing else."""
 
-from typing import Annotated, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
+from nassearch.config import UNKNOWN_KEY, StrictModel
 from nassearch.data.augmentation import AugmentationOptions, Fraction, NonNegative
+from nassearch.training.strategies import STRATEGIES, strategy_options
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-SandwichRule = Literal["together", "in-turn"]
+
+_BEFORE_OPTIONS = frozenset(
+    ("fm_warmup", "ramp_epochs", "ramp_by_size", "warmup_resolution")
+    + ("sort_channels", "num_random", "sandwich_rule", "sampling")
+)
+"""The strategies' keys in version 0.1, which wrote all of them down whatever the strategy."""
 
 
 class TrainingRecipe(AugmentationOptions):
-    """The keys of a recipe's `training` section. The defaults suit images of about 32 pixels."""
+    """The keys of a recipe's `training` section. The defaults suit images of about 32 pixels.
+
+    The keys that only the strategy reads are those of its `Options`; they stand among the others,
+    on disk and as arguments, and are found in `options`.
+    """
 
     epochs: Count = 150
     batch_size: Count = 128
@@ -21,7 +40,8 @@ class TrainingRecipe(AugmentationOptions):
 
     # -- optimizer and schedule
 
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
+    """muon: convolutions change by the share lr of themselves in a step; the rest as with sgd."""
     lr: Positive = 0.1
     schedule: Literal["cosine", "constant-ending"] = "cosine"
     """constant-ending: exponential decay that ends at a twentieth of lr (BigNAS)."""
@@ -41,26 +61,7 @@ class TrainingRecipe(AugmentationOptions):
     # -- which subnets a step trains
 
     strategy: str = "delayed-shrinking"
-    fm_warmup: Fraction = 0.15
-    """delayed-shrinking: the share of the training after which subnets learn at the full rate (0.5
-    in the paper)."""
-    ramp_epochs: NonNegative | None = None
-    """delayed-shrinking: epochs before that over which the subnets' rate rises from zero. Unset:
-    five, or half of the warm-up where that is less."""
-    ramp_by_size: NonNegative = 0.0
-    """delayed-shrinking: the ramp is longer by this share for a network of no size at all."""
-    warmup_resolution: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """delayed-shrinking: the share of the largest resolution at which the warm-up starts."""
-    sort_channels: bool = True
-    """Sort inner channels by importance before subnets first take some of them."""
-    num_random: Annotated[int, Field(ge=0)] = 2
-    """Random subnets in each step of a sandwich."""
-    sandwich_rule: SandwichRule | None = None
-    """together: a step trains every network of the sandwich on one batch, as published. in-turn: a
-    step trains one of them, on the labels of images of its own. Unset: in-turn for
-    delayed-shrinking, together for sandwich."""
-    sampling: Literal["uniform", "coupled"] = "uniform"
-    """coupled: a stage's depth decides its blocks' expand ratio (CompOFA)."""
+    options: SerializeAsAny[StrictModel] = Field(default_factory=StrictModel)
 
     # -- losses and regularisation
 
@@ -97,3 +98,53 @@ class TrainingRecipe(AugmentationOptions):
     """Minutes between checkpoints within an epoch; each epoch's end has one too."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too, into the run's tensorboard/."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, keys: Any) -> Any:
+        """Put the keys of the strategy's own model into `options`."""
+        if not isinstance(keys, Mapping):
+            return keys
+        strategy = keys.get("strategy", cls.model_fields["strategy"].default)
+        if not isinstance(strategy, str):
+            return keys
+        options = strategy_options(strategy)
+        own = {name: value for name, value in keys.items() if name not in _shared_keys()}
+        if own.keys() >= _BEFORE_OPTIONS:
+            foreign = _BEFORE_OPTIONS - options.model_fields.keys()
+            own = {name: value for name, value in own.items() if name not in foreign}
+        if options.model_config.get("extra") == "forbid":
+            _refuse_unknown(own, strategy, known=options.model_fields.keys())
+        shared = {name: value for name, value in keys.items() if name in _shared_keys()}
+        return {**shared, "options": options.model_validate(own)}
+
+    @model_serializer(mode="wrap")
+    def _spread_options(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        keys = serialise(self)
+        options = keys.pop("options")
+        return {**keys, **options}
+
+
+def _shared_keys() -> frozenset[str]:
+    """The keys of every training, whatever its strategy."""
+    return frozenset(TrainingRecipe.model_fields) - {"options"}
+
+
+def recipe_keys(strategy: str) -> frozenset[str]:
+    """The keys that the `training` section takes under the strategy of this name."""
+    return _shared_keys() | strategy_options(strategy).model_fields.keys()
+
+
+def _refuse_unknown(keys: Mapping[str, Any], strategy: str, *, known: Collection[str]) -> None:
+    errors = []
+    for name in keys.keys() - known:
+        owners = [other for other in STRATEGIES if name in strategy_options(other).model_fields]
+        if owners:
+            problem = f"is a key of the strategy {' or '.join(owners)}, not of {strategy}"
+            error = PydanticCustomError("foreign_key", "{problem}", {"problem": problem})
+        else:
+            context = {"known": sorted(recipe_keys(strategy))}
+            error = PydanticCustomError(UNKNOWN_KEY, "unknown key; allowed: {known}", context)
+        errors.append(InitErrorDetails(type=error, loc=(str(name),), input=keys[name]))
+    if errors:
+        raise ValidationError.from_exception_data("TrainingRecipe", errors)

@@ -9,16 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from nassearch.errors import DataError
-from nassearch.space import SearchSpace
 from nassearch.data import dataset as data_module
 from nassearch.data import image_files
 from nassearch.data.dataset import Data, load_data
 from nassearch.data.image_files import ImageFiles
 from nassearch.data.image_set import ImageSet
-from nassearch.training.training_recipe import TrainingRecipe
+from nassearch.errors import DataError
+from nassearch.space import SearchSpace
 from nassearch.training.state import start
 from nassearch.training.trainer import train
+from nassearch.training.training_recipe import TrainingRecipe
 
 RECIPE = TrainingRecipe(epochs=2, batch_size=32, lr=0.05, ramp_epochs=0.5, seed=2)
 
@@ -78,24 +78,16 @@ def test_training_on_a_streamed_set_gives_the_weights_of_the_one_in_memory(
 ) -> None:
     """Also when it was broken off in the middle of an epoch and resumed."""
 
-    class Stop:
-        left = 4  # of 3 steps an epoch
-
-        def start(self, total: int, *, done: int) -> None: ...
-
-        def report(self, record: object) -> None: ...
-
-        def advance(self, *, loss: float) -> None:
-            self.left -= 1
-            if self.left == 0:
-                signal.raise_signal(signal.SIGINT)
+    def stop(stage: str, fraction: float, note: str = "") -> None:
+        if fraction == 4 / 6:  # of 3 steps an epoch
+            signal.raise_signal(signal.SIGINT)
 
     memory = load_data(f"imagefolder:{folder}")
     expected = train(space, memory, recipe=RECIPE, out=tmp_path / "memory").state_dict()
     monkeypatch.setattr(data_module, "MAX_BYTES", 0)
     data, _ = streamed(folder)
     with pytest.raises(KeyboardInterrupt):
-        train(space, data, recipe=RECIPE, out=tmp_path / "streamed", progress=Stop())
+        train(space, data, recipe=RECIPE, out=tmp_path / "streamed", progress=stop)
     found = train(space, data, recipe=RECIPE, out=tmp_path / "streamed", resume=True).state_dict()
     for name, value in expected.items():
         assert torch.equal(found[name], value), name

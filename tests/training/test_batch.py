@@ -36,7 +36,7 @@ def begin(space: SearchSpace, digits: Data, out: Path, **options: object) -> Tra
 
 
 @pytest.fixture
-def run(space: SearchSpace, digits: Data, tmp_path: Path) -> TrainingState:
+def state(space: SearchSpace, digits: Data, tmp_path: Path) -> TrainingState:
     return begin(space, digits, tmp_path)
 
 
@@ -80,21 +80,21 @@ def test_without_padding_and_flip_images_stay_as_they_are() -> None:
 def test_an_epoch_taken_up_in_its_middle_goes_on_with_the_same_batches(
     space: SearchSpace, digits: Data, tmp_path: Path, options: dict[str, object]
 ) -> None:
-    run = begin(space, digits, tmp_path, **options)
-    whole = list(epoch_batches(run))
-    run.step = 9
-    rest = list(epoch_batches(run))
-    assert len(whole) == run.steps_per_epoch
-    assert len(rest) == run.steps_per_epoch - 9
+    state = begin(space, digits, tmp_path, **options)
+    whole = list(epoch_batches(state))
+    state.step = 9
+    rest = list(epoch_batches(state))
+    assert len(whole) == state.steps_per_epoch
+    assert len(rest) == state.steps_per_epoch - 9
     for (images, targets), (again, same) in zip(whole[9:], rest, strict=True):
         assert torch.equal(images, again)
         assert torch.equal(targets, same)
 
 
-def test_every_epoch_has_another_order_and_other_crops(run: TrainingState) -> None:
-    first = next(epoch_batches(run))
-    run.step = run.steps_per_epoch
-    assert not torch.equal(first[1], next(epoch_batches(run))[1])
+def test_every_epoch_has_another_order_and_other_crops(state: TrainingState) -> None:
+    first = next(epoch_batches(state))
+    state.step = state.steps_per_epoch
+    assert not torch.equal(first[1], next(epoch_batches(state))[1])
 
 
 @pytest.mark.parametrize("num_workers", [2, 3])

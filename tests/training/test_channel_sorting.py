@@ -40,7 +40,7 @@ def step(supernet: Supernet, optimizer: torch.optim.Optimizer, images: torch.Ten
     optimizer.step()
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "muon"])
 def test_momenta_move_with_their_weights(kind: str) -> None:
     torch.manual_seed(0)
     recipe = TrainingRecipe(optimizer=kind, lr=0.05)  # type: ignore[arg-type]

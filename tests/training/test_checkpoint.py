@@ -16,16 +16,16 @@ RECIPE = TrainingRecipe(batch_size=512)
 
 
 @pytest.fixture
-def run(space: SearchSpace, digits: Data, tmp_path: Path) -> TrainingState:
-    """A run with two checkpoints, the weights of the older one all 1, of the newer all 2."""
-    run = start(space, digits, recipe=RECIPE, out=tmp_path, resume=False)
+def state(space: SearchSpace, digits: Data, tmp_path: Path) -> TrainingState:
+    """A training with two checkpoints, the weights of the older one all 1, of the newer all 2."""
+    state = start(space, digits, recipe=RECIPE, out=tmp_path, resume=False)
     for value in (1.0, 2.0):
-        run.step += run.steps_per_epoch
+        state.step += state.steps_per_epoch
         with torch.no_grad():
-            for parameter in run.supernet.parameters():
+            for parameter in state.supernet.parameters():
                 parameter.fill_(value)
-        save(run)
-    return run
+        save(state)
+    return state
 
 
 def truncate(path: Path) -> None:
@@ -33,11 +33,11 @@ def truncate(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(run: TrainingState) -> None:
-    older, newer = checkpoint.paths(run.out)
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(state: TrainingState) -> None:
+    older, newer = checkpoint.paths(state.out)
     truncate(newer)
     with pytest.warns(UserWarning, match=f"{newer.name} is damaged"):
-        supernet = checkpoint.load_supernet(run.out)
+        supernet = checkpoint.load_supernet(state.out)
     assert all(bool((p == 1.0).all()) for p in supernet.parameters())
     assert older.exists()
 
@@ -45,15 +45,15 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(run: TrainingS
 @pytest.mark.filterwarnings("ignore:.*is damaged")
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
 def test_a_run_without_a_good_checkpoint_is_refused(
-    run: TrainingState, content: bytes | None
+    state: TrainingState, content: bytes | None
 ) -> None:
-    for path in checkpoint.paths(run.out):
+    for path in checkpoint.paths(state.out):
         if content is None:
             truncate(path)
         else:
             path.write_bytes(content)
     with pytest.raises(CheckpointError, match="every checkpoint is damaged"):
-        checkpoint.load_supernet(run.out)
+        checkpoint.load_supernet(state.out)
 
 
 def test_a_directory_without_checkpoints_says_how_to_make_one(tmp_path: Path) -> None:
@@ -71,23 +71,25 @@ def test_a_directory_without_checkpoints_says_how_to_make_one(tmp_path: Path) ->
     ],
 )
 def test_a_foreign_checkpoint_is_refused(
-    run: TrainingState, change: dict[str, object], message: str
+    state: TrainingState, change: dict[str, object], message: str
 ) -> None:
-    newest = checkpoint.paths(run.out)[-1]
+    newest = checkpoint.paths(state.out)[-1]
     content = torch.load(newest, weights_only=True)
     torch.save(content | change, newest)
     with pytest.raises(CheckpointError, match=message):
-        checkpoint.load_supernet(run.out)
+        checkpoint.load_supernet(state.out)
 
 
-def test_a_file_of_another_program_is_refused(run: TrainingState) -> None:
-    torch.save({"state_dict": {}}, checkpoint.paths(run.out)[-1])
+def test_a_file_of_another_program_is_refused(state: TrainingState) -> None:
+    torch.save({"state_dict": {}}, checkpoint.paths(state.out)[-1])
     with pytest.raises(CheckpointError, match="is not a checkpoint of nassearch"):
-        checkpoint.load_supernet(run.out)
+        checkpoint.load_supernet(state.out)
 
 
-def test_a_checkpoint_says_what_images_it_was_trained_on(run: TrainingState, digits: Data) -> None:
-    described = checkpoint.load(run.out).data
+def test_a_checkpoint_says_what_images_it_was_trained_on(
+    state: TrainingState, digits: Data
+) -> None:
+    described = checkpoint.load(state.out).data
     assert described["name"] == "digits"
     assert (described["in_channels"], described["num_classes"]) == (1, 10)
     assert described["mean"] == list(digits.mean)

@@ -32,7 +32,7 @@ def test_each_layer_is_calibrated_on_normalised_inputs() -> None:
     network = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU(), nn.BatchNorm2d(1))
     batch = 50 + 7 * torch.randn(64, 1, 4, 4)
     recalibrate(network, [batch])
-    whitened = (batch - batch.mean()) / (batch.var(calibration=0) + 1e-5).sqrt()
+    whitened = (batch - batch.mean()) / (batch.var(correction=0) + 1e-5).sqrt()
     torch.testing.assert_close(network[2].running_mean[0], whitened.relu().mean())
 
 

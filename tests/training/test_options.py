@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_trainer import KILLED, assert_same_weights, metrics
+from test_trainer import KILLED, At, assert_same_weights, metrics
 
 from nassearch.data.dataset import Data
 from nassearch.errors import ConfigError, OutputError
@@ -40,9 +40,15 @@ EVERYTHING: dict[str, Any] = {
     "warmup_resolution": 0.5,
     "precision": "bf16",
 }
+DELAYED = ("ramp_epochs", "warmup_resolution")
 TOGETHER = [
     EVERYTHING,
-    {**EVERYTHING, "strategy": "progressive-shrinking", "optimizer": "sgd", "precision": "float32"},
+    {
+        **{name: value for name, value in EVERYTHING.items() if name not in DELAYED},
+        "strategy": "progressive-shrinking",
+        "optimizer": "sgd",
+        "precision": "float32",
+    },
     {"epochs": 4, "ramp_epochs": 1.0, "eval_every": 2},
 ]
 
@@ -79,32 +85,32 @@ def test_the_average_is_what_is_evaluated_and_loaded(
 
 
 def test_the_average_follows_its_formula(space: SearchSpace, digits: Data, tmp_path: Path) -> None:
-    run = begin(space, digits, tmp_path, ema_decay=0.75)
+    state = begin(space, digits, tmp_path, ema_decay=0.75)
     images, labels = digits.normalise(digits.train.images[:8]), digits.train.labels[:8]
     weights = []
     for _ in range(3):
-        trainer.train_step(run, (SubnetPass(run.space.largest),), images, labels)
-        weights.append([p.detach().clone() for p in run.supernet.parameters()])
+        trainer.train_step(state, (SubnetPass(state.space.largest),), images, labels)
+        weights.append([p.detach().clone() for p in state.supernet.parameters()])
     expected = weights[0]
     for later in weights[1:]:
         expected = [0.75 * e + 0.25 * p for e, p in zip(expected, later, strict=True)]
-    for found, wanted in zip(run.evaluated.parameters(), expected, strict=True):
+    for found, wanted in zip(state.evaluated.parameters(), expected, strict=True):
         torch.testing.assert_close(found, wanted)
 
 
 def test_the_largest_network_alone_is_regularised(
     space: SearchSpace, digits: Data, tmp_path: Path
 ) -> None:
-    run = begin(space, digits, tmp_path, dropout=0.5, drop_path=0.5)
+    state = begin(space, digits, tmp_path, dropout=0.5, drop_path=0.5)
     images = digits.normalise(digits.train.images[:32])
 
     def twice(each: SubnetPass) -> tuple[torch.Tensor, torch.Tensor]:
-        return trainer.forward(run, each, images), trainer.forward(run, each, images)
+        return trainer.forward(state, each, images), trainer.forward(state, each, images)
 
-    assert not torch.equal(*twice(SubnetPass(run.space.largest)))
-    assert torch.equal(*twice(SubnetPass(run.space.smallest, 1.0, "in-place")))
-    run.supernet.eval()
-    assert torch.equal(*twice(SubnetPass(run.space.largest)))
+    assert not torch.equal(*twice(SubnetPass(state.space.largest)))
+    assert torch.equal(*twice(SubnetPass(state.space.smallest, 1.0, "in-place")))
+    state.supernet.eval()
+    assert torch.equal(*twice(SubnetPass(state.space.largest)))
 
 
 def test_a_dropped_path_leaves_the_shortcut_and_the_others_are_scaled_up() -> None:
@@ -145,11 +151,11 @@ def test_repeated_non_finite_losses_go_back_to_the_checkpoint_at_a_lower_rate(
     recipe = TrainingRecipe(epochs=4, batch_size=128, ramp_epochs=1.0, eval_every=4)
     real, rates = trainer.train_step, []
 
-    def ill(run: TrainingState, *arguments: Any) -> float:
-        rates.append(run.optimizer.param_groups[0]["lr"])
-        if run.totals.rate_scale == 1.0 and run.step >= 11:
+    def ill(state: TrainingState, *arguments: Any) -> float:
+        rates.append(state.optimizer.param_groups[0]["lr"])
+        if state.totals.rate_scale == 1.0 and state.step >= 11:
             return float("nan")
-        return real(run, *arguments)
+        return real(state, *arguments)
 
     monkeypatch.setattr(trainer, "train_step", ill)
     with pytest.warns(
@@ -170,8 +176,8 @@ def test_a_loss_that_never_recovers_is_given_up(
     recipe = TrainingRecipe(epochs=4, batch_size=128, ramp_epochs=1.0)
     real = trainer.train_step
 
-    def ill(run: TrainingState, *arguments: Any) -> float:
-        return float("nan") if run.step >= 9 else real(run, *arguments)
+    def ill(state: TrainingState, *arguments: Any) -> float:
+        return float("nan") if state.step >= 9 else real(state, *arguments)
 
     monkeypatch.setattr(trainer, "train_step", ill)
     with (
@@ -182,22 +188,37 @@ def test_a_loss_that_never_recovers_is_given_up(
     assert checkpoint.load(tmp_path).step == len(digits.train) // 128
 
 
+def test_steps_that_were_skipped_are_told_and_the_last_epoch_is_saved(
+    space: SearchSpace, digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch without a finite loss has none, not 0."""
+    steps = len(digits.train) // 256
+    recipe = TrainingRecipe(epochs=2, batch_size=256, ramp_epochs=0.0)
+    real = trainer.train_step
+
+    def ill(state: TrainingState, *arguments: Any) -> float:
+        return float("nan") if state.step >= steps else real(state, *arguments)
+
+    monkeypatch.setattr(trainer, "train_step", ill)
+    with pytest.warns(UserWarning, match=f"{steps} of {2 * steps} steps were skipped"):
+        trainer.train(space, digits, recipe=recipe, out=tmp_path)
+    assert checkpoint.load(tmp_path).step == 2 * steps
+    assert isinstance(metrics(tmp_path)[0]["loss"], float)
+    assert metrics(tmp_path)[1]["loss"] is None
+
+
 def test_checkpoints_within_an_epoch_come_by_the_clock(
     space: SearchSpace, digits: Data, tmp_path: Path
 ) -> None:
     steps = []
 
-    class Watch:
-        def start(self, total: int, *, done: int) -> None: ...
-
-        def advance(self, *, loss: float) -> None:
+    def watch(stage: str, fraction: float, note: str = "") -> None:
+        if checkpoint.paths(tmp_path):
             steps.append(checkpoint.load(tmp_path).step)
 
-        def report(self, record: object) -> None: ...
-
     recipe = TrainingRecipe(epochs=1, batch_size=128, checkpoint_minutes=1e-9, ramp_epochs=0.0)
-    trainer.train(space, digits, recipe=recipe, out=tmp_path, progress=Watch())
-    assert steps == list(range(1, len(digits.train) // 128 + 1))
+    trainer.train(space, digits, recipe=recipe, out=tmp_path, progress=watch)
+    assert sorted(set(steps)) == list(range(1, len(digits.train) // 128 + 1))
     assert len(checkpoint.paths(tmp_path)) == 2
 
 
@@ -209,17 +230,13 @@ def test_a_full_disk_stops_the_run_and_leaves_the_checkpoint_before(
     recipe = TrainingRecipe(epochs=2, batch_size=128, ramp_epochs=0.0)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    class Watch:
-        def start(self, total: int, *, done: int) -> None: ...
+    def fill_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # as a disk that is full
 
-        def advance(self, *, loss: float) -> None: ...
-
-        def report(self, record: object) -> None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # as a disk that is full
-
+    watch = At(len(digits.train) // 128 + 1, fill_disk)
     try:
         with pytest.raises(OutputError, match="cannot write"):
-            trainer.train(space, digits, recipe=recipe, out=tmp_path, progress=Watch())
+            trainer.train(space, digits, recipe=recipe, out=tmp_path, progress=watch)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.stem for path in checkpoint.paths(tmp_path)] == ["epoch-0001"]
@@ -246,12 +263,12 @@ def test_a_teacher_is_learned_from_by_what_learns_from_labels(
         recipe = TrainingRecipe(teacher="given", teacher_weight=weight, momentum=0.0)
         torch.manual_seed(1)
         teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-        run = start(
+        state = start(
             space, digits, recipe=recipe, out=tmp_path / str(weight), resume=False, teacher=teacher
         )
-        trainer.train_step(run, passes[: 1 if weight else 2], images, labels)
-        gradients.append({n: p.grad for n, p in run.supernet.named_parameters()})
-        assert run.teacher_macs == 640
+        trainer.train_step(state, passes[: 1 if weight else 2], images, labels)
+        gradients.append({n: p.grad for n, p in state.supernet.named_parameters()})
+        assert state.teacher_macs == 640
         assert all(p.grad is None for p in teacher.parameters())
     name = "head.head.classifier.bias"
     assert not torch.allclose(gradients[0][name], gradients[1][name])
@@ -261,17 +278,17 @@ def test_a_frozen_teacher_is_the_largest_network_of_that_moment(
     space: SearchSpace, digits: Data, tmp_path: Path
 ) -> None:
     settings = {"strategy": "progressive-shrinking", "epochs": 4, "batch_size": 128}
-    run = begin(space, digits, tmp_path, **settings)
-    strategy = trainer.make_strategy(run.space, run.recipe)
+    state = begin(space, digits, tmp_path, **settings)
+    strategy = trainer.make_strategy(state.space, state.recipe)
     images = digits.normalise(digits.train.images[:16])
-    while not strategy.step(run.moment, np.random.default_rng(0)).freeze_teacher:
-        run.step += 1
-    run.supernet.eval()
+    while not strategy.step(state.position, np.random.default_rng(0)).freeze_teacher:
+        state.step += 1
+    state.supernet.eval()
     with torch.no_grad():
-        expected = run.supernet(images, run.space.largest)
-    trainer.prepare(run, strategy.step(run.moment, np.random.default_rng(0)))
-    passes = (SubnetPass(run.space.largest),)
-    advice = trainer.teacher_logits(run, passes, images)
+        expected = state.supernet(images, state.space.largest)
+    trainer.prepare(state, strategy.step(state.position, np.random.default_rng(0)))
+    passes = (SubnetPass(state.space.largest),)
+    advice = trainer.teacher_logits(state, passes, images)
     assert advice is not None
     torch.testing.assert_close(advice, expected, rtol=1e-4, atol=1e-5)
 
@@ -282,9 +299,9 @@ def test_compiled_blocks_train_alike(space: SearchSpace, digits: Data, tmp_path:
     passes = (SubnetPass(space.largest), SubnetPass(space.smallest, 1.0, "in-place"))
     found = []
     for compiled in (False, True):
-        run = begin(space, digits, tmp_path / str(compiled), compile=compiled)
-        trainer.train_step(run, passes, images, labels)
-        found.append(run.supernet.state_dict())
-        assert run.supernet.extract(space.largest).eval()(images).shape == (16, 10)
+        state = begin(space, digits, tmp_path / str(compiled), compile=compiled)
+        trainer.train_step(state, passes, images, labels)
+        found.append(state.supernet.state_dict())
+        assert state.supernet.extract(space.largest).eval()(images).shape == (16, 10)
     for name, expected in found[0].items():
         torch.testing.assert_close(found[1][name], expected, rtol=1e-4, atol=1e-5)

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from nassearch.data.dataset import Data
 from nassearch.errors import ConfigError
 from nassearch.space import SearchSpace
+from nassearch.training import trainer
 from nassearch.training.distillation import soft_target_loss
 from nassearch.training.schedule import StepPosition, learning_rate
 from nassearch.training.state import start
-from nassearch.training.strategies import STRATEGIES, trainer
+from nassearch.training.strategies import STRATEGIES, strategy_options
 from nassearch.training.strategies.delayed_shrinking import DelayedShrinking
 from nassearch.training.strategy import StepPlan, make_strategy
 from nassearch.training.training_recipe import TrainingRecipe
@@ -27,7 +28,8 @@ PAPER: dict[str, Any] = {"fm_warmup": 0.5, "sandwich_rule": "together"}  # DεpS
 
 
 def steps_of(name: str, space: SearchSpace, *, seed: int) -> list[StepPlan]:
-    recipe = TrainingRecipe(strategy=name, epochs=6, ramp_epochs=2.0)
+    ramp = {"ramp_epochs": 2.0} if name == "delayed-shrinking" else {}
+    recipe = TrainingRecipe(strategy=name, epochs=6, **ramp)
     strategy = make_strategy(space, recipe)
     return [
         strategy.step(StepPosition(step, STEPS), np.random.default_rng((seed, step)))
@@ -54,23 +56,26 @@ def test_a_strategy_depends_on_its_generator_alone(name: str, space: SearchSpace
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_the_loss_falls_on_digits(
-    name: str, space: SearchSpace, digits: Data, tmp_path: Path
+    name: str,
+    space: SearchSpace,
+    digits: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    recipe = TrainingRecipe(
-        strategy=name, epochs=4, batch_size=32, lr=0.1, ramp_epochs=1.0, num_random=0
-    )
+    wanted = {"ramp_epochs": 1.0, "num_random": 0}
+    own = {key: wanted[key] for key in wanted if key in strategy_options(name).model_fields}
+    recipe = TrainingRecipe(strategy=name, epochs=4, batch_size=32, lr=0.1, **own)
     records: list[float] = []
+    real = trainer.train_step
 
-    class Watch:
-        def start(self, total: int, *, done: int) -> None:
-            assert (total, done) == (4 * (len(digits.train) // 32), 0)
+    def record(*arguments: Any, **options: Any) -> float:
+        records.append(real(*arguments, **options))
+        return records[-1]
 
-        def advance(self, *, loss: float) -> None:
-            records.append(loss)
+    monkeypatch.setattr(trainer, "train_step", record)
 
-        def report(self, record: object) -> None: ...
-
-    trainer.train(space, digits, recipe=recipe, out=tmp_path, progress=Watch())
+    trainer.train(space, digits, recipe=recipe, out=tmp_path)
+    assert len(records) == 4 * (len(digits.train) // 32)
     assert np.mean(records[-10:]) < 0.8 * np.mean(records[:5])
 
 
@@ -104,10 +109,10 @@ def test_beta_is_that_of_the_paper_at_every_step(space: SearchSpace) -> None:
 def test_without_warmup_delayed_shrinking_is_the_sandwich(space: SearchSpace) -> None:
     recipe = TrainingRecipe(fm_warmup=0.0, sandwich_rule="together")
     delayed = DelayedShrinking(space, recipe)
-    sandwich = make_strategy(space, recipe.model_copy(update={"strategy": "sandwich"}))
-    moment = StepPosition(0, STEPS)
-    expected = sandwich.step(moment, np.random.default_rng(0))
-    assert delayed.step(moment, np.random.default_rng(0)) == expected
+    sandwich = make_strategy(space, TrainingRecipe(strategy="sandwich"))
+    position = StepPosition(0, STEPS)
+    expected = sandwich.step(position, np.random.default_rng(0))
+    assert delayed.step(position, np.random.default_rng(0)) == expected
     assert len(expected.passes) == 4
 
 
@@ -122,14 +127,14 @@ def test_the_gradient_of_delayed_shrinking_is_the_formula(
     recipe = TrainingRecipe(
         **PAPER, epochs=16, ramp_epochs=2.0, distillation_temperature=tau, momentum=0.0
     )
-    run = start(space, digits, recipe=recipe, out=tmp_path, resume=False)
-    for parameter in run.supernet.parameters():  # away from the initial zeros and ones
+    state = start(space, digits, recipe=recipe, out=tmp_path, resume=False)
+    for parameter in state.supernet.parameters():  # away from the initial zeros and ones
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=_generator())
-    reference = copy.deepcopy(run.supernet)
+    reference = copy.deepcopy(state.supernet)
     images, labels = digits.normalise(digits.train.images[:16]), digits.train.labels[:16]
-    moment = StepPosition(step, 4)
-    passes = DelayedShrinking(run.space, recipe).step(moment, np.random.default_rng(0)).passes
-    trainer.train_step(run, passes, images, labels)
+    position = StepPosition(step, 4)
+    passes = DelayedShrinking(state.space, recipe).step(position, np.random.default_rng(0)).passes
+    trainer.train_step(state, passes, images, labels)
 
     teacher = reference(images, space.largest)
     total = F.cross_entropy(teacher, labels, label_smoothing=recipe.label_smoothing)
@@ -144,7 +149,7 @@ def test_the_gradient_of_delayed_shrinking_is_the_formula(
         total = total + beta * tau**2 * (-p * log_q).sum(1).mean()
     parameters = dict(reference.named_parameters())
     expected = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
-    trained = dict(run.supernet.named_parameters())
+    trained = dict(state.supernet.named_parameters())
     assert subnets == [] or sum(g is not None for g in expected) == len(expected)
     for name, gradient in zip(parameters, expected, strict=True):
         found = trained[name].grad
@@ -227,8 +232,8 @@ def test_small_networks_ramp_up_more_slowly_where_asked(space: SearchSpace) -> N
     recipe = TrainingRecipe(**PAPER, epochs=20, ramp_epochs=3.0, ramp_by_size=1.0)
     strategy = DelayedShrinking(space, recipe)
     for epoch in (7, 9, 10):
-        moment = StepPosition(epoch * STEPS, STEPS)
-        assert strategy.beta(moment, space.smallest) < strategy.beta(moment, space.largest)
+        position = StepPosition(epoch * STEPS, STEPS)
+        assert strategy.beta(position, space.smallest) < strategy.beta(position, space.largest)
     assert strategy.beta(StepPosition(19 * STEPS, STEPS), space.smallest) == 1.0
 
 
@@ -244,12 +249,17 @@ def test_a_warm_up_on_small_images_ends_at_full_size(space: SearchSpace) -> None
     assert found.index(None) == found.count(4)
 
 
-@pytest.mark.parametrize("strategy", ["sandwich", "single-path", "delayed-shrinking"])
-def test_coupled_sampling_ties_expansion_to_depth(strategy: str) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "own"),
+    [
+        ("sandwich", {}),
+        ("single-path", {}),
+        ("delayed-shrinking", {"fm_warmup": 0.0, "sandwich_rule": "together"}),
+    ],
+)
+def test_coupled_sampling_ties_expansion_to_depth(strategy: str, own: dict[str, Any]) -> None:
     space = SearchSpace.load("mobilenet_v3")
-    recipe = TrainingRecipe(
-        strategy=strategy, sampling="coupled", fm_warmup=0.0, sandwich_rule="together"
-    )
+    recipe = TrainingRecipe(**own, strategy=strategy, sampling="coupled")
     kernels = set()
     for seed in range(20):
         step = make_strategy(space, recipe).step(
@@ -273,3 +283,11 @@ def test_no_gradient_reaches_the_teacher() -> None:
 
 def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(3)
+
+
+def test_a_ramp_may_begin_where_the_rate_is_still_zero(space: SearchSpace) -> None:
+    recipe = TrainingRecipe(epochs=6, fm_warmup=0.5, ramp_epochs=3.0, lr_warmup_epochs=2.0)
+    strategy = make_strategy(space, recipe)
+    assert isinstance(strategy, DelayedShrinking)
+    assert learning_rate(recipe, 0.0) == 0.0
+    assert strategy.beta(StepPosition(0, STEPS), space.smallest) == 1.0

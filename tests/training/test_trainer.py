@@ -4,14 +4,14 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from nassearch.data.dataset import Data
-from nassearch.errors import CheckpointError, ConfigError, OutputError
+from nassearch.errors import CheckpointError, ConfigError, Interrupted, OutputError
 from nassearch.networks import Supernet
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint, trainer
@@ -35,16 +35,15 @@ import json
 torch.set_num_threads(1)
 space, recipe, out, after = json.loads(sys.argv[1])
 
-class Watch:
-    def start(self, total, *, done): self.left = after
-    def report(self, record): pass
-    def advance(self, *, loss):
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+fractions = set()
+
+def kill_after(stage, fraction, note=""):
+    fractions.add(fraction)
+    if len(fractions - {0.0}) == after:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 train(SearchSpace.from_dict(space), load_data("digits"),
-      recipe=TrainingRecipe(**recipe), out=Path(out), progress=Watch())
+      recipe=TrainingRecipe(**recipe), out=Path(out), progress=kill_after)
 """
 
 
@@ -52,18 +51,17 @@ class At:
     """A watcher that does something after some steps."""
 
     def __init__(self, step: int, action: Callable[[], None]) -> None:
-        self.left, self.action = step, action
-        self.records: list[Mapping[str, object]] = []
+        self.step, self.action = step, action
+        self.fractions: list[float] = []
+        self.notes: list[str] = []
 
-    def start(self, total: int, *, done: int) -> None: ...
-
-    def advance(self, *, loss: float) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.action()
-
-    def report(self, record: Mapping[str, object]) -> None:
-        self.records.append(record)
+    def __call__(self, stage: str, fraction: float, note: str = "") -> None:
+        assert stage == "training"
+        self.notes.append(note)
+        if fraction and fraction not in self.fractions:
+            self.fractions.append(fraction)
+            if len(self.fractions) == self.step:
+                self.action()
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +107,29 @@ def test_ctrl_c_saves_the_step_and_resumes_to_the_same_weights(
     resumed = trainer.train(space, digits, recipe=RECIPE, out=tmp_path, resume=True)
     assert_same_weights(undisturbed[0], resumed)
     assert metrics(tmp_path) == metrics(undisturbed[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_end_saves_the_step_under_way(
+    number: signal.Signals, space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    watch = At(3, lambda: signal.raise_signal(number))
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=r"epoch-0000-step-000003\.pt is saved, go on with"):
+        trainer.train(space, digits, recipe=RECIPE, out=tmp_path, progress=watch)
+    assert checkpoint.load(tmp_path).step == 3
+    assert signal.getsignal(number) is before
+
+
+def test_an_interruption_before_anything_is_saved_does_not_say_it_was(
+    space: SearchSpace, digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "train_step", lambda *_: float("nan"))
+    watch = At(3, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt) as stop:
+        trainer.train(space, digits, recipe=RECIPE, out=tmp_path, progress=watch)
+    assert not isinstance(stop.value, Interrupted)
+    assert checkpoint.paths(tmp_path) == []
 
 
 def test_a_run_keeps_its_last_two_checkpoints_and_a_line_for_each_epoch(
@@ -172,13 +193,13 @@ def test_a_loss_that_stays_non_finite_stops_the_run_and_names_the_fix(
 def test_a_non_finite_step_changes_no_weight(
     space: SearchSpace, digits: Data, tmp_path: Path
 ) -> None:
-    run = start(space, digits, recipe=RECIPE, out=tmp_path, resume=False)
-    before = {name: value.clone() for name, value in run.supernet.named_parameters()}
-    passes = (SubnetPass(run.space.largest), SubnetPass(run.space.smallest, 1.0, "in-place"))
+    state = start(space, digits, recipe=RECIPE, out=tmp_path, resume=False)
+    before = {name: value.clone() for name, value in state.supernet.named_parameters()}
+    passes = (SubnetPass(state.space.largest), SubnetPass(state.space.smallest, 1.0, "in-place"))
     images = torch.full((4, 1, 8, 8), float("inf"))
-    loss = trainer.train_step(run, passes, images, torch.zeros(4, dtype=torch.int64))
+    loss = trainer.train_step(state, passes, images, torch.zeros(4, dtype=torch.int64))
     assert not torch.isfinite(torch.tensor(loss))
-    for name, value in run.supernet.named_parameters():
+    for name, value in state.supernet.named_parameters():
         assert torch.equal(value, before[name])
 
 

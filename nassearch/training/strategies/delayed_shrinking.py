@@ -1,16 +1,36 @@
 """Strategy `delayed-shrinking`: the largest network first, then ever more of the subnets."""
 
-import numpy as np
+from typing import Annotated
 
+import numpy as np
+from pydantic import Field
+
+from nassearch.data.augmentation import Fraction, NonNegative
 from nassearch.networks.cost import macs
 from nassearch.space import Architecture, SearchSpace, lower
 from nassearch.training.schedule import StepPosition, learning_rate
-from nassearch.training.strategies.sandwich import sandwich
+from nassearch.training.strategies.sandwich import SandwichOptions, sandwich
 from nassearch.training.strategy import StepPlan, SubnetPass
 from nassearch.training.training_recipe import TrainingRecipe
 
 _RAMP_EPOCHS = 5.0
 _WHOLE = 4  # resolutions of the warm-up are multiples of this many pixels
+
+
+class DelayedShrinkingOptions(SandwichOptions):
+    """Keys of delayed-shrinking: when the subnets come in, and on what images."""
+
+    fm_warmup: Fraction = 0.15
+    """The share of the training after which subnets learn at the full rate (0.5 in the paper)."""
+    ramp_epochs: NonNegative | None = None
+    """Epochs before that over which the subnets' rate rises from zero. Unset: five, or half of the
+    warm-up where that is less."""
+    ramp_by_size: NonNegative = 0.0
+    """The ramp is longer by this share for a network of no size at all."""
+    warmup_resolution: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The share of the largest resolution at which the warm-up starts."""
+    sort_channels: bool = True
+    """Sort inner channels by importance before subnets first take some of them."""
 
 
 class DelayedShrinking:
@@ -35,56 +55,60 @@ class DelayedShrinking:
     the warm-up on smaller images, which grow to full size until it ends.
     """
 
-    def __init__(self, space: SearchSpace, recipe: TrainingRecipe) -> None:
-        self._space = space
-        self._recipe = recipe
+    Options = DelayedShrinkingOptions
 
-    def step(self, moment: StepPosition, rng: np.random.Generator) -> StepPlan:
-        rate = learning_rate(self._recipe, moment.epochs)
-        start, _ = self._ramp(moment)
-        if moment.step < start:
+    def __init__(self, space: SearchSpace, recipe: TrainingRecipe) -> None:
+        assert isinstance(recipe.options, DelayedShrinkingOptions)
+        self._space, self._recipe, self._options = space, recipe, recipe.options
+
+    def step(self, position: StepPosition, rng: np.random.Generator) -> StepPlan:
+        rate = learning_rate(self._recipe, position.epochs)
+        start, _ = self._ramp(position)
+        if position.step < start:
             return StepPlan(
-                (SubnetPass(self._space.largest, resolution=self._pixels(moment, start)),), rate
+                (SubnetPass(self._space.largest, resolution=self._pixels(position, start)),), rate
             )
         passes = sandwich(
             self._space,
-            self._recipe,
-            moment,
+            self._options,
+            position,
             rng,
-            rule=self._recipe.sandwich_rule or "in-turn",
-            weight=lambda subnet: self.beta(moment, subnet),
+            rule=self._options.sandwich_rule or "in-turn",
+            weight=lambda subnet: self.beta(position, subnet),
         )
-        switches = moment.step == start > 0
-        return StepPlan(passes, rate, sort_channels=switches and self._recipe.sort_channels)
+        switches = position.step == start > 0
+        return StepPlan(passes, rate, sort_channels=switches and self._options.sort_channels)
 
-    def beta(self, moment: StepPosition, subnet: Architecture) -> float:
+    def beta(self, position: StepPosition, subnet: Architecture) -> float:
         """What the loss of `subnet` is multiplied by; 0 before the ramp, 1 after it."""
-        start, length = self._ramp(moment)
-        if self._recipe.ramp_by_size:
+        start, length = self._ramp(position)
+        if self._options.ramp_by_size:
             share = macs(lower(self._space, subnet)) / macs(lower(self._space, self._space.largest))
-            length = round(length * (1 + self._recipe.ramp_by_size * (1 - share)))
-        ramped = moment.step - start + 1
+            length = round(length * (1 + self._options.ramp_by_size * (1 - share)))
+        ramped = position.step - start + 1
         if ramped <= 0:
             return 0.0
         if ramped > length:
             return 1.0
-        full = self._recipe.fm_warmup * self._recipe.epochs
-        rate = learning_rate(self._recipe, moment.epochs)
+        full = self._options.fm_warmup * self._recipe.epochs
+        rate = learning_rate(self._recipe, position.epochs)
+        if rate == 0.0:  # at the first step of a warm-up nothing moves, whatever the weight
+            return 1.0
         return min(1.0, ramped / length * learning_rate(self._recipe, full) / rate)
 
-    def _ramp(self, moment: StepPosition) -> tuple[int, int]:
+    def _ramp(self, position: StepPosition) -> tuple[int, int]:
         """The first step of the ramp and how many steps it takes."""
-        full = self._recipe.fm_warmup * self._recipe.epochs
-        end = round(full * moment.steps_per_epoch)
-        epochs = self._recipe.ramp_epochs
+        full = self._options.fm_warmup * self._recipe.epochs
+        end = round(full * position.steps_per_epoch)
+        epochs = self._options.ramp_epochs
         if epochs is None:
             epochs = min(_RAMP_EPOCHS, full / 2)
-        length = min(end, round(epochs * moment.steps_per_epoch))
+        length = min(end, round(epochs * position.steps_per_epoch))
         return end - length, length
 
-    def _pixels(self, moment: StepPosition, steps: int) -> int | None:
+    def _pixels(self, position: StepPosition, steps: int) -> int | None:
         """The size of the warm-up's images: from `warmup_resolution` to full size, None there."""
-        first, full = self._recipe.warmup_resolution, self._space.largest.resolution
-        share = first + (1 - first) * moment.step / steps
+        first, full = self._options.warmup_resolution, self._space.largest.resolution
+        share = first + (1 - first) * position.step / steps
         pixels = max(_WHOLE, round(share * full / _WHOLE) * _WHOLE)
         return pixels if pixels < full else None

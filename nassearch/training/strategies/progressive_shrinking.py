@@ -6,6 +6,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from nassearch.config import StrictModel
 from nassearch.space import Architecture, SearchSpace
 from nassearch.training.schedule import StepPosition, decay
 from nassearch.training.strategy import StepPlan, SubnetPass
@@ -43,6 +44,13 @@ _PHASES = (
 )
 
 
+class ProgressiveShrinkingOptions(StrictModel):
+    """Keys of progressive-shrinking."""
+
+    sort_channels: bool = True
+    """Sort inner channels by importance before expand ratios become elastic."""
+
+
 class ProgressiveShrinking:
     """Once-for-all's training as one command (Cai et al., "Once-for-All", ICLR 2020, 3.3).
 
@@ -53,23 +61,25 @@ class ProgressiveShrinking:
     expand ratios become elastic; elastic widths, which once-for-all has not, come with them.
     """
 
+    Options = ProgressiveShrinkingOptions
+
     def __init__(self, space: SearchSpace, recipe: TrainingRecipe) -> None:
-        self._space = space
-        self._recipe = recipe
+        assert isinstance(recipe.options, ProgressiveShrinkingOptions)
+        self._space, self._recipe, self._options = space, recipe, recipe.options
         self._dimensions = [gene.name.rpartition(".")[2] for gene in space.genes]
         self._phases = tuple(phase for phase in _PHASES if self._matters(phase))
 
-    def step(self, moment: StepPosition, rng: np.random.Generator) -> StepPlan:
-        index, first, length = self._phase(moment)
-        phase, begins = self._phases[index], moment.step == first
-        rate = self._rate(phase, (moment.step - first) / length)
+    def step(self, position: StepPosition, rng: np.random.Generator) -> StepPlan:
+        index, first, length = self._phase(position)
+        phase, begins = self._phases[index], position.step == first
+        rate = self._rate(phase, (position.step - first) / length)
         if index == 0:
             return StepPlan((SubnetPass(self._space.largest),), rate)
         widens = phase.frees == _WIDTH and self._phases[index - 1].frees != _WIDTH
         return StepPlan(
             tuple(SubnetPass(self._draw(index, rng)) for _ in range(phase.subnets)),
             rate,
-            sort_channels=begins and widens and self._recipe.sort_channels,
+            sort_channels=begins and widens and self._options.sort_channels,
             freeze_teacher=begins and index == 1 and self._recipe.teacher is None,
         )
 
@@ -82,12 +92,12 @@ class ProgressiveShrinking:
         )
         return not phase.frees or max(freed, default=0) > (phase.choices or 1)
 
-    def _phase(self, moment: StepPosition) -> tuple[int, int, int]:
+    def _phase(self, position: StepPosition) -> tuple[int, int, int]:
         """The phase of a step, the phase's first step, and its length in steps."""
-        total = self._recipe.epochs * moment.steps_per_epoch
+        total = self._recipe.epochs * position.steps_per_epoch
         shares = [phase.share for phase in self._phases]
         ends = [round(total * share / sum(shares)) for share in accumulate(shares)]
-        index = min(bisect_right(ends, moment.step), len(ends) - 1)
+        index = min(bisect_right(ends, position.step), len(ends) - 1)
         first = ends[index - 1] if index else 0
         return index, first, max(1, ends[index] - first)
 

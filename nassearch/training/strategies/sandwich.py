@@ -2,14 +2,29 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from nassearch.space import Architecture, SearchSpace
-from nassearch.training.sampling import draw
+from nassearch.training.sampling import SamplingOptions, draw
 from nassearch.training.schedule import StepPosition, learning_rate
 from nassearch.training.strategy import StepPlan, SubnetPass
-from nassearch.training.training_recipe import SandwichRule, TrainingRecipe
+from nassearch.training.training_recipe import TrainingRecipe
+
+SandwichRule = Literal["together", "in-turn"]
+
+
+class SandwichOptions(SamplingOptions):
+    """Keys of the strategies that train a sandwich of subnets."""
+
+    num_random: Annotated[int, Field(ge=0)] = 2
+    """Random subnets in each sandwich."""
+    sandwich_rule: SandwichRule | None = None
+    """together: a step trains every network of the sandwich on one batch, as published. in-turn: a
+    step trains one of them, on the labels of images of its own. Unset: in-turn for
+    delayed-shrinking, together for sandwich."""
 
 
 class Sandwich:
@@ -19,20 +34,24 @@ class Sandwich:
     on the largest network alone) and schedule=constant-ending.
     """
 
-    def __init__(self, space: SearchSpace, recipe: TrainingRecipe) -> None:
-        self._space = space
-        self._recipe = recipe
+    Options = SandwichOptions
 
-    def step(self, moment: StepPosition, rng: np.random.Generator) -> StepPlan:
-        rule = self._recipe.sandwich_rule or "together"
-        passes = sandwich(self._space, self._recipe, moment, rng, rule=rule, weight=lambda _: 1.0)
-        return StepPlan(passes, learning_rate(self._recipe, moment.epochs))
+    def __init__(self, space: SearchSpace, recipe: TrainingRecipe) -> None:
+        assert isinstance(recipe.options, SandwichOptions)
+        self._space, self._recipe, self._options = space, recipe, recipe.options
+
+    def step(self, position: StepPosition, rng: np.random.Generator) -> StepPlan:
+        rule = self._options.sandwich_rule or "together"
+        passes = sandwich(
+            self._space, self._options, position, rng, rule=rule, weight=lambda _: 1.0
+        )
+        return StepPlan(passes, learning_rate(self._recipe, position.epochs))
 
 
 def sandwich(
     space: SearchSpace,
-    recipe: TrainingRecipe,
-    moment: StepPosition,
+    options: SandwichOptions,
+    position: StepPosition,
     rng: np.random.Generator,
     *,
     rule: SandwichRule,
@@ -43,9 +62,9 @@ def sandwich(
     In turn, each of these networks has a step of its own instead, all on the labels: for the same
     arithmetic the supernet sees as many times the images.
     """
-    subnets = [space.smallest, *(draw(space, recipe, rng) for _ in range(recipe.num_random))]
+    subnets = [space.smallest, *(draw(space, options, rng) for _ in range(options.num_random))]
     taught = (SubnetPass(subnet, weight(subnet), "in-place") for subnet in subnets)
     passes = (SubnetPass(space.largest), *taught)
     if rule == "together":
         return passes
-    return (replace(passes[moment.step % len(passes)], target="labels"),)
+    return (replace(passes[position.step % len(passes)], target="labels"),)

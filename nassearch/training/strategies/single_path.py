@@ -3,7 +3,7 @@
 import numpy as np
 
 from nassearch.space import SearchSpace
-from nassearch.training.sampling import draw
+from nassearch.training.sampling import SamplingOptions, draw
 from nassearch.training.schedule import StepPosition, learning_rate
 from nassearch.training.strategy import StepPlan, SubnetPass
 from nassearch.training.training_recipe import TrainingRecipe
@@ -12,10 +12,12 @@ from nassearch.training.training_recipe import TrainingRecipe
 class SinglePath:
     """Uniform sampling (Guo et al., "Single Path One-Shot NAS", ECCV 2020, 3.2)."""
 
-    def __init__(self, space: SearchSpace, recipe: TrainingRecipe) -> None:
-        self._space = space
-        self._recipe = recipe
+    Options = SamplingOptions
 
-    def step(self, moment: StepPosition, rng: np.random.Generator) -> StepPlan:
-        subnet = draw(self._space, self._recipe, rng)
-        return StepPlan((SubnetPass(subnet),), learning_rate(self._recipe, moment.epochs))
+    def __init__(self, space: SearchSpace, recipe: TrainingRecipe) -> None:
+        assert isinstance(recipe.options, SamplingOptions)
+        self._space, self._recipe, self._options = space, recipe, recipe.options
+
+    def step(self, position: StepPosition, rng: np.random.Generator) -> StepPlan:
+        subnet = draw(self._space, self._options, rng)
+        return StepPlan((SubnetPass(subnet),), learning_rate(self._recipe, position.epochs))

@@ -1,0 +1,106 @@
+"""DataIdentity: what makes images those that a supernet was trained on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nassearch.errors import DataError
+
+_FIX = "put the images back as they were, say where they lie with --data, or train again"
+
+
+@dataclass(frozen=True, slots=True)
+class DataIdentity:
+    """The classes in order, the images, and which of them validate.
+
+    `shape` is (c, h, w); `mean` and `std` are those of the training images. `held_out` are the
+    validation images, as indices into all `num_images` sorted as they are read. A checkpoint of
+    version 0.1 holds no shape, number, fingerprint or split: these are None.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    in_channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    shape: tuple[int, int, int] | None = None
+    num_images: int | None = None
+    fingerprint: str | None = None
+    held_out: tuple[int, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A form that checkpoints and JSON hold."""
+        fields = asdict(self)
+        lists = {key: list(value) for key, value in fields.items() if isinstance(value, tuple)}
+        return {**fields, **lists, "num_classes": len(self.class_names)}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "DataIdentity":
+        """The identity that `to_dict` wrote, or what version 0.1 wrote of the data."""
+        fields = {key: item for key, item in value.items() if key != "num_classes"}
+        lists = {key: tuple(item) for key, item in fields.items() if isinstance(item, list)}
+        return cls(**{**fields, **lists})
+
+    def check_classes(self, class_names: Sequence[str], *, where: object) -> None:
+        """DataError unless these are the classes, in this order."""
+        if tuple(class_names) == self.class_names:
+            return
+        gone = [name for name in self.class_names if name not in class_names]
+        new = [name for name in class_names if name not in self.class_names]
+        if gone or new:
+            parts = [f"'{gone[0]}' is gone"] if gone else []
+            parts += [f"'{new[0]}' is new"] if new else []
+            difference = " and ".join(parts)
+        else:
+            difference = "their order is another"
+        raise DataError(
+            f"its classes are not those the supernet was trained on: {difference}",
+            where=where,
+            fix=_FIX,
+        )
+
+    def check_images(self, num_images: int, fingerprint: str, *, where: object) -> None:
+        """DataError unless these are so many images, and the same ones."""
+        if self.num_images is not None and num_images != self.num_images:
+            change = num_images - self.num_images
+            raise DataError(
+                f"holds {num_images} images ({abs(change)} {'more' if change > 0 else 'fewer'}"
+                f" than the {self.num_images} the supernet was trained with)",
+                where=where,
+                fix=_FIX,
+            )
+        if self.fingerprint is not None and fingerprint != self.fingerprint:
+            raise DataError(
+                "holds other images than the supernet was trained with (their names or sizes)",
+                where=where,
+                fix=_FIX,
+            )
+
+    def check_split(self, held_out: Sequence[int], *, where: object) -> None:
+        """DataError unless these are the validation images."""
+        if self.held_out is not None and tuple(held_out) != self.held_out:
+            raise DataError(
+                "validates on other images than the supernet was trained with",
+                where=where,
+                fix="load it with the seed and val_share of the training",
+            )
+
+    def check_form(self, other: "DataIdentity", *, where: object) -> None:
+        """DataError unless `other` images have the same form and, where that is all that is known
+        of these, the same mean and deviation."""
+        if self.shape is not None and other.shape != self.shape:
+            assert other.shape is not None
+            here, then = ("x".join(map(str, reversed(s[1:]))) for s in (other.shape, self.shape))
+            raise DataError(
+                f"gives images of {here} pixels and {other.in_channels} channels, the supernet was"
+                f" trained on {then} and {self.in_channels}",
+                where=where,
+                fix=f"name the size, imagefolder:PATH@{self.shape[2]}",
+            )
+        statistics = (other.in_channels, other.mean, other.std)
+        if self.fingerprint is None and statistics != (self.in_channels, self.mean, self.std):
+            raise DataError(
+                "holds other images than the supernet was trained with (their mean or deviation)",
+                where=where,
+                fix=_FIX,
+            )
