@@ -222,10 +222,14 @@ PARTS = (
 )
 
 
+MEASURED = ("networks", "curves", "published", "operators", "note10")
+"""The parts that read latencies measured elsewhere."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/latency"))
+    parser.add_argument("--data", type=Path, help="measured latencies")
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--space", default="mobilenet_v3")
     parser.add_argument("--resolution", type=int, default=160)
@@ -236,6 +240,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/latency-accuracy"))
     given = parser.parse_args()
+    if given.part in MEASURED and (given.data is None or not given.data.is_dir()):
+        parser.error(
+            f"{given.part} needs measured latencies: give their folder with --data, or DATA= of"
+            " make (experiments/latency-accuracy/README.md says where they come from)"
+        )
     if given.part == "networks":
         networks(given.data, splits=given.splits)
     elif given.part == "speed":

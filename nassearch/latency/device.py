@@ -1,30 +1,22 @@
 """Devices: what `latency_tables/<device>/device.yaml` says, and which one this machine is."""
 
-import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_serializer, model_validator
 
 from nassearch import config
 from nassearch.config import StrictModel
 from nassearch.errors import ConfigError
 from nassearch.files import write_text
-from nassearch.setting import Setting
+from nassearch.latency.host_identity import HostIdentity, this_machine
+from nassearch.setting import SETTING_FIELDS, Setting, check_device_name, is_device_name
 
 HOST = "host"
 Rate = Annotated[int | float, Field(gt=0)]
-
-
-class SettingFile(StrictModel):
-    """The setting a device is asked about when the user names none."""
-
-    runtime: str = "onnxruntime"
-    precision: str = "fp32"
-    batch: Annotated[int, Field(gt=0)] = 1
-    threads: Annotated[int, Field(gt=0)] | None = None
 
 
 class RatesFile(StrictModel):
@@ -44,18 +36,42 @@ class RatesFile(StrictModel):
 
 
 class Device(StrictModel):
-    """A device by name. `cpu` is how this machine is recognised as one: vendor/family/model.
+    """A device by name. `cpu` (vendor/family/model) and, where known, `isa` are how this machine is
+    recognised as one.
 
-    `settings` are those it has tables or estimates for that are worth asking about, besides the
-    `default`.
+    `default` is the setting it is asked about when the user names none; `settings` are others that
+    it has tables or estimates for. In device.yaml they stand without the device's name.
     """
 
     name: str
     description: str = ""
     cpu: str | None = None
-    default: SettingFile = SettingFile()
-    settings: tuple[SettingFile, ...] = ()
+    isa: tuple[str, ...] | None = None
+    default: Setting
+    settings: tuple[Setting, ...] = ()
     rates: RatesFile | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_settings(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+            return value
+        content = {"default": {}, **value}
+        content["default"] = _named(content["default"], value["name"], "default")
+        listed = content.get("settings", ())
+        if isinstance(listed, list | tuple):
+            content["settings"] = tuple(
+                _named(item, value["name"], f"settings[{index}]")
+                for index, item in enumerate(listed)
+            )
+        return content
+
+    @field_serializer("default", "settings")
+    def _without_name(self, value: Setting | tuple[Setting, ...]) -> Any:
+        if isinstance(value, tuple):
+            return [self._without_name(item) for item in value]
+        fields = value.to_dict()
+        return {name: fields[name] for name in fields if name != "device" and fields[name]}
 
     def setting(
         self,
@@ -76,13 +92,22 @@ class Device(StrictModel):
 
     def with_default(self, setting: Setting) -> "Device":
         """This device, asked about in `setting` when the user names none."""
-        default = SettingFile(
-            runtime=setting.runtime,
-            precision=setting.precision,
-            batch=setting.batch,
-            threads=setting.threads,
-        )
-        return self.model_copy(update={"default": default})
+        return self.model_copy(update={"default": setting})
+
+    def called(self, name: str) -> "Device":
+        """This device under another name."""
+        renamed = {
+            "name": name,
+            "default": replace(self.default, device=name),
+            "settings": tuple(replace(setting, device=name) for setting in self.settings),
+        }
+        return self.model_copy(update=renamed)
+
+    def of_machine(self, identity: HostIdentity) -> "Device":
+        """This device, recognised by what the machine that was measured is."""
+        if self.cpu is not None:
+            return self
+        return self.model_copy(update={"cpu": identity.cpu, "isa": identity.isa})
 
     def save(self, directory: Path) -> None:
         """Write `<directory>/<name>/device.yaml`, unless it stands there already."""
@@ -94,7 +119,21 @@ class Device(StrictModel):
     @property
     def present(self) -> bool:
         """Whether this machine is such a device, so that networks can be measured on it."""
-        return self.cpu is not None and self.cpu == host_cpu()
+        here = this_machine()
+        return self.cpu == here.cpu and self.isa in (None, here.isa)
+
+
+def _named(value: Any, device: str, place: str) -> Setting:
+    """The setting that a file's mapping, without the device's name, stands for."""
+    if isinstance(value, Setting):
+        return value
+    if not isinstance(value, Mapping) or "device" in value:
+        raise ValueError(f"{place} must be a mapping of {', '.join(SETTING_FIELDS[1:])}")
+    try:
+        fields = {"runtime": "onnxruntime", "threads": None, **value}
+        return Setting.from_dict({"device": device, **fields})
+    except ConfigError as error:
+        raise ValueError(f"{place}.{error}") from error
 
 
 def table_directories() -> list[Path]:
@@ -104,28 +143,23 @@ def table_directories() -> list[Path]:
 
 def host_cpu() -> str:
     """This machine's CPU as vendor/family/model, or its architecture where the OS says no more."""
-    fields = _cpuinfo()
-    names = ("vendor_id", "cpu family", "model")
-    if all(name in fields for name in names):
-        return "/".join(fields[name] for name in names)
-    arm = ("CPU implementer", "CPU part")
-    if all(name in fields for name in arm):
-        return "/".join(("arm", *(fields[name] for name in arm)))
-    return platform.processor() or platform.machine()
+    return this_machine().cpu
 
 
 def host_cpu_name() -> str:
     """This machine's CPU as people call it."""
-    return _cpuinfo().get("model name", platform.processor() or platform.machine())
+    return this_machine().name
 
 
 def host_device() -> Device:
     """This machine under the name 'host'."""
+    here = this_machine()
     return Device(
         name=HOST,
-        description=host_cpu_name(),
-        cpu=host_cpu(),
-        default=SettingFile(threads=1),
+        description=here.name,
+        cpu=here.cpu,
+        isa=here.isa,
+        default=Setting(HOST, "onnxruntime"),
     )
 
 
@@ -133,6 +167,7 @@ def load_device(name: str, places: Sequence[Path] = ()) -> Device:
     """The device called `name` in `places` or where tables ship; else ConfigError."""
     if name == HOST:
         return host_device()
+    check_device_name(name)
     for place in (*places, *table_directories()):
         path = place / name / "device.yaml"
         if path.is_file():
@@ -148,6 +183,17 @@ def load_device(name: str, places: Sequence[Path] = ()) -> Device:
     )
 
 
+def read_devices(places: Sequence[Path] = ()) -> dict[str, Device | ConfigError]:
+    """Every device that is known by name; of one whose file is broken what is wrong with it."""
+    devices: dict[str, Device | ConfigError] = {}
+    for name in list_devices(places):
+        try:
+            devices[name] = load_device(name, places)
+        except ConfigError as error:
+            devices[name] = error
+    return devices
+
+
 def known_or_new_device(name: str, places: Sequence[Path], *, elsewhere: bool = False) -> Device:
     """The device called `name`; a name nobody knows is this machine under a new name.
 
@@ -155,30 +201,47 @@ def known_or_new_device(name: str, places: Sequence[Path], *, elsewhere: bool = 
     """
     if name in list_devices(places):
         return load_device(name, places)
+    check_device_name(name)
     if elsewhere:
-        return Device(name=name, default=SettingFile(threads=1))
-    return host_device().model_copy(update={"name": name})
+        return Device(name=name, default=Setting(name, "onnxruntime"))
+    return host_device().called(name)
+
+
+def resolve_setting(
+    text: str,
+    *,
+    runtime: str | None = None,
+    precision: str | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
+    places: Sequence[Path] = (),
+) -> tuple[Device, Setting]:
+    """The device and the setting that a user means.
+
+    Args:
+        text: A device's name, 'zen4', which means its default setting, or a whole setting,
+            'zen4/openvino-int8-b1-t1'.
+        runtime: Replaces that of the text, as do `precision`, `batch` (images) and `threads`.
+        precision: For instance 'int8'.
+        batch: Images at once.
+        threads: Of the runtime.
+        places: Directories of devices that are looked in before those that ship.
+
+    Raises:
+        ConfigError: The device is not known, or the text is no setting.
+    """
+    given = Setting.parse(text) if "/" in text else None
+    device = load_device(given.device if given is not None else text, places)
+    base = device if given is None else device.with_default(given)
+    setting = base.setting(runtime=runtime, precision=precision, batch=batch, threads=threads)
+    return device, setting
 
 
 def list_devices(places: Sequence[Path] = ()) -> list[str]:
     """The devices `load_device` knows."""
-    found = {
+    names = {
         path.parent.name
         for place in (*places, *table_directories())
         for path in place.glob("*/device.yaml")
     }
-    return sorted({HOST, *found})
-
-
-def _cpuinfo() -> dict[str, str]:
-    """The first processor of /proc/cpuinfo; nothing where there is no such file."""
-    fields: dict[str, str] = {}
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return fields
-    for line in text.splitlines():
-        name, separator, value = line.partition(":")
-        if separator and name.strip() not in fields:
-            fields[name.strip()] = value.strip()
-    return fields
+    return sorted({HOST, *filter(is_device_name, names)})

@@ -1,68 +1,96 @@
-"""Figures that cannot be: seconds where milliseconds are meant, a row that slipped.
+"""Figures that cannot be: another unit than milliseconds, a row that slipped.
 
-Nothing here knows how fast a device is. It knows what no device does, and that blocks of one table
-take times in proportion to their sizes, within reason (tables measured here and elsewhere: from a
-sixteenth to three times the median).
+Nothing here knows how fast a device is. It knows what processors do, within a factor of fifty, and
+that blocks of one table take times in proportion to their sizes, within reason (tables measured
+here and elsewhere: from a sixteenth to three times the median).
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from nassearch.errors import TableError
 from nassearch.setting import Setting
 from nassearch.space import BlockSpec
 
-# Elements a millisecond: a core's widest loads from its nearest cache; the fastest GPU's memory.
-_CORE, _GPU = 1e8, 5e9
+# Elements read and written in a millisecond, the median over the blocks of a space: one core ran
+# 0.2 to 0.3 million (zen4's tables), a phone's or a Raspberry Pi's a tenth of that; a GPU from a
+# tenth of ten million, operator by operator, to ten times of it in large batches.
+_CORE, _GPU = 1e5, 3e6
+_OFF = 50.0  # seconds and microseconds are a thousand
 _APART = 300.0  # times the median; seconds among milliseconds are a thousand
 _LAUNCH_MS = 0.002  # no device starts a block of a network in less
+_SLOW_MS = 1.0  # small blocks take what their launch takes, whatever their size
 _REMOVED_MS = 1e-6  # of blocks that the runtime optimises away
 _FEW = 5
+UNITS = {"ms": 1.0, "us": 1e-3, "s": 1e3}
+"""Milliseconds of each unit that measurements may be given in."""
+
+Floats = npt.NDArray[np.float64]
 
 
-def check_blocks(blocks: Mapping[str, float], setting: Setting, *, where: Path) -> None:
-    """TableError naming the first of `blocks`, key -> ms, whose milliseconds cannot be."""
+def check_blocks(
+    blocks: Mapping[str, float], setting: Setting, *, where: object, unit_given: bool = False
+) -> None:
+    """TableError naming the first of `blocks`, key -> ms, whose milliseconds cannot be.
+
+    Where the unit was given (`unit_given`), only what slipped among its neighbours is refused.
+    """
     present = {key: ms for key, ms in blocks.items() if ms > _REMOVED_MS}
     if len(present) < _FEW:
         return
     sizes = np.array([_size(BlockSpec.from_key(key)) for key in present], dtype=np.float64)
     times = np.array(list(present.values()))
-    rates = sizes * setting.batch / times
-    limit = _GPU if setting.threads is None else _CORE * setting.threads
-    if np.median(rates) > limit:
-        key = next(iter(present))
-        raise TableError(
-            f"{present[key]:g} ms is not plausible",
-            where=f"{where}: {key} and the rows after it",
-            fix="latencies are in milliseconds; were these seconds?",
-        )
+    if not unit_given:
+        _check_unit(times, sizes, setting, next(iter(present)), where)
     _check_apart(times / sizes, list(present), times, where)
 
 
-def check_networks(rows: Sequence[tuple[str, int, float]], *, where: Path) -> None:
-    """The same for whole networks: (name of the row, number of blocks, ms)."""
+def check_networks(
+    rows: Sequence[tuple[str, Sequence[BlockSpec], float]],
+    setting: Setting | None = None,
+    *,
+    where: object,
+    unit_given: bool = False,
+) -> None:
+    """TableError naming the first of whole networks, (name of the row, blocks, ms), that cannot be.
+
+    Without a setting nothing is known of what they ran on, and only what no device does is refused.
+    """
     if not rows:
         return
     times = np.array([ms for *_, ms in rows])
-    blocks = np.array([count for _, count, _ in rows])
-    if np.median(times / blocks) < _LAUNCH_MS:
-        raise TableError(
-            f"{times[0]:g} ms for {blocks[0]} blocks is not plausible",
-            where=f"{where}: {rows[0][0]} and the rows after it",
-            fix="latencies are in milliseconds; were these seconds?",
-        )
+    counts = np.array([len(specs) for _, specs, _ in rows])
+    if not unit_given:
+        if np.median(times / counts) < _LAUNCH_MS:
+            raise _wrong_unit(times[0], f"{where}: {rows[0][0]}", "seconds")
+        sizes = np.array([sum(map(_size, specs)) for _, specs, _ in rows])
+        if setting is not None:
+            _check_unit(times, sizes, setting, rows[0][0], where)
     if len(rows) >= _FEW:
-        _check_apart(times / blocks, [name for name, *_ in rows], times, where)
+        _check_apart(times / counts, [name for name, *_ in rows], times, where)
 
 
-def _check_apart(
-    ratios: np.ndarray[tuple[int], np.dtype[np.float64]],
-    names: Sequence[str],
-    times: np.ndarray[tuple[int], np.dtype[np.float64]],
-    where: Path,
-) -> None:
+def _check_unit(times: Floats, sizes: Floats, setting: Setting, first: str, where: object) -> None:
+    typical = _GPU if setting.threads is None else _CORE * setting.threads
+    faster = float(np.median(sizes * setting.batch / times)) / typical
+    slow = faster < 1 / _OFF and float(np.median(times)) > _SLOW_MS
+    if slow or faster > _OFF:
+        unit = "microseconds" if slow else "seconds"
+        raise _wrong_unit(float(times[0]), f"{where}: {first}", unit)
+
+
+def _wrong_unit(milliseconds: float, where: str, unit: str) -> TableError:
+    return TableError(
+        f"{milliseconds:g} ms is not plausible",
+        where=f"{where} and the rows after it",
+        fix=f"latencies are in milliseconds; were these {unit}? say so when you import them:"
+        " --unit ms, us or s",
+    )
+
+
+def _check_apart(ratios: Floats, names: Sequence[str], times: Floats, where: object) -> None:
     relative = ratios / np.median(ratios)
     apart = np.maximum(relative, 1 / relative)
     worst = int(np.argmax(apart))

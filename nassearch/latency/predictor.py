@@ -11,6 +11,7 @@ import numpy as np
 from nassearch.errors import TableError
 from nassearch.latency.calibration import Calibration, fit
 from nassearch.latency.table import LatencyTable
+from nassearch.provenance import Estimate, Provenance
 from nassearch.runtimes.runtime import Floats
 from nassearch.setting import Setting
 from nassearch.space import Architecture, BlockSpec, SearchSpace, block_specs, lower
@@ -51,7 +52,7 @@ class LatencyPredictor:
         A table may hold whole networks only. Raises MissingKeyError where it holds blocks, but
         lacks some of the space's.
         """
-        noise = table.noise_floor(space)
+        noise = table.noise_floor(space) or 0.0
         if not table.blocks and table.networks:
             pairs = [
                 (own, one, found.measurement.median_ms) for own, one, found in table.pairs(space)
@@ -158,6 +159,15 @@ class LatencyPredictor:
             predicted / (1 + self.calibration.ratio),
             predicted * (1 + self.calibration.ratio),
         )
+
+    def estimate(self, architecture: Architecture) -> Estimate:
+        """Milliseconds of one architecture, with their interval where it is known."""
+        provenance = Provenance(self.source, self.setting)
+        milliseconds = float(self.predict([architecture])[0])
+        if self.calibration.ratio is None:
+            return Estimate(milliseconds, provenance)
+        low, high = self.interval([architecture])
+        return Estimate(milliseconds, provenance, float(low[0]), float(high[0]))
 
     def calibrate(self, pairs: Sequence[Pair]) -> "LatencyPredictor":
         """A new predictor fitted on these measured networks as well as those known before."""

@@ -1,9 +1,7 @@
 """The profiler: every block of a space, timed where it lives, inside whole networks."""
 
-import platform
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nassearch.latency.calibration import fit
-from nassearch.latency.device import host_cpu_name
-from nassearch.latency.table import LatencyTable, MeasuredNetwork, Measurement
+from nassearch.latency.coverage import MAX_NETWORKS, covering
+from nassearch.latency.host_identity import host_text, this_machine
+from nassearch.latency.measurement import MeasuredNetwork, Measurement
+from nassearch.latency.table import IDENTITY, LatencyTable
 from nassearch.latency.timing import (
     BURST,
     Timing,
@@ -24,70 +24,20 @@ from nassearch.latency.timing import (
     reference_networks,
 )
 from nassearch.networks import Subnet
+from nassearch.progress import Progress, silent
 from nassearch.runtimes.runtime import BlockTimes, Floats, Runtime
 from nassearch.setting import Setting
-from nassearch.space import (
-    Architecture,
-    BlockSpec,
-    SearchSpace,
-    Slot,
-    block_specs,
-    lower,
-    slots,
-)
+from nassearch.space import Architecture, BlockSpec, SearchSpace, block_specs, lower
 
-COVERAGE = 2
 GROUP = 32  # networks measured together at most, round by round
-MAX_NETWORKS = 96  # of one profile; what they do not hold is interpolated
 TARGET_ERROR = 0.003  # relative standard error at which timing stops
+STOPS = ("interrupted", "time", "rounds", "target")  # why timing stopped, the least good first
 MIN_MS = 1e-6  # of a block that a runtime optimises away
-MAX_MISSES = 50  # architectures drawn in a row that were there already: the space has no more
 MIN_SHARE = 0.1  # of a block's traced time that is its own, at the least
 PROTOCOL = (
     "each block inside whole networks, per-node times of the runtime's own profiler;"
     " networks interleaved with and without it, round by round, common drift divided out"
 )
-
-
-def covering(
-    space: SearchSpace,
-    rng: np.random.Generator,
-    *,
-    repeats: int = COVERAGE,
-    known: Collection[str] = (),
-    limit: int = MAX_NETWORKS,
-) -> list[Architecture]:
-    """Random architectures that together hold every block of the space at least `repeats` times,
-    or as often as a space of few architectures allows; blocks whose keys are `known` may lack.
-    With `limit` of them as many different blocks as they can hold.
-
-    The reference networks are the first of them, unless everything is known; depths vary, so that
-    they also calibrate sums.
-    """
-    counts: Counter[BlockSpec] = Counter()
-    places = slots(space)
-    specs = {spec for slot in places for spec in slot.specs if spec is not None}
-    wanted = {spec for spec in specs if spec.key not in known}
-    counts.update(dict.fromkeys(specs - wanted, repeats))
-    chosen: dict[Architecture, None] = {}
-
-    def take(architecture: Architecture) -> bool:
-        if architecture in chosen:
-            return False
-        chosen[architecture] = None
-        counts.update(lower(space, architecture))
-        return True
-
-    for architecture in reference_networks(space):
-        take(architecture)
-    misses = 0
-    while (
-        len(chosen) < limit
-        and misses < MAX_MISSES
-        and any(counts[spec] < repeats for spec in wanted)
-    ):
-        misses = 0 if take(_least_covered(space, places, counts, rng)) else misses + 1
-    return list(chosen)
 
 
 def profile(
@@ -102,7 +52,8 @@ def profile(
     max_networks: int = MAX_NETWORKS,
     known: LatencyTable | None = None,
     keep: Callable[[LatencyTable], object] = lambda table: None,
-    progress: Callable[[str, float], None] = lambda stage, fraction: None,
+    interrupted: Callable[[], bool] = lambda: False,
+    progress: Progress = silent,
 ) -> LatencyTable:
     """Measure the blocks of `space` in `setting`, and the whole networks they were measured in.
 
@@ -111,35 +62,46 @@ def profile(
     comes on top; `time_budget` bounds both: networks are measured group by group, none is begun
     after that many seconds. At most `max_networks` are measured, chosen to hold as many blocks as
     they can; blocks that no measured network holds are interpolated.
-    `keep(table)` is called with what is measured after each group, so that an interruption loses
-    one group at most; a table kept before is given back as `known`, and what it measured is not
-    measured again. `progress(stage, fraction)`.
+    `keep(table)` is called with what is measured after each group, and where `interrupted()` after
+    the round of timing under way, before KeyboardInterrupt is raised: an interruption loses a
+    round, or a group whose networks were still being loaded. A table kept before is given back as
+    `known`, and what it measured is not measured again.
     """
     start = time.monotonic()
     measured = {key for key, m in known.blocks.items() if m.source == "measured"} if known else ()
     architectures = covering(space, rng, known=measured, limit=max_networks)
     count = -(-len(architectures) // GROUP)
     groups = [architectures[number::count] for number in range(count)]
-    collected = ProfileSession(space, setting, runtime.version)
+    identity = this_machine(gpu=runtime.on_gpu)
+    host = {"host": host_text(), IDENTITY: identity.to_dict()}
+    session = ProfileSession(space, setting, runtime.version, host=host)
     if known is not None:
-        collected.reference_ms = reference_ms(known, space)
+        session.reference_ms = reference_ms(known, space)
     table: LatencyTable | None = None
     for number, group in enumerate(groups):
         left = None if time_budget is None else time_budget - (time.monotonic() - start)
         if table is not None and left is not None and left <= 0:
             break
 
-        def part(stage: str, fraction: float, *, number: int = number) -> None:
-            progress(stage, (number + fraction) / len(groups))
+        def part(stage: str, fraction: float, note: str = "", *, number: int = number) -> None:
+            progress(stage, (number + fraction) / len(groups), note)
 
         share = seconds * len(group) / len(architectures)
-        collected.measure(
-            group, runtime, seconds=share, limit=left, target_error=target_error, progress=part
+        session.measure(
+            group,
+            runtime,
+            seconds=share,
+            limit=left,
+            target_error=target_error,
+            interrupted=interrupted,
+            progress=part,
         )
-        table = collected.table({"target_error": target_error})
+        table = session.table({"target_error": target_error})
         if known is not None:
             table = known.merged(table)
         keep(table)
+        if interrupted():
+            raise KeyboardInterrupt
     assert table is not None, "there is always the smallest architecture"
     return interpolate_missing(table, block_specs(space)).profiled(space)
 
@@ -161,9 +123,9 @@ def interpolate_missing(table: LatencyTable, specs: Iterable[BlockSpec]) -> Late
     assert fitted.error is not None
     blocks = dict(table.blocks)
     for spec in lacking:
-        found = max(fitted.constant + fitted.block_ms(spec, 0.0), float(times.min()))
-        low, high = found / (1 + fitted.error), found * (1 + fitted.error)
-        blocks[spec.key] = Measurement(found, low, high, 0, "interpolated")
+        median = max(fitted.constant + fitted.block_ms(spec, 0.0), float(times.min()))
+        low, high = median / (1 + fitted.error), median * (1 + fitted.error)
+        blocks[spec.key] = Measurement(median, low, high, 0, "interpolated")
     facts = {
         **table.facts,
         "interpolated": len(lacking),
@@ -177,8 +139,16 @@ class ProfileSession:
     reference networks, the first group's where none is given.
     """
 
-    def __init__(self, space: SearchSpace, setting: Setting, version: str) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        setting: Setting,
+        version: str,
+        *,
+        host: Mapping[str, Any] | None = None,
+    ) -> None:
         self.space, self.setting, self.version = space, setting, version
+        self.host = host or {}
         self.samples: dict[str, list[tuple[Architecture, Floats]]] = {}
         self.whole_samples: dict[Architecture, list[Floats]] = {}
         self.reference_ms: float | None = None
@@ -192,17 +162,23 @@ class ProfileSession:
         seconds: float,
         target_error: float,
         limit: float | None,
-        progress: Callable[[str, float], None],
+        interrupted: Callable[[], bool],
+        progress: Progress,
     ) -> None:
         """Time a group of networks and their blocks; `limit` in seconds bounds loading as well."""
         start = time.monotonic()
         anchors = reference_networks(self.space)
-        traced = [*anchors, *(one for one in architectures if one not in anchors)]
-        networks = [Subnet(lower(self.space, one)).eval() for one in traced]
+        traced = [
+            *anchors,
+            *(architecture for architecture in architectures if architecture not in anchors),
+        ]
+        networks = [Subnet(lower(self.space, architecture)).eval() for architecture in traced]
         sessions, traces = {}, {}
         order = np.random.default_rng(0).permutation(len(networks))
         for position, index in enumerate(order):
             progress("loading", position / len(networks) / 2)
+            if interrupted():
+                raise KeyboardInterrupt
             sessions[index] = runtime.load(networks[index]).run_ms
             traces[index] = runtime.trace(networks[index])
         every = range(len(networks))
@@ -217,6 +193,7 @@ class ProfileSession:
             seconds=seconds,
             target_error=target_error,
             progress=lambda fraction: progress("timing", (1 + fraction) / 2),
+            interrupted=interrupted,
         )
         rest = len(sessions) - len(anchors)
         self.add(
@@ -245,7 +222,7 @@ class ProfileSession:
         """
         blocks = _block_samples(times, inside, whole)
         medians = _medians(specs, blocks)
-        sums = np.array([sum(medians[spec.key] for spec in one) for one in specs])
+        sums = np.array([sum(medians[spec.key] for spec in network) for network in specs])
         slope = load_slope(whole.medians_ms / sums, positions)
         steady = np.exp(-slope * (positions - np.mean(positions)))
         anchors = (steady * whole.medians_ms)[: len(whole.references_ms)]
@@ -267,15 +244,16 @@ class ProfileSession:
             key: measurement(np.maximum(common * self._block(key), MIN_MS)) for key in self.samples
         }
         stops = {timing.stopped for timing in self.whole}
+        whole = self.whole
         facts = {
             "version": self.version,
             "date": datetime.now(UTC).date().isoformat(),
-            "host": f"{host_cpu_name()}, {platform.system()} {platform.machine()}",
+            **self.host,
             "protocol": PROTOCOL,
             "rounds": min(timing.samples_ms.shape[1] for timing in self.whole),
-            "noise_floor": round(float(np.mean([one.noise_floor for one in self.whole])), 4),
-            "standard_error": round(float(np.mean([one.standard_error for one in self.whole])), 4),
-            "stopped": next(reason for reason in ("time", "rounds", "target") if reason in stops),
+            "noise_floor": round(float(np.mean([timing.noise_floor for timing in whole])), 4),
+            "standard_error": round(float(np.mean([timing.standard_error for timing in whole])), 4),
+            "stopped": next(reason for reason in STOPS if reason in stops),
             **(more or {}),
         }
         networks = tuple(
@@ -318,33 +296,6 @@ class ProfileSession:
         return total
 
 
-def _least_covered(
-    space: SearchSpace, places: Sequence[Slot], counts: Counter[BlockSpec], rng: np.random.Generator
-) -> Architecture:
-    """An architecture that holds the block seen least often, and elsewhere blocks seen seldom."""
-    order = sorted(
-        places,
-        key=lambda slot: (min(counts[s] for s in slot.specs if s is not None), rng.random()),
-    )
-    fixed: dict[int, int] = {}
-    for number, slot in enumerate(order):
-        if number == 1:
-            for stage in space.layout.stages:
-                if stage.depth.gene is not None and rng.random() < 0.5:
-                    fixed.setdefault(stage.depth.gene, int(rng.integers(len(stage.depth.choices))))
-        options = []
-        for index, spec in enumerate(slot.specs):
-            if spec is None:
-                continue
-            values = map(int, np.unravel_index(index, slot.shape)) if slot.genes else ()
-            genes = dict(zip(slot.genes, values, strict=True))
-            if all(fixed.get(gene, value) == value for gene, value in genes.items()):
-                options.append((counts[spec], rng.random(), genes))
-        if options:
-            fixed.update(min(options, key=lambda option: option[:2])[2])
-    return space.decode([fixed.get(gene, 0) for gene in range(len(space.genes))])
-
-
 def _block_samples(traced: Sequence[BlockTimes], inside: Timing, whole: Timing) -> list[Floats]:
     """For each network drift-free milliseconds, (rounds, burst, blocks), without cold runs.
 
@@ -356,17 +307,17 @@ def _block_samples(traced: Sequence[BlockTimes], inside: Timing, whole: Timing) 
     rounds = inside.samples_ms.shape[1]
     link = whole.reference / inside.reference
     times = []
-    for found in traced:
-        runs = found.block_ms[-rounds * (BURST + 1) :].reshape(rounds, BURST + 1, -1)[:, 1:]
+    for trace in traced:
+        runs = trace.block_ms[-rounds * (BURST + 1) :].reshape(rounds, BURST + 1, -1)[:, 1:]
         times.append(runs * link / inside.drift[:, None, None])
     slowed = np.array([np.median(runs.sum(axis=2)) for runs in times])
     untraced = whole.medians_ms
-    totals = np.array([found.num_events.sum() for found in traced], dtype=np.float64)
+    totals = np.array([trace.num_events.sum() for trace in traced], dtype=np.float64)
     squares = float(totals @ totals)
     event_ms = max(0.0, float(totals @ (slowed - untraced)) / squares) if squares else 0.0
     corrected = [
-        np.maximum(runs - event_ms * found.num_events, MIN_SHARE * runs)
-        for runs, found in zip(times, traced, strict=True)
+        np.maximum(runs - event_ms * trace.num_events, MIN_SHARE * runs)
+        for runs, trace in zip(times, traced, strict=True)
     ]
     sums = np.array([np.median(runs.sum(axis=2)) for runs in corrected])
     common = float(np.median(untraced / sums))
@@ -379,4 +330,4 @@ def _medians(networks: Sequence[Sequence[BlockSpec]], blocks: Sequence[Floats]) 
     for specs, runs in zip(networks, blocks, strict=True):
         for index, spec in enumerate(specs):
             samples.setdefault(spec.key, []).append(runs[:, :, index].ravel())
-    return {key: float(np.median(np.concatenate(found))) for key, found in samples.items()}
+    return {key: float(np.median(np.concatenate(runs))) for key, runs in samples.items()}

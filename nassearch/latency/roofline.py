@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from nassearch import config
 from nassearch.errors import TableError
 from nassearch.latency.device import Device, RatesFile
 from nassearch.latency.efficiency import (
@@ -22,6 +23,7 @@ from nassearch.latency.efficiency import (
     load_efficiency,
     quantities,
 )
+from nassearch.latency.table import how_to_measure
 from nassearch.networks import block_cost
 from nassearch.networks.cost import Layer
 from nassearch.runtimes.runtime import Floats
@@ -66,14 +68,36 @@ def roofline(device: Device, setting: Setting) -> Callable[[BlockSpec], float]:
 
 
 def checked_rates(device: Device, setting: Setting) -> RatesFile:
-    """The device's rates; TableError where they do not tell the setting's precision."""
-    rates = device.rates
+    """The device's rates, checked to speak of a setting.
+
+    A datasheet speaks of one number of threads, that of the device's default setting, and of an
+    engine that fuses layers, as those of the device's settings do; of a GPU also of the frameworks
+    in `DISPATCH_US`.
+
+    Raises:
+        TableError: There are no rates, or they say nothing of the setting's precision, runtime or
+            threads.
+    """
+    rates, fix = device.rates, how_to_measure(setting, "NAME")
     if rates is None or setting.precision not in rates.peak_tflops:
         has = "no rates" if rates is None else f"rates for {', '.join(rates.peak_tflops)}"
+        raise TableError(f"cannot be estimated: its device.yaml has {has}", where=setting, fix=fix)
+    runtimes = list(dict.fromkeys(s.runtime for s in (device.default, *device.settings)))
+    if rates.kind == "gpu":
+        runtimes += list(DISPATCH_US)
+    if setting.runtime not in runtimes:
         raise TableError(
-            f"cannot be estimated: its device.yaml has {has}",
+            f"cannot be estimated: its datasheet says nothing of the runtime {setting.runtime}"
+            f"{config.nearest(setting.runtime, runtimes)}",
             where=setting,
-            fix=f"measure it: nassearch profile --device {device.name}",
+            fix=f"it speaks of {', '.join(runtimes)}",
+        )
+    if setting.threads != device.default.threads:
+        spoken = device.default.threads
+        raise TableError(
+            f"cannot be estimated: its datasheet says nothing of {setting.threads} threads",
+            where=setting,
+            fix=f"ask for --threads {spoken}" if spoken is not None else "leave --threads out",
         )
     return rates
 

@@ -12,7 +12,7 @@ from nassearch.files import read_json, write_json
 from nassearch.latency.device import Device, RatesFile
 from nassearch.latency.predictor import LatencyPredictor, Source
 from nassearch.latency.table import LatencyTable
-from nassearch.setting import Setting
+from nassearch.setting import WithSetting
 
 SCHEMA = 1
 FILE = "latency.json"
@@ -34,18 +34,13 @@ class ComparedNetwork(StrictModel):
     predicted_ms: float
 
 
-class LatencySnapshot(StrictModel):
+class LatencySnapshot(WithSetting):
     """The latencies of one setting: a network takes `constant_ms` and its blocks' milliseconds.
 
     `ratio` is the half-width of the interval as a share of the prediction, `noise_floor` the
     table's; None where they are not known. `rates` are the device's, from its datasheet.
     """
 
-    device: str
-    runtime: str
-    precision: str
-    batch: int
-    threads: int | None = None
     source: Source
     constant_ms: float
     ratio: float | None = None
@@ -55,16 +50,12 @@ class LatencySnapshot(StrictModel):
     blocks: dict[str, BlockTime]
     networks: tuple[ComparedNetwork, ...] = ()
 
-    @property
-    def setting(self) -> Setting:
-        return Setting(self.device, self.runtime, self.precision, self.batch, self.threads)
-
     @classmethod
     def of(
         cls, predictor: LatencyPredictor, table: LatencyTable | None, device: Device
     ) -> "LatencySnapshot":
         """The snapshot of a predictor's latencies."""
-        setting, calibration = predictor.setting, predictor.calibration
+        calibration = predictor.calibration
         facts = {} if table is None else table.facts
         blocks = {
             spec.key: BlockTime(
@@ -85,15 +76,11 @@ class LatencySnapshot(StrictModel):
             )
         ]
         return cls(
-            device=setting.device,
-            runtime=setting.runtime,
-            precision=setting.precision,
-            batch=setting.batch,
-            threads=setting.threads,
+            setting=predictor.setting,
             source=predictor.source,
             constant_ms=calibration.constant,
             ratio=calibration.ratio,
-            noise_floor=None if table is None else table.noise_floor(predictor.space) or None,
+            noise_floor=None if table is None else table.noise_floor(predictor.space),
             host=None if table is None else str(facts.get("host", "")) or None,
             rates=device.rates,
             blocks=blocks,
@@ -115,7 +102,7 @@ def write_snapshots(directory: Path, snapshots: Sequence[LatencySnapshot]) -> Pa
 
 
 def read_snapshots(directory: Path) -> tuple[LatencySnapshot, ...]:
-    """The bases of a search; none where it was made before they were kept.
+    """The snapshots of a search; none where it was made before they were kept.
 
     Raises ConfigError where the file is damaged.
     """

@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from nassearch.latency.table import LatencyTable, Measurement
+from nassearch.latency.measurement import Measurement
+from nassearch.latency.table import LatencyTable
 from nassearch.networks import Subnet
 from nassearch.runtimes.runtime import Floats, Runtime
 from nassearch.space import Architecture, SearchSpace, lower
 
 BURST = 3
 MIN_ROUNDS = 5
+MAX_DRIFT = 1.5  # beyond it the machine is another one, or not at rest: that is no drift
 POLISHINGS = 2
 # Of a normal distribution: a median's standard error in those of a mean; half of 16 % to 84 %.
 _MEDIAN_ERROR, _SIGMAS = 1.2533, (16, 84)
@@ -42,7 +44,7 @@ class Timing:
 
     @classmethod
     def of_rounds(
-        cls, rounds: Sequence[object], num_references: int, *, stopped: str = "time"
+        cls, rounds: Sequence[object] | Floats, num_references: int, *, stopped: str = "time"
     ) -> "Timing":
         """From milliseconds as they were taken: (rounds, references then subjects, burst).
 
@@ -104,6 +106,23 @@ class Timing:
         return [measurement(samples * scale) for samples in self.samples_ms]
 
 
+def drift_problem(drift: float | None) -> str | None:
+    """Why a latency measured now cannot be compared with one measured before; None where it can.
+
+    Args:
+        drift: How many times longer the reference networks take now than they took then.
+    """
+    if drift is None or 1 / MAX_DRIFT <= drift <= MAX_DRIFT:
+        return None
+    if drift <= 0 or not np.isfinite(drift):
+        return f"a drift of {drift:g} is none"
+    factor, kind = (drift, "slower") if drift > 1 else (1 / drift, "faster")
+    return (
+        f"this machine is {factor:.2f} times {kind} than when the latency was promised"
+        f" (up to {MAX_DRIFT:g} is divided out)"
+    )
+
+
 def load_slope(ratios: Floats, positions: npt.NDArray[np.int64]) -> float:
     """How much the order of loading shows in `ratios`, (n,), of measured and expected times: the
     change of their logarithm from one of `positions` to the next.
@@ -151,7 +170,9 @@ def reference_ms(table: LatencyTable, space: SearchSpace) -> float | None:
 
 def references(space: SearchSpace, runtime: Runtime) -> list[Run]:
     """The reference networks of `space`, loaded."""
-    networks = [Subnet(lower(space, one)).eval() for one in reference_networks(space)]
+    networks = [
+        Subnet(lower(space, architecture)).eval() for architecture in reference_networks(space)
+    ]
     return [runtime.load(network).run_ms for network in networks]
 
 
@@ -163,11 +184,13 @@ def interleave(
     target_error: float = 0.0,
     max_rounds: int = 200,
     progress: Callable[[float], None] = lambda fraction: None,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> Timing:
     """Time `subjects` for `seconds`, or until their standard error is below `target_error`.
 
     At least five rounds are run, however long they take. The first run of every burst finds cold
-    caches and is not counted.
+    caches and is not counted. Where `interrupted()`, timing stops after the round under way; with
+    fewer than five rounds it says nothing, and KeyboardInterrupt is raised.
     """
     every = (*references, *subjects)
     for run in (*every, *every):
@@ -178,6 +201,11 @@ def interleave(
     stopped = "rounds"
     while len(rounds) < max_rounds:
         elapsed = time.monotonic() - start
+        if interrupted():
+            if len(rounds) < MIN_ROUNDS:
+                raise KeyboardInterrupt
+            stopped = "interrupted"
+            break
         if len(rounds) >= MIN_ROUNDS:
             if elapsed >= seconds:
                 stopped = "time"

@@ -1,17 +1,19 @@
 """Measure the networks of a bundle on this device: `python run.py`.
 
 Needs Python 3.9, numpy and onnxruntime, nothing else. It writes `results.json`, which goes back to
-the machine with nassearch: `nassearch profile --device NAME --import results.json`. Interrupted, it
-goes on where it stopped.
+the machine with nassearch; the last line that it prints is the command that imports it there.
+Interrupted, it goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
 import re
+import shlex
 import sys
 import tempfile
 import time
@@ -22,7 +24,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-SCHEMA = 2
+SCHEMA = 3
+CPU = "CPUExecutionProvider"
 BURST = 3
 MIN_ROUNDS = 5
 MAX_ROUNDS = 200
@@ -60,17 +63,33 @@ def attribute(events: list[dict[str, Any]], blocks: int) -> tuple[Any, Any]:
     return np.array(runs).reshape(-1, blocks), counts // max(1, len(runs))
 
 
-def load(path: Path, threads: int, trace: str = "") -> Any:
-    """A session on the CPU, with its profiler writing to files that begin with `trace`."""
+def load(path: Path, manifest: dict[str, Any], trace: str = "") -> Any:
+    """A session on the bundle's provider, with its profiler writing to files that begin with
+    `trace`; exits where another provider would run.
+    """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = manifest["setting"]["threads"] or 0
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if trace:
         options.enable_profiling = True
         options.profile_file_prefix = trace
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    provider = manifest["provider"]
+    if provider not in onnxruntime.get_available_providers():
+        sys.exit(f"this build of onnxruntime has no {provider}; install one that has")
+    if provider != CPU:
+        # a provider that takes no node of the graph is still listed as the session's first
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    providers = [(provider, manifest["provider_options"])]
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # onnxruntime's errors have no class in common
+        problem = " ".join(str(error).split())[:300]
+        sys.exit(f"{path.name} does not run on {provider} ({problem})")
+    if session.get_providers()[0] != provider:
+        sys.exit(f"onnxruntime fell back from {provider} to {session.get_providers()[0]}")
+    return session
 
 
 def timer(session: Any) -> Callable[[], float]:
@@ -115,10 +134,52 @@ def interleave(
     sys.stderr.write(f"\r{label}: done\n")
 
 
-def host() -> dict[str, Any]:
-    """What the operating system tells about clocks, cores and temperature."""
+def cpuinfo() -> dict[str, str]:
+    """What tells this processor from others, in the words of /proc/cpuinfo."""
+    names = [
+        "vendor_id",
+        "cpu family",
+        "model",
+        "model name",
+        "flags",
+        "CPU implementer",
+        "CPU part",
+        "Features",
+    ]
+    found: dict[str, str] = {}
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() in names:
+            found.setdefault(name.strip(), value.strip())
+    return found
+
+
+def gpu() -> str:
+    """The GPU's model, as NVIDIA's driver or the board says it."""
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "Model":
+                return value.strip()
+    try:
+        return Path("/proc/device-tree/model").read_text().strip("\0 \n")
+    except OSError:
+        return "unknown GPU"
+
+
+def host(provider: str) -> dict[str, Any]:
+    """What the operating system tells about the processor, clocks, cores and temperature."""
+    info = cpuinfo()
+    name = info.get("model name") or platform.processor() or platform.machine()
     facts: dict[str, Any] = {
-        "host": f"{platform.processor() or platform.machine()}, {platform.platform()}",
+        "host": f"{name}, {platform.platform()}",
+        "machine": platform.machine(),
+        "cpuinfo": info,
+        "gpu": "" if provider == CPU else gpu(),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
@@ -148,30 +209,52 @@ def warnings(facts: dict[str, Any], threads: int) -> list[str]:
     return found
 
 
+def digest(results: dict[str, Any]) -> str:
+    """The hash of everything that results say but the hash itself."""
+    content = {name: value for name, value in results.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def write(path: Path, value: dict[str, Any]) -> None:
+    """Replace `path`; exits where it cannot be written."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value))
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps({**value, "digest": digest(value)}))
+        temporary.replace(path)
+    except OSError as error:
+        sys.exit(f"cannot write {path} ({error.strerror}); name another place with --out")
 
 
 def read(path: Path, bundle: str) -> dict[str, Any]:
-    """Results begun before, if they are of this bundle."""
+    """Results begun before, if they are of this bundle; exits where they were changed since."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return dict(found) if found.get("bundle") == bundle else {}
+    if not isinstance(found, dict) or found.get("bundle") != bundle:
+        return {}
+    if found.get("digest") != digest(found):
+        sys.exit(f"{path} was changed since it was written; remove it to begin again")
+    return found
+
+
+def import_command(setting: dict[str, Any], results: str) -> str:
+    """The command that imports the results where nassearch is."""
+    words = ["nassearch", "profile"]
+    for name in ("device", "runtime", "precision", "batch", "threads"):
+        if setting[name] is not None:
+            words += [f"--{name}", str(setting[name])]
+    return " ".join(shlex.quote(word) for word in [*words, "--import", results])
 
 
 def trace(
     folder: Path, manifest: dict[str, Any], references: list[Callable[[], float]], seconds: float
 ) -> dict[str, Any]:
     """Every network with the profiler on: the times of its blocks in each counted run."""
-    threads = manifest["setting"]["threads"] or 0
     done: dict[str, Any] = {"rounds": []}
     with tempfile.TemporaryDirectory() as place:
         sessions = [
-            load(folder / network["file"], threads, str(Path(place) / str(index)))
+            load(folder / network["file"], manifest, str(Path(place) / str(index)))
             for index, network in enumerate(manifest["networks"])
         ]
         subjects = [*references, *(timer(session) for session in sessions)]
@@ -193,7 +276,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=folder / "results.json")
     arguments = parser.parse_args()
     threads = manifest["setting"]["threads"] or 0
-    facts = host()
+    facts = host(manifest["provider"])
     for warning in warnings(facts, threads):
         sys.stderr.write(f"note: {warning}\n")
     results = read(arguments.out, manifest["id"]) or {
@@ -203,7 +286,9 @@ def main() -> None:
         "whole": {"rounds": []},
     }
     results.update(version=f"onnxruntime {onnxruntime.__version__}", facts=facts)
-    sessions = [load(folder / network["file"], threads) for network in manifest["networks"]]
+    write(arguments.out, results)  # before an hour of measuring: can it be written at all?
+    sessions = [load(folder / network["file"], manifest) for network in manifest["networks"]]
+    results["provider"] = sessions[0].get_providers()[0]
     half = arguments.seconds / 2
     subjects = [timer(session) for session in sessions]
 
@@ -216,9 +301,7 @@ def main() -> None:
     results["trace"] = trace(folder, manifest, references, half)
     write(arguments.out, results)
     sys.stderr.write(f"wrote {arguments.out}; take it to the machine with nassearch:\n")
-    sys.stderr.write(
-        f"  nassearch profile --device {manifest['setting']['device']} --import results.json\n"
-    )
+    sys.stderr.write(f"  {import_command(manifest['setting'], arguments.out.name)}\n")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,10 @@ from nassearch.setting import Setting
 class OnnxRuntime:
     """One CPU, `threads` intra-op threads, batch fixed when the graph is exported."""
 
+    title: ClassVar[str] = "ONNX Runtime on the CPU"
+    profiles_blocks: ClassVar[bool] = True
+    on_gpu = False
+    graph_formats: ClassVar[Mapping[str, str]] = {"fp32": "onnx", "int8": "int8"}
     provider: ClassVar[str] = "CPUExecutionProvider"
     precisions: ClassVar[Mapping[str, Mapping[str, str]]] = {"fp32": {}, "int8": {}}
     """The precisions the provider runs, each with the provider's options for it."""
@@ -35,12 +39,6 @@ class OnnxRuntime:
                 where=setting,
                 fix=f"pip install {self.package}",
             )
-        if setting.precision not in self.precisions:
-            raise RuntimeUnavailableError(
-                f"the runtime {setting.runtime} does not run {setting.precision} here",
-                where=setting,
-                fix=f"use --precision {' or '.join(self.precisions)}",
-            )
         self.setting = setting
         self.version = f"onnxruntime {onnxruntime.__version__}"
         self._exported: tuple[Subnet, bytes] | None = None
@@ -48,7 +46,7 @@ class OnnxRuntime:
     def load(self, network: Subnet) -> "OnnxSession":
         return OnnxSession(self.session(self.export(network)), self._images(network))
 
-    def load_bytes(self, model: bytes, network: Subnet) -> "OnnxSession":
+    def load_graph(self, model: bytes, network: Subnet) -> "OnnxSession":
         """A session on an ONNX graph that was exported before."""
         return OnnxSession(self.session(model), self._images(network))
 
@@ -95,15 +93,25 @@ class OnnxRuntime:
         The last one is kept, since a network is loaded with and without the profiler.
         """
         if self._exported is None or self._exported[0] is not network:
-            model = to_onnx(network, network.input_shape, batch=self.setting.batch)
-            if self.setting.precision == "int8":
-                model = quantize(model, [self._images(network)[INPUT]])
-            self._exported = (network, model)
+            self._exported = (network, export_graph(network, self.setting))
         return self._exported[1]
 
     def _images(self, network: Subnet) -> dict[str, Any]:
-        shape = (self.setting.batch, *network.input_shape)
-        return {INPUT: np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}
+        return {INPUT: random_images(network, self.setting.batch)}
+
+
+def random_images(network: Subnet, batch: int) -> Any:
+    """Normal noise of the network's input shape, (batch, channels, pixels, pixels), float32."""
+    shape = (batch, *network.input_shape)
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def export_graph(network: Subnet, setting: Setting) -> bytes:
+    """The network as an ONNX graph in a setting's precision and batch, wherever it is to run."""
+    model = to_onnx(network, network.input_shape, batch=setting.batch)
+    if setting.precision == "int8":
+        model = quantize(model, [random_images(network, setting.batch)])
+    return model
 
 
 _REFUSALS = (refusal.Fail, refusal.NotImplemented, refusal.InvalidGraph, refusal.InvalidProtobuf)
@@ -118,6 +126,9 @@ def _refusal(error: Exception) -> str:
 class CudaRuntime(OnnxRuntime):
     """One NVIDIA GPU through ONNX Runtime's CUDA provider."""
 
+    title = "ONNX Runtime on an NVIDIA GPU (CUDA)"
+    graph_formats: ClassVar[Mapping[str, str]] = {"fp32": "onnx", "tf32": "onnx"}
+    on_gpu = True
     provider = "CUDAExecutionProvider"
     precisions: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "fp32": {"use_tf32": "0"},
@@ -129,6 +140,9 @@ class CudaRuntime(OnnxRuntime):
 class TensorRtRuntime(OnnxRuntime):
     """One NVIDIA GPU through ONNX Runtime's TensorRT provider."""
 
+    title = "ONNX Runtime on an NVIDIA GPU (TensorRT)"
+    graph_formats: ClassVar[Mapping[str, str]] = {"fp32": "onnx", "fp16": "onnx", "int8": "int8"}
+    on_gpu = True
     provider = "TensorrtExecutionProvider"
     precisions: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "fp32": {},

@@ -2,7 +2,8 @@
 
 import re
 import time
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,6 +23,12 @@ _NAMES = {"f32": "float32", "bf16": "bfloat16"}
 class OpenVinoRuntime:
     """One CPU, `threads` threads, one stream; optional: `pip install openvino`."""
 
+    title: ClassVar[str] = "OpenVINO on the CPU"
+    precisions: ClassVar[Collection[str]] = tuple(_TYPES)
+    profiles_blocks: ClassVar[bool] = True
+    on_gpu = False
+    graph_formats: ClassVar[Mapping[str, str]] = {"fp32": "onnx", "bf16": "onnx", "int8": "int8"}
+
     def __init__(self, setting: Setting) -> None:
         try:
             import openvino
@@ -29,12 +36,6 @@ class OpenVinoRuntime:
             raise RuntimeUnavailableError(
                 "OpenVINO is not installed", where=setting, fix="pip install openvino"
             ) from error
-        if setting.precision not in _TYPES:
-            raise RuntimeUnavailableError(
-                f"the runtime openvino does not run {setting.precision} here",
-                where=setting,
-                fix=f"use --precision {' or '.join(_TYPES)}",
-            )
         self.setting = setting
         release = openvino.__version__.partition("-")[0]
         self.version = f"openvino {release}, inference precision {_TYPES[setting.precision]}"
@@ -42,10 +43,14 @@ class OpenVinoRuntime:
         self._exported: tuple[Subnet, bytes] | None = None
 
     def load(self, network: Subnet) -> "OpenVinoSession":
-        return OpenVinoSession(self._compile(network, traced=False), self._images(network))
+        return self.load_graph(self._export(network), network)
+
+    def load_graph(self, model: bytes, network: Subnet) -> "OpenVinoSession":
+        """A session on an ONNX graph that was exported before."""
+        return OpenVinoSession(self._compile(model, traced=False), self._images(network))
 
     def trace(self, network: Subnet) -> "OpenVinoTrace":
-        compiled = self._compile(network, traced=True)
+        compiled = self._compile(self._export(network), traced=True)
         return OpenVinoTrace(compiled, self._images(network), len(network.blocks))
 
     def _images(self, network: Subnet) -> Any:
@@ -61,8 +66,7 @@ class OpenVinoRuntime:
             self._exported = (network, model)
         return self._exported[1]
 
-    def _compile(self, network: Subnet, *, traced: bool) -> Any:
-        model = self._export(network)
+    def _compile(self, model: bytes, *, traced: bool) -> Any:
         wanted = _TYPES[self.setting.precision]
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": wanted,

@@ -1,12 +1,16 @@
-"""The protocol of a runtime, and of the sessions in which it times a network."""
+"""The protocol of a runtime, of the sessions in which it times a network, and how one is made."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from nassearch import config
+from nassearch.errors import ConfigError, NassearchError, RuntimeUnavailableError
 from nassearch.networks import Subnet
+from nassearch.runtimes import RUNTIMES
 from nassearch.setting import Setting
 
 Floats = npt.NDArray[np.float64]
@@ -45,9 +49,21 @@ class Trace(Protocol):
 class Runtime(Protocol):
     """Runs networks in one setting; constructed as `Runtime(setting)`.
 
-    The constructor raises RuntimeUnavailableError, naming what to install, where it cannot run.
+    The constructor raises RuntimeUnavailableError, naming what to install, where it cannot run on
+    this machine. Whether it has the setting's precision is asked of `precisions` before
+    (`make_runtime`).
     """
 
+    title: ClassVar[str]
+    """The runtime as people call it, with what it runs on."""
+    precisions: ClassVar[Collection[str]]
+    """The precisions it runs."""
+    profiles_blocks: ClassVar[bool]
+    """Whether it times blocks (`trace`), so that it can fill a latency table."""
+    graph_formats: ClassVar[Mapping[str, str]]
+    """Precision -> the export format whose file it runs as it is (`load_graph`)."""
+    on_gpu: bool
+    """Whether networks run on a GPU, which is then part of what the machine is."""
     version: str
 
     def __init__(self, setting: Setting) -> None: ...
@@ -57,5 +73,75 @@ class Runtime(Protocol):
         ...
 
     def trace(self, network: Subnet) -> Trace:
-        """The network, ready to be timed block by block."""
+        """The network, ready to be timed block by block; never called unless `profiles_blocks`."""
         ...
+
+
+class GraphRuntime(Runtime, Protocol):
+    """A runtime with `graph_formats`."""
+
+    def load_graph(self, model: bytes, network: Subnet) -> Session:
+        """An exported file of `network`, ready to be timed."""
+        ...
+
+
+def runtime_class(name: str) -> type[Runtime]:
+    """The runtime called `name`, or a user's 'package.module:Attr'; ConfigError for another."""
+    kind: type[Runtime] = config.resolve(RUNTIMES, name, kind="runtime")
+    missing = [fact for fact in _FACTS if not hasattr(kind, fact)]
+    if missing:
+        raise ConfigError(f"the runtime '{name}' does not state its {', '.join(missing)}")
+    return kind
+
+
+_FACTS = ("title", "precisions", "profiles_blocks", "graph_formats", "on_gpu", "load", "trace")
+
+
+def check_setting(setting: Setting) -> None:
+    """Check that there is a runtime of the setting's name and that it runs its precision.
+
+    Raises:
+        ConfigError: There is no runtime of this name.
+        RuntimeUnavailableError: It does not run the setting's precision.
+    """
+    kind = runtime_class(setting.runtime)
+    if setting.precision not in kind.precisions:
+        raise RuntimeUnavailableError(
+            f"the runtime {setting.runtime} does not run {setting.precision}",
+            where=setting,
+            fix=f"use --precision {' or '.join(kind.precisions)}",
+        )
+
+
+def make_runtime(setting: Setting) -> Runtime:
+    """The runtime of a setting; raises as `check_setting`, and RuntimeUnavailableError where it is
+    not on this machine.
+    """
+    check_setting(setting)
+    return runtime_class(setting.runtime)(setting)
+
+
+def load_graph(runtime: Runtime, model: bytes, network: Subnet) -> Session:
+    """An exported file of `network` in a runtime that has a graph format for its precision."""
+    return cast(GraphRuntime, runtime).load_graph(model, network)
+
+
+def why_unavailable(setting: Setting) -> str | None:
+    """Why networks cannot run in a setting on this machine, as one sentence; None where they can.
+
+    Args:
+        setting: Where and how; its device is not asked about.
+    """
+    try:
+        # of no certain number of threads: PyTorch's would be the whole process's
+        make_runtime(replace(setting, threads=None))
+    except NassearchError as error:
+        return f"{error.what} ({error.fix})" if error.fix else error.what
+    return None
+
+
+def availability(name: str) -> str:
+    """Whether the runtime called `name` runs on this machine: 'yes', or why not and what to do."""
+    kind = runtime_class(name)
+    reason = why_unavailable(Setting("host", name, next(iter(kind.precisions))))
+    return "yes" if reason is None else f"no: {reason}"

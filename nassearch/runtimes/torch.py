@@ -2,13 +2,13 @@
 
 import sys
 import time
+from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nassearch.errors import RuntimeUnavailableError
 from nassearch.networks import Subnet
 from nassearch.runtimes.runtime import BlockTimes, Floats
 from nassearch.setting import Setting
@@ -22,15 +22,14 @@ class TorchRuntime:
     The number of threads is PyTorch's own, of the whole process.
     """
 
+    title: ClassVar[str] = "PyTorch, operator by operator"
+    precisions: ClassVar[Collection[str]] = tuple(TYPES)
+    profiles_blocks: ClassVar[bool] = True
+    on_gpu = torch.cuda.is_available()
+    graph_formats: ClassVar[Mapping[str, str]] = {}
     compiled: ClassVar[bool] = False
 
     def __init__(self, setting: Setting) -> None:
-        if setting.precision not in TYPES:
-            raise RuntimeUnavailableError(
-                f"the runtime torch does not run {setting.precision}",
-                where=setting,
-                fix=f"use --precision {' or '.join(TYPES)}",
-            )
         self.setting = setting
         self.version = f"torch {torch.__version__}"
         self.place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -56,6 +55,7 @@ class TorchRuntime:
 class CompiledTorchRuntime(TorchRuntime):
     """PyTorch with each block compiled: no fusion from block to block, so that times add up."""
 
+    title = "PyTorch, each block compiled"
     compiled = True
 
 

@@ -150,3 +150,131 @@ def test_a_damaged_row_is_named(tmp_path: Path, ofa: SearchSpace, row: str, mess
 def test_a_missing_column_names_those_there_are(tmp_path: Path, ofa: SearchSpace) -> None:
     with pytest.raises(TableError, match="no column 'pi4'"):
         load_networks(_csv(tmp_path, ROW), ofa, column="pi4")
+
+
+def test_proxyless_tables_give_the_ratio_and_the_variance(tmp_path: Path) -> None:
+    key = "expanded_conv-input:7x7x192-output:7x7x320-expand:6-kernel:5-stride:1-idskip:0"
+    path = tmp_path / "mobile_trim.yaml"
+    entry = {"count": 154, "mean": 5.25, "var": 0.16}
+    path.write_text(yaml.safe_dump({key: entry}), encoding="utf-8")
+    table = import_ofa_tables([path], SETTING)
+    measured = table["mbconv-i192-o320-k5-e6-s1-relu6-r7"]
+    assert measured.median_ms == 5.25
+    assert measured.p10_ms == pytest.approx(5.25 - 1.2816 * 0.4)
+    assert measured.p90_ms == pytest.approx(5.25 + 1.2816 * 0.4)
+    assert measured.runs == 154
+
+
+NO_KERNEL = MBCONV.replace("-kernel:5", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("160: {mean: 1.0}", "160: is not an operator"),
+        (f"{NO_KERNEL}: {{mean: 1.0}}", "says no kernel"),
+        (
+            f"{MBCONV.replace('kernel:5', 'kernel:3.0')}: {{mean: 1.0}}",
+            r"'3\.0' is no whole",
+        ),
+        (f"{MBCONV.replace('expand:408', 'expand:x')}: {{mean: 1.0}}", "'x' is no whole number"),
+        (f"{MBCONV.replace('stride:1', 'stride:0')}: {{mean: 1.0}}", "'0' is no whole number"),
+        (f"{MBCONV.replace('10x10x136', '0x0x136', 1)}: {{mean: 1.0}}", "square"),
+        (f"{MBCONV}: {{mean: 1.0, count: 0}}", "count: 0 is no number of runs"),
+        (f"{MBCONV}: {{mean: 1.0, std: -0.1}}", "std: -0.1 is not plausible"),
+        (f"{MBCONV}: {{mean: 1.0, std: .nan}}", "std: nan is not plausible"),
+        (f"{MBCONV}: {{mean: 1.0, var: -1}}", "var: -1 is not plausible"),
+        (f"{MBCONV}: {{mean: .inf}}", "mean: inf is not plausible"),
+        (f"{MBCONV}: {{mean: 12 ms}}", "'12 ms' is not a number"),
+        (f"{MBCONV}: {{std: 0.1}}", "mean: is missing"),
+        (f"{MBCONV}: 1.0", "mean: is missing"),
+        (f"{MBCONV}: {{mean: 1.0}}\n{MBCONV}: {{mean: 2.0}}", "twice"),
+        ("- 1", "not a lookup table"),
+        ("a: &a [1]\nb: *a", "not an operator"),
+    ],
+)
+def test_a_damaged_entry_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "table.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(TableError, match=message) as caught:
+        import_ofa_tables([path], SETTING)
+    assert "table.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_of_a_billion_aliases_is_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    path = tmp_path / "table.yaml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(TableError, match="more than"):
+        import_ofa_tables([path], SETTING)
+
+
+def _table(tmp_path: Path, *, scale: float) -> Path:
+    """Blocks of a phone, times `scale`."""
+    keys = {MBCONV.replace("10x10", f"{r}x{r}"): scale * r * r / 80 for r in range(8, 28, 4)}
+    return _write(tmp_path / "scaled.yaml", keys)
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("s", 1e-3), ("us", 1e3)])
+def test_a_whole_table_in_another_unit_is_refused_until_it_is_named(
+    tmp_path: Path, unit: str, scale: float
+) -> None:
+    path = _table(tmp_path, scale=scale)
+    with pytest.raises(TableError, match=r"plausible.*--unit"):
+        import_ofa_tables([path], SETTING)
+    table = import_ofa_tables([path], SETTING, unit=unit)
+    right = import_ofa_tables([_table(tmp_path, scale=1.0)], SETTING)
+    for key, measured in right.blocks.items():
+        assert table[key].median_ms == pytest.approx(measured.median_ms)
+
+
+def test_a_unit_that_was_named_is_not_questioned_again(tmp_path: Path) -> None:
+    slow = import_ofa_tables([_table(tmp_path, scale=1e3)], SETTING, unit="ms")  # a tiny chip
+    loaded = LatencyTable.load(slow.save(tmp_path / "tables"), SETTING)
+    assert loaded.facts["unit"] == "ms"
+    assert set(loaded.blocks) == set(slow.blocks)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (ROW.replace("14.9", "12 ms"), "row 1: ms: '12 ms' is not a number.*without a unit"),
+        (ROW.replace("14.9", '"14,9"'), "row 1: ms: '14,9' is not a number.*with a point"),
+        (ROW.replace("14.9", ""), "row 1.*plausible"),
+        (ROW.replace("14.9", "inf"), "row 1.*plausible"),
+        (ROW.replace("136", "", 1), "row 1: resolution: is empty"),
+        (ROW.replace("136", "224.5", 1), "224.5 is not a number of pixels"),
+        (ROW.replace("136", "big", 1), "'big' is not a number"),
+        (f"{ROW}\n{ROW.replace('14.9', '17')}", "row 2: holds the same network as row 1"),
+        ("", "holds no network"),
+    ],
+)
+def test_a_damaged_cell_is_one_line(
+    tmp_path: Path, ofa: SearchSpace, row: str, message: str
+) -> None:
+    with pytest.raises(TableError, match=message) as caught:
+        load_networks(_csv(tmp_path, row), ofa, column="ms")
+    assert "networks.csv" in str(caught.value)
+
+
+def test_a_row_that_says_the_same_again_counts_once(tmp_path: Path, ofa: SearchSpace) -> None:
+    assert len(load_networks(_csv(tmp_path, f"{ROW}\n{ROW}"), ofa, column="ms")) == 1
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path, ofa: SearchSpace) -> None:
+    path = _csv(tmp_path, ROW)
+    path.write_text(path.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert len(load_networks(path, ofa, column="ms")) == 1
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("s", 1e-3), ("us", 1e3)])
+def test_networks_in_another_unit_are_refused_until_it_is_named(
+    tmp_path: Path, ofa: SearchSpace, unit: str, factor: float
+) -> None:
+    path = _csv(tmp_path, ROW.replace("14.9", f"{14.9 * factor:g}"))
+    with pytest.raises(TableError, match=r"plausible.*--unit"):
+        load_networks(path, ofa, column="ms", setting=SETTING)
+    [(_, _, milliseconds)] = load_networks(path, ofa, column="ms", setting=SETTING, unit=unit)
+    assert milliseconds == pytest.approx(14.9)

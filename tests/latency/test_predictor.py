@@ -8,8 +8,9 @@ import pytest
 
 from nassearch.errors import TableError
 from nassearch.latency.calibration import features, half_width
+from nassearch.latency.measurement import MeasuredNetwork
 from nassearch.latency.predictor import LatencyPredictor, Pair
-from nassearch.latency.table import LatencyTable, MeasuredNetwork
+from nassearch.latency.table import LatencyTable
 from nassearch.runtimes.fake import fake_block_ms
 from nassearch.runtimes.runtime import Floats
 from nassearch.setting import Setting

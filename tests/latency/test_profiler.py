@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from nassearch.latency import profiler
+from nassearch.latency.coverage import covering
 from nassearch.latency.predictor import LatencyPredictor
-from nassearch.latency.profiler import ProfileSession, covering, interpolate_missing, profile
+from nassearch.latency.profiler import ProfileSession, interpolate_missing, profile
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.timing import reference_networks
 from nassearch.runtimes.fake import FakeRuntime, fake_block_ms

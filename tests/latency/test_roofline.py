@@ -100,3 +100,27 @@ def test_the_stated_error_is_that_of_convolutions_not_fitted(
     frame = frame[fit_efficiency.held_out(frame)]
     errors = fit_efficiency.errors(efficiency, frame, "fp16")
     assert np.median(errors) == pytest.approx(efficiency.median_error["fp16"], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "message"),
+    [
+        ("a100", {"runtime": "pytorch"}, "did you mean torch"),
+        ("a100", {"runtime": "cuda"}, "nothing of the runtime cuda"),
+        ("a100", {"threads": 4}, "nothing of 4 threads"),
+        ("raspberry_pi_4", {"threads": 64}, "nothing of 64 threads.*--threads 1"),
+        ("raspberry_pi_4", {"runtime": "tensorrt"}, "speaks of onnxruntime"),
+    ],
+)
+def test_a_datasheet_is_not_asked_what_it_says_nothing_of(
+    name: str, asked: dict[str, object], message: str
+) -> None:
+    device = load_device(name)
+    with pytest.raises(TableError, match=message):
+        roofline(device, device.setting(**asked))
+
+
+def test_a_framework_that_dispatches_operators_is_estimated_slower(space: SearchSpace) -> None:
+    device, spec = load_device("a100"), block_specs(space)[1]
+    engine = roofline(device, device.setting())(spec)
+    assert roofline(device, device.setting(runtime="torch"))(spec) > 3 * engine

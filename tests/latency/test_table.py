@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from nassearch.errors import MissingKeyError, TableError
-from nassearch.latency.table import LatencyTable, find_table, networks_path
+from nassearch.latency.table import LatencyTable, find_table
+from nassearch.latency.table_file import networks_path, write_file
 from nassearch.setting import Setting
 from nassearch.space import SearchSpace, block_specs, lower
 
@@ -115,7 +116,11 @@ def test_a_table_in_seconds_is_questioned(
         key: replace(m, median_ms=m.median_ms / 1e3, p10_ms=m.p10_ms / 1e3, p90_ms=m.p90_ms / 1e3)
         for key, m in table.blocks.items()
     }
-    path = replace(table, blocks=blocks).save(tmp_path)
+    wrong = replace(table, blocks=blocks)
+    with pytest.raises(TableError, match="milliseconds"):
+        wrong.save(tmp_path)
+    path = tmp_path / "table.csv"
+    write_file(path, setting, table.facts, wrong.to_pandas())
     with pytest.raises(TableError, match="milliseconds"):
         LatencyTable.load(path, setting)
 

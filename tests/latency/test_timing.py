@@ -8,6 +8,7 @@ import pytest
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.timing import (
     Timing,
+    drift_problem,
     interleave,
     load_slope,
     reference_ms,
@@ -105,3 +106,45 @@ def test_a_trend_along_the_order_of_loading_is_found_beside_outliers() -> None:
     ratios[3] *= 1.2
     assert load_slope(ratios, positions) == pytest.approx(0.002, rel=0.2)
     assert load_slope(np.ones(1), np.zeros(1, dtype=np.int64)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("drift", "message"),
+    [
+        (None, None),
+        (1.0, None),
+        (1.49, None),
+        (0.67, None),
+        (1.51, "1.51 times slower"),
+        (8.95, "8.95 times slower"),
+        (0.5, "2.00 times faster"),
+        (float("nan"), "none"),
+    ],
+)
+def test_a_drift_beyond_a_half_more_is_no_drift(drift: float | None, message: str | None) -> None:
+    problem = drift_problem(drift)
+    assert (problem is None) == (message is None)
+    assert message is None or message in str(problem)
+
+
+def test_an_interruption_keeps_whole_rounds_only() -> None:
+    calls = iter(range(10**6))
+
+    def run() -> float:
+        return float(next(calls) % 7 + 1)
+
+    count = 0
+
+    def interrupted() -> bool:
+        nonlocal count
+        count += 1
+        return count > 7
+
+    timing = interleave([run, run], seconds=60, interrupted=interrupted)
+    assert timing.stopped == "interrupted"
+    assert timing.samples_ms.shape[1] == 7
+
+
+def test_too_few_rounds_say_nothing() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        interleave([lambda: 1.0], seconds=60, interrupted=lambda: True)

@@ -74,6 +74,7 @@ def test_a_session_gives_the_networks_logits(space: SearchSpace) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "int4"])
 def test_a_precision_it_does_not_run_is_refused(precision: str) -> None:
     from nassearch.errors import RuntimeUnavailableError
+    from nassearch.runtimes.runtime import make_runtime
 
     with pytest.raises(RuntimeUnavailableError, match=precision):
-        OnnxRuntime(Setting("host", "onnxruntime", precision))
+        make_runtime(Setting("host", "onnxruntime", precision))

@@ -3,24 +3,21 @@
 import numpy as np
 import pytest
 
-from nassearch import config
 from nassearch.errors import RuntimeUnavailableError
 from nassearch.networks import Subnet
 from nassearch.runtimes import RUNTIMES
 from nassearch.runtimes.onnx import CudaRuntime, OnnxRuntime, check_provider
-from nassearch.runtimes.runtime import Runtime
+from nassearch.runtimes.runtime import Runtime, make_runtime
 from nassearch.setting import Setting
 from nassearch.space import SearchSpace, lower
 
 
 def _runtime(name: str, precision: str) -> Runtime:
-    kind = config.resolve(RUNTIMES, name, kind="runtime")
     try:
-        runtime: Runtime = kind(Setting("host", name, precision, 1, 1))
+        return make_runtime(Setting("host", name, precision, 1, 1))
     except RuntimeUnavailableError as error:
         assert error.fix, "it says what to install"
         pytest.skip(str(error))
-    return runtime
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

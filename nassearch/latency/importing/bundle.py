@@ -8,25 +8,30 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nassearch.errors import TableError
+from nassearch.errors import ConfigError, RuntimeUnavailableError, TableError
 from nassearch.files import atomic_write, read_json
-from nassearch.latency.profiler import ProfileSession, covering
-from nassearch.latency.table import LatencyTable
+from nassearch.latency.coverage import covering
+from nassearch.latency.host_identity import identity_of
+from nassearch.latency.profiler import ProfileSession
+from nassearch.latency.table import IDENTITY, LatencyTable
 from nassearch.latency.timing import Timing, reference_networks
 from nassearch.networks import Subnet
+from nassearch.progress import Progress, silent
 from nassearch.runtimes import bundle_runner
-from nassearch.runtimes.onnx import OnnxRuntime
-from nassearch.runtimes.runtime import BlockTimes
+from nassearch.runtimes.onnx import OnnxRuntime, export_graph
+from nassearch.runtimes.runtime import BlockTimes, Floats, check_setting, runtime_class
 from nassearch.setting import Setting
-from nassearch.space import BlockSpec, SearchSpace, lower
+from nassearch.space import SearchSpace, lower
 
 MANIFEST, RUNNER = "bundle.json", "run.py"
+MAX_MANIFEST, MAX_RESULTS = 64 * 2**20, 1024 * 2**20  # bytes; of 96 networks it is 0.1 and 30 MB
+_UNSIGNED = 2  # the schema of version 0.1, whose results carry no hash and no provider
+_SCHEMAS = (_UNSIGNED, bundle_runner.SCHEMA)
 
 
 def write_bundle(
@@ -36,20 +41,30 @@ def write_bundle(
     *,
     rng: np.random.Generator,
     seconds: float,
-    progress: Callable[[str, float], None] = lambda stage, fraction: None,
+    progress: Progress = silent,
 ) -> Path:
     """Write the bundle that measures `space` in `setting` for `seconds`; `path` ends in .zip.
 
-    Raises RuntimeUnavailableError where the setting's precision is none of ONNX Runtime's.
+    Raises:
+        RuntimeUnavailableError: The setting's runtime is not one of ONNX Runtime's, which is all
+            that a bundle's runner has, or does not run its precision.
     """
-    runtime = OnnxRuntime(setting)
-    architectures = covering(space, rng)
+    check_setting(setting)
+    runtime = runtime_class(setting.runtime)
+    if not issubclass(runtime, OnnxRuntime):
+        raise RuntimeUnavailableError(
+            f"a bundle runs ONNX Runtime, not {setting.runtime}",
+            where=setting,
+            fix="use --runtime onnxruntime, cuda or tensorrt, or profile where nassearch is"
+            " installed",
+        )
     networks, graphs = [], {}
+    architectures = covering(space, rng)
     for index, architecture in enumerate(architectures):
         progress("exporting", index / len(architectures))
         specs = lower(space, architecture)
         name = f"networks/{index:03d}.onnx"
-        graphs[name] = runtime.export(Subnet(specs).eval())
+        graphs[name] = export_graph(Subnet(specs).eval(), setting)
         networks.append(
             {
                 "file": name,
@@ -59,7 +74,9 @@ def write_bundle(
         )
     manifest: dict[str, Any] = {
         "schema": bundle_runner.SCHEMA,
-        "setting": _setting(setting),
+        "setting": setting.to_dict(),
+        "provider": runtime.provider,
+        "provider_options": dict(runtime.precisions[setting.precision]),
         "space": space.to_dict(),
         "seconds": seconds,
         "references": len(reference_networks(space)),
@@ -80,15 +97,19 @@ def write_bundle(
 def import_results(results: Path, setting: Setting, *, bundle: Path | None = None) -> LatencyTable:
     """The table that a bundle's runner measured.
 
-    The results carry the bundle's manifest. Raises TableError where it is not the one its id names,
-    or not that of `bundle`, where the results are of another setting, unfinished or damaged.
+    The results carry the bundle's manifest, and a hash of all they say.
+
+    Args:
+        results: The runner's results.json.
+        setting: What they must be of.
+        bundle: The bundle they must be of, where it is at hand.
+
+    Raises:
+        TableError: They are of another bundle or setting, ran on another provider than was asked
+            for, were changed, are unfinished or damaged.
     """
-    measured = read_json(results)
-    if not isinstance(measured, dict) or measured.get("schema") != bundle_runner.SCHEMA:
-        raise TableError("is not what a bundle's runner writes", where=results)
-    manifest = measured.get("manifest")
-    if not isinstance(manifest, dict) or _id(manifest) != measured.get("bundle"):
-        raise TableError("its manifest is not that of its bundle", where=results)
+    measured = _read_results(results)
+    manifest = measured["manifest"]
     expected = manifest["id"] if bundle is None else _bundle_id(bundle)
     if expected != manifest["id"]:
         raise TableError(
@@ -96,44 +117,105 @@ def import_results(results: Path, setting: Setting, *, bundle: Path | None = Non
             where=results,
             fix=f"unpack {bundle} on the device and run its run.py",
         )
-    if manifest["setting"] != _setting(setting):
-        raise TableError(
-            f"was measured in {Setting(**manifest['setting'])}, not in {setting}",
-            where=results,
-            fix="ask for its own setting",
-        )
-    if "trace" not in measured:
-        raise TableError("is unfinished", where=results, fix="run run.py again, it goes on")
-    space = SearchSpace.from_dict(manifest["space"])
     try:
-        trace, count = measured["trace"], manifest["references"]
-        times = [
-            BlockTimes(np.array(runs), np.array(events, dtype=np.int64))
-            for runs, events in zip(trace["block_ms"], trace["events"], strict=True)
-        ]
-        collected = ProfileSession(space, setting, str(measured["version"]))
-        collected.add(
-            [space.decode(network["genes"]) for network in manifest["networks"]],
-            [[BlockSpec.from_key(key) for key in item["keys"]] for item in manifest["networks"]],
-            whole=Timing.of_rounds(measured["whole"]["rounds"], count).with_references(),
-            inside=Timing.of_rounds(trace["rounds"], count),
-            times=times,
-            positions=np.arange(len(times)),
+        measured_in = Setting.from_dict(manifest["setting"])
+        if measured_in != setting:
+            raise TableError(
+                f"was measured in {measured_in}, not in {setting}",
+                where=results,
+                fix=f"nassearch profile {measured_in.options} --import {results}",
+            )
+        _check_provider(measured, measured_in, results)
+        if "trace" not in measured:
+            raise TableError("is unfinished", where=results, fix="run run.py again, it goes on")
+        return _table(measured, setting)
+    except (KeyError, TypeError, ValueError, IndexError, ConfigError) as error:
+        raise TableError(
+            f"is damaged ({error!r})", where=results, fix="run run.py again"
+        ) from error
+
+
+def _read_results(path: Path) -> dict[str, Any]:
+    """What a runner wrote, if it is whole."""
+    if path.is_file() and path.stat().st_size > MAX_RESULTS:
+        raise TableError(f"is larger than {MAX_RESULTS >> 20} MB", where=path)
+    measured = read_json(path)
+    if not isinstance(measured, dict) or measured.get("schema") not in _SCHEMAS:
+        raise TableError("is not what a bundle's runner writes", where=path)
+    manifest = measured.get("manifest")
+    if not isinstance(manifest, dict) or _id(manifest) != measured.get("bundle"):
+        raise TableError("its manifest is not that of its bundle", where=path)
+    if measured["schema"] > _UNSIGNED and measured.get("digest") != bundle_runner.digest(measured):
+        raise TableError(
+            "was changed since the runner wrote it", where=path, fix="run run.py again"
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise TableError(f"is damaged ({error!r})", where=results) from error
-    facts = {"bundle": manifest["id"], **measured.get("facts", {})}
-    return collected.table(facts)
+    return measured
 
 
-def _setting(setting: Setting) -> dict[str, Any]:
-    return {
-        "device": setting.device,
-        "runtime": setting.runtime,
-        "precision": setting.precision,
-        "batch": setting.batch,
-        "threads": setting.threads,
+def _check_provider(measured: dict[str, Any], setting: Setting, where: Path) -> None:
+    """Refuse what ran on another processor than the setting says."""
+    wanted = runtime_class(setting.runtime)
+    provider = wanted.provider if issubclass(wanted, OnnxRuntime) else None
+    # the runners of version 0.1 knew the CPU only
+    ran = bundle_runner.CPU if measured["schema"] == _UNSIGNED else measured.get("provider")
+    if ran != provider:
+        raise TableError(
+            f"ran on {ran}, which is not the runtime {setting.runtime}",
+            where=where,
+            fix="write the bundle again with this version, or with --runtime onnxruntime",
+        )
+
+
+def _table(measured: dict[str, Any], setting: Setting) -> LatencyTable:
+    """The table of results that were checked to be what a runner wrote in `setting`."""
+    manifest, trace = measured["manifest"], measured["trace"]
+    space = SearchSpace.from_dict(manifest["space"])
+    architectures = [space.decode(network["genes"]) for network in manifest["networks"]]
+    networks = [lower(space, architecture) for architecture in architectures]
+    for specs, network in zip(networks, manifest["networks"], strict=True):
+        if [spec.key for spec in specs] != network["keys"]:
+            raise ValueError(f"the blocks of {network['file']} are not those of its genes")
+    times = [
+        BlockTimes(_times(runs, whole=False), np.array(events, dtype=np.int64))
+        for runs, events in zip(trace["block_ms"], trace["events"], strict=True)
+    ]
+    if len(times) != len(networks):
+        raise ValueError("networks and their times differ in number")
+    count = manifest["references"]
+    session = ProfileSession(space, setting, str(measured["version"]))
+    session.add(
+        architectures,
+        networks,
+        whole=Timing.of_rounds(_times(measured["whole"]["rounds"]), count).with_references(),
+        inside=Timing.of_rounds(_times(trace["rounds"]), count),
+        times=times,
+        positions=np.arange(len(times)),
+    )
+    return session.table({"bundle": manifest["id"], **_facts(measured["facts"])})
+
+
+def _times(rounds: object, *, whole: bool = True) -> Floats:
+    """Milliseconds, none of them missing; those of `whole` networks are never zero."""
+    times = np.array(rounds, dtype=np.float64)
+    good = np.isfinite(times).all() and ((times > 0) if whole else (times >= 0)).all()
+    if times.ndim < 2 or not times.size or not good:
+        raise ValueError("times that are none")
+    return times
+
+
+def _facts(told: dict[str, Any]) -> dict[str, Any]:
+    """What a runner says of its machine; it has no say in the rest of a table's header."""
+    facts = {
+        name: told[name]
+        for name in ("host", "cores", "governor", "clock_khz", "temperature_mc")
+        if isinstance(told.get(name), str | int)
     }
+    info = told.get("cpuinfo")
+    if isinstance(info, dict):
+        texts = {str(name): str(value) for name, value in info.items()}
+        machine, gpu = str(told.get("machine", "")), str(told.get("gpu", ""))
+        facts[IDENTITY] = identity_of(texts, machine=machine, gpu=gpu).to_dict()
+    return facts
 
 
 def _id(manifest: dict[str, Any]) -> str:
@@ -143,8 +225,12 @@ def _id(manifest: dict[str, Any]) -> str:
 
 
 def _bundle_id(bundle: Path) -> str:
+    """The id of a bundle; of the archive only its manifest is read, and nothing is unpacked."""
     try:
-        with zipfile.ZipFile(bundle) as archive:
-            return str(json.loads(archive.read(MANIFEST))["id"])
+        with zipfile.ZipFile(bundle) as archive, archive.open(MANIFEST) as file:
+            text = file.read(MAX_MANIFEST + 1)
+        if len(text) > MAX_MANIFEST:
+            raise TableError(f"its manifest is larger than {MAX_MANIFEST >> 20} MB", where=bundle)
+        return str(json.loads(text)["id"])
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise TableError(f"is not a bundle ({error!r})", where=bundle) from error

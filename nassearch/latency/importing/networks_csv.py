@@ -5,6 +5,7 @@ four places of every elastic stage), `depth5` (blocks of each of them), and one 
 milliseconds for each device and batch. HELP (Lee et al., NeurIPS 2021) publishes this form.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,50 +13,83 @@ from typing import Any
 import pandas as pd
 
 from nassearch.errors import ConfigError, TableError
-from nassearch.latency.plausibility import check_networks
+from nassearch.latency.measurement import IMPLAUSIBLE_MS, MeasuredNetwork, Measurement
+from nassearch.latency.plausibility import UNITS, check_networks
 from nassearch.latency.predictor import Pair
-from nassearch.latency.table import IMPLAUSIBLE_MS, LatencyTable, MeasuredNetwork, Measurement
+from nassearch.latency.table import LatencyTable
 from nassearch.setting import Setting
-from nassearch.space import Architecture, SearchSpace
+from nassearch.space import Architecture, SearchSpace, lower
 from nassearch.space.architecture import Block, Stage, canonical_choices
 
 COLUMNS = ("resolution", "ks20", "expand20", "depth5")
 
 
-def load_networks(path: Path, space: SearchSpace, *, column: str) -> list[Pair]:
+def load_networks(
+    path: Path,
+    space: SearchSpace,
+    *,
+    column: str,
+    setting: Setting | None = None,
+    unit: str | None = None,
+) -> list[Pair]:
     """The networks of a CSV with their milliseconds from `column`.
 
-    The space returned with each is `space` with every resolution of the file. TableError names the
-    row that is damaged, implausible or no architecture of the space.
+    The space returned with each is `space` with every resolution of the file.
+
+    Args:
+        path: The CSV, a network a row.
+        space: Whose networks they are.
+        column: Of the latencies.
+        setting: What they were measured in, where that is known.
+        unit: Of the latencies; None takes them for milliseconds, if they can be.
+
+    Raises:
+        TableError: There is no row, or one is damaged, implausible, no network of the space, or
+            stands twice; the message names it.
     """
     frame = _read(path)
     for name in (*COLUMNS, column):
         if name not in frame.columns:
             raise TableError(
-                f"has no column '{name}'", where=path, fix=f"it has {', '.join(frame.columns)}"
+                f"has no column '{name}'",
+                where=path,
+                fix=f"it has {', '.join(map(str, frame.columns))}",
             )
-    resolutions = sorted({*map(int, frame["resolution"]), *space.resolutions})
+    if frame.empty:
+        raise TableError("holds no network, only a header", where=path, fix="add a row a network")
+    rows = [(f"row {number}", row) for number, row in enumerate(frame.to_dict("records"), start=1)]
+    for name, row in rows:
+        _whole_number(row["resolution"], f"{path}: {name}: resolution")
+    resolutions = sorted({*(int(row["resolution"]) for _, row in rows), *space.resolutions})
     wide = SearchSpace.from_dict({**space.to_dict(), "resolution": resolutions})
-    pairs = []
-    for number, row in enumerate(frame.to_dict("records"), start=1):
-        where = f"{path}: row {number}"
-        milliseconds = float(row[column])
+    networks: dict[Architecture, tuple[str, float]] = {}
+    for name, row in rows:
+        where = f"{path}: {name}"
+        milliseconds = UNITS[unit or "ms"] * _number(row[column], f"{where}: {column}")
         if not 0 < milliseconds < IMPLAUSIBLE_MS:
             raise TableError(
                 f"{milliseconds:g} ms is not plausible",
                 where=where,
-                fix="latencies are in milliseconds",
+                fix="latencies are in milliseconds; name another unit with --unit us or s",
             )
         try:
-            pairs.append((wide, wide.check(_architecture(row, wide)), milliseconds))
+            architecture = wide.check(_architecture(row, wide))
         except (ConfigError, ValueError, IndexError) as error:
             raise TableError(f"is not a network of {space.name} ({error})", where=where) from error
-    rows = [
-        (f"row {number}", sum(len(stage.blocks) for stage in architecture.stages), milliseconds)
-        for number, (_, architecture, milliseconds) in enumerate(pairs, start=1)
-    ]
-    check_networks(rows, where=path)
-    return pairs
+        first, first_ms = networks.setdefault(architecture, (name, milliseconds))
+        if milliseconds != first_ms:
+            raise TableError(
+                f"holds the same network as {first} with another latency ({first_ms:g} ms)",
+                where=where,
+                fix="keep one row, for instance with the median of both",
+            )
+    check_networks(
+        [(name, lower(wide, network), ms) for network, (name, ms) in networks.items()],
+        setting,
+        where=path,
+        unit_given=unit is not None,
+    )
+    return [(wide, network, milliseconds) for network, (_, milliseconds) in networks.items()]
 
 
 def as_table(
@@ -77,9 +111,27 @@ def column_names(path: Path) -> list[str]:
     return list(map(str, _read(path).columns))
 
 
+def _number(value: object, where: str) -> float:
+    """A cell as a number."""
+    text = str(value).strip()
+    try:
+        return float(text)
+    except ValueError as error:
+        fix = "write decimals with a point" if "," in text else "write it as 12.5, without a unit"
+        raise TableError(f"'{text}' is not a number", where=where, fix=fix) from error
+
+
+def _whole_number(value: object, where: str) -> int:
+    number = _number(value, where)
+    if not number.is_integer() or number < 1:
+        problem = "is empty" if math.isnan(number) else f"{number:g} is not a number of pixels"
+        raise TableError(problem, where=where, fix="write a whole number, 224")
+    return int(number)
+
+
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, comment="#")
+        return pd.read_csv(path, comment="#", encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise TableError(f"is not a CSV ({error})", where=path) from error
 

@@ -1,18 +1,21 @@
 """Lookup tables in the form of once-for-all and ProxylessNAS, read into ours.
 
 One YAML for each input resolution; a key is an operator with its shapes, its value a mapping with
-`mean` (ms), `std` and `count`. What our spaces call the head is four entries there.
+`mean` (ms), `std` or `var`, and `count`. What our spaces call the head is four entries there. Of
+MobileNetV3's tables, which say `se` and `hs`, `expand` is the middle width; of ProxylessNAS's it is
+the ratio (https://github.com/mit-han-lab/proxylessnas, search/utils/latency_estimator.py).
 """
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from nassearch import config
-from nassearch.errors import TableError
-from nassearch.latency.plausibility import check_blocks
-from nassearch.latency.table import IMPLAUSIBLE_MS, LatencyTable, Measurement
+from nassearch.errors import ConfigError, TableError
+from nassearch.latency.measurement import Measurement
+from nassearch.latency.plausibility import UNITS, check_blocks
+from nassearch.latency.table import UNIT, LatencyTable
 from nassearch.setting import Setting
 from nassearch.space import BlockSpec
 from nassearch.space.architecture import Value, canonical_choices
@@ -20,42 +23,70 @@ from nassearch.space.architecture import Value, canonical_choices
 _SHAPE = re.compile(r"(?:(\d+)x(\d+)x)?(\d+)")
 _Z90 = 1.2816  # the 90th percentile of a normal distribution, in standard deviations
 _HEAD = ("Conv_1", "AvgPool2D", "Conv_2", "Logits")
+MAX_BYTES = 64 * 2**20  # of a table; the largest published ones are under one megabyte
+
+Entry = tuple[dict[str, str], Measurement]
+"""What an operator's key says of it, and what it took."""
 
 
-def import_ofa_tables(paths: Iterable[Path], setting: Setting, *, source: str = "") -> LatencyTable:
-    """The blocks of YAML tables of one setting; TableError names the entry that is not understood.
+def import_ofa_tables(
+    paths: Iterable[Path], setting: Setting, *, source: str = "", unit: str | None = None
+) -> LatencyTable:
+    """The blocks of YAML tables of one setting.
 
     The mean is taken for the median, and percentiles from the standard deviation. Sums over blocks
     are those of the table of a resolution; where the tables of two resolutions hold the same block
     (11 pixels at stride 16 of 168 and of 176), their means are pooled by count.
+
+    Args:
+        paths: Files, one for each resolution.
+        setting: What they were measured in.
+        source: Where they come from, for the header.
+        unit: Of their latencies; None takes them for milliseconds, if they can be.
+
+    Raises:
+        TableError: An entry is not understood or its figures cannot be; the message names it.
     """
     blocks: dict[str, Measurement] = {}
-    read = []
+    names = []
     for path in paths:
-        entries = config.read_yaml(path)
-        if not isinstance(entries, dict) or not entries:
-            raise TableError("is not a lookup table: a mapping of operators", where=path)
-        gated = any("-se:" in key for key in entries)
-        head: dict[str, tuple[dict[str, str], Measurement]] = {}
-        for key, value in entries.items():
-            where = f"{path}: {key}"
-            name, fields = _fields(str(key), where)
-            measured = _measurement(value, where)
-            if name in _HEAD:
-                head[name] = (fields, measured)
-                continue
-            spec = _block(name, fields, gated, where)
+        for spec, measured in _read_table(path, scale=UNITS[unit or "ms"]):
             blocks[spec.key] = _pooled(blocks.get(spec.key), measured)
-        if head:
-            spec, measured = _head(head, gated, path)
-            blocks[spec.key] = _pooled(blocks.get(spec.key), measured)
-        read.append(path.name)
+        names.append(path.name)
     if not blocks:
-        raise TableError("there is no lookup table to import", where=setting)
+        raise TableError(
+            "there is no lookup table to import",
+            where=source,
+            fix="name a .yaml or a folder of them",
+        )
     medians = {key: measured.median_ms for key, measured in blocks.items()}
-    check_blocks(medians, setting, where=path)
-    facts = {"version": "imported", "files": ", ".join(read), "origin": source}
+    check_blocks(medians, setting, where=source or names[0], unit_given=unit is not None)
+    facts = {"version": "imported", "files": ", ".join(names), "origin": source, UNIT: unit}
     return LatencyTable(setting, blocks, (), {k: v for k, v in facts.items() if v})
+
+
+def _read_table(path: Path, *, scale: float) -> list[tuple[BlockSpec, Measurement]]:
+    """The blocks of one file, their latencies times `scale`."""
+    if path.is_file() and path.stat().st_size > MAX_BYTES:
+        raise TableError(f"is larger than {MAX_BYTES >> 20} MB, too large for a table", where=path)
+    try:
+        entries = config.read_yaml(path)
+    except ConfigError as error:
+        raise TableError(error.what, where=error.where, fix=error.fix) from error
+    if not isinstance(entries, dict) or not entries:
+        raise TableError("is not a lookup table: a mapping of operators", where=path)
+    gated = any("-se:" in str(key) for key in entries)
+    blocks: list[tuple[BlockSpec, Measurement]] = []
+    head: dict[str, Entry] = {}
+    for key, value in entries.items():
+        where = f"{path}: {key}"
+        name, fields = _fields(str(key), where)
+        measured = _measurement(value, where, scale=scale)
+        if name in _HEAD:
+            head[name] = (fields, measured)
+        else:
+            blocks.append((_block(name, fields, gated, where), measured))
+    return [*blocks, _head(head, gated, path)] if head else blocks
 
 
 def _fields(key: str, where: str) -> tuple[str, dict[str, str]]:
@@ -66,18 +97,33 @@ def _fields(key: str, where: str) -> tuple[str, dict[str, str]]:
     return name, fields
 
 
-def _measurement(value: Any, where: str) -> Measurement:
-    try:
-        mean, spread = float(value["mean"]), float(value.get("std", 0.0))
-        count = int(value.get("count", 1))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise TableError("has no mean in milliseconds", where=where) from error
-    if not 0 < mean < IMPLAUSIBLE_MS:
-        raise TableError(
-            f"{mean:g} ms is not plausible", where=where, fix="latencies are in milliseconds"
-        )
-    low = max(0.0, mean - _Z90 * spread)
-    return Measurement(mean, low, mean + _Z90 * spread, count)
+def _measurement(value: object, where: str, *, scale: float) -> Measurement:
+    entry = value if isinstance(value, Mapping) else {}
+    mean = scale * _figure(entry, "mean", None, where)
+    spread = scale * (
+        _figure(entry, "std", None, where)
+        if "std" in entry
+        else math.sqrt(_figure(entry, "var", 0.0, where))
+    )
+    count = _figure(entry, "count", 1.0, where)
+    if not count.is_integer() or count < 1:
+        raise TableError(f"count: {count:g} is no number of runs", where=where, fix="from 1 on")
+    low, high = max(0.0, mean - _Z90 * spread), mean + _Z90 * spread
+    measured = Measurement(mean, low, high, int(count))
+    if measured.problem is not None:
+        raise TableError(measured.problem, where=where, fix="latencies are in milliseconds")
+    return measured
+
+
+def _figure(entry: Mapping[object, object], name: str, default: float | None, where: str) -> float:
+    """A number of an entry, not negative; without a `default` it has to be there."""
+    value = entry.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        shown = "is missing" if value is None else f"'{value}' is not a number"
+        raise TableError(f"{name}: {shown}", where=where, fix=f"write it as {name}: 1.25")
+    if not 0 <= value < math.inf:
+        raise TableError(f"{name}: {value:g} is not plausible", where=where)
+    return float(value)
 
 
 def _pooled(known: Measurement | None, measured: Measurement) -> Measurement:
@@ -99,32 +145,51 @@ def _pooled(known: Measurement | None, measured: Measurement) -> Measurement:
 def _shape(text: str, where: str) -> tuple[int, int]:
     """(pixels, channels) of 'HxWxC', or of 'C' alone."""
     match = _SHAPE.fullmatch(text)
-    if match is None or match[1] != match[2]:
+    if match is None or match[1] != match[2] or 0 in (int(match[1] or 1), int(match[3])):
         raise TableError(f"'{text}' is not the shape of a square image", where=where)
     return int(match[1] or 1), int(match[3])
+
+
+def _whole(fields: Mapping[str, str], name: str, where: str, *, default: str = "") -> int:
+    """A whole number of a key, from 1 on."""
+    text = fields.get(name, default)
+    if not text.isdecimal() or int(text) == 0:
+        problem = f"{name}: '{text}' is no whole number" if text else f"says no {name}"
+        raise TableError(problem, where=where, fix=f"write it as {name}:3")
+    return int(text)
 
 
 def _block(name: str, fields: dict[str, str], gated: bool, where: str) -> BlockSpec:
     pixels, channels = _shape(fields["input"], where)
     out_pixels, out_channels = _shape(fields["output"], where)
     if name == "Conv":
+        op = "conv"
         choices: dict[str, Value] = {
-            "kernel_size": int(fields.get("kernel", 3)),
+            "kernel_size": _whole(fields, "kernel", where, default="3"),
             "activation": "hswish" if gated else "relu6",
         }
-        op = "conv"
     elif name == "expanded_conv":
         op = "mbconv"
+        expand = _whole(fields, "expand", where)
         choices = {
-            "kernel_size": int(fields["kernel"]),
-            "expand_ratio": int(fields["expand"]) / channels,
+            "kernel_size": _whole(fields, "kernel", where),
+            "expand_ratio": expand / channels if _is_v3(fields) else expand,
             "attention": "se" if fields.get("se") == "1" else "none",
             "activation": _activation(fields),
         }
     else:
-        raise TableError(f"the operator '{name}' is not known", where=where)
-    stride = int(fields.get("stride", round(pixels / out_pixels)))
+        raise TableError(
+            f"the operator '{name}' is not known",
+            where=where,
+            fix=f"known: Conv, expanded_conv, {', '.join(_HEAD)}",
+        )
+    stride = _whole(fields, "stride", where, default=str(max(1, round(pixels / out_pixels))))
     return BlockSpec(op, channels, out_channels, pixels, stride, canonical_choices(choices))
+
+
+def _is_v3(fields: Mapping[str, str]) -> bool:
+    """Whether an entry is of MobileNetV3's tables, where `expand` is a width."""
+    return "se" in fields or "hs" in fields
 
 
 def _activation(fields: dict[str, str]) -> str:
@@ -133,9 +198,7 @@ def _activation(fields: dict[str, str]) -> str:
     return "hswish" if fields["hs"] == "1" else "relu"
 
 
-def _head(
-    entries: dict[str, tuple[dict[str, str], Measurement]], gated: bool, path: Path
-) -> tuple[BlockSpec, Measurement]:
+def _head(entries: dict[str, Entry], gated: bool, path: Path) -> tuple[BlockSpec, Measurement]:
     """The head: expansion, pooling, features and classifier as one block."""
     missing = [name for name in ("Conv_1", "Logits") if name not in entries]
     if missing:
