@@ -15,14 +15,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from nassearch.cli.terminal import verification_table
 from nassearch.config import parse
 from nassearch.data.dataset import load_data
 from nassearch.export.export_config import CONFIG, AccuracyClaim, DataConfig, ExportConfig
-from nassearch.export.format import ExportOptions
 from nassearch.export.verify import verify
 from nassearch.export.writer import write_export
 from nassearch.networks import Subnet
-from nassearch.report.terminal import verification_table
 from nassearch.space import SearchSpace, lower
 from nassearch.training.evaluation import measure_accuracy
 from nassearch.training.finetuning import finetune
@@ -83,7 +82,7 @@ def train(name: str, spec: str, epochs: int, seed: int, directory: Path) -> None
         network,
         directory,
         facts=facts,
-        order=ExportOptions(data),
+        data=data,
         formats=("weights", "onnx", "int8"),
     )
 

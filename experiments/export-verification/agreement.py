@@ -26,7 +26,7 @@ from nassearch import config  # noqa: E402
 from nassearch.data.dataset import Data  # noqa: E402
 from nassearch.data.image_set import ImageSet  # noqa: E402
 from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConfig  # noqa: E402
-from nassearch.export.format import ExportOptions, make_format  # noqa: E402
+from nassearch.export.format import make_format  # noqa: E402
 from nassearch.export.verify import TOLERANCE  # noqa: E402
 from nassearch.export.writer import write_export  # noqa: E402
 from nassearch.networks import Supernet  # noqa: E402
@@ -98,9 +98,7 @@ def compare(
         subnet = supernet.extract(architecture)
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "export"
-            write_export(
-                subnet, place, facts=facts, order=ExportOptions(data), formats=tuple(formats)
-            )
+            write_export(subnet, place, facts=facts, data=data, formats=tuple(formats))
             for name in formats:
                 one = make_format(name)
                 with torch.inference_mode():

@@ -32,6 +32,7 @@ from nassearch.latency.device import host_cpu_name
 from nassearch.latency.timing import interleave
 from nassearch.networks import Subnet, Supernet
 from nassearch.networks.onnx_graph import INPUT, to_onnx
+from nassearch.networks.weight_transfer import transfer_weights
 from nassearch.runtimes.onnx import OnnxRuntime
 from nassearch.runtimes.quantization import quantize
 from nassearch.setting import Setting
@@ -83,7 +84,7 @@ def copied(name: str, make: Callable[..., nn.Module]) -> Subnet:
     torch.manual_seed(0)
     reference = load_published_network(name)
     supernet = Supernet(reference.space)
-    supernet.load_from(make(), architecture=reference.architecture)
+    transfer_weights(supernet, make(), architecture=reference.architecture)
     return supernet.extract(reference.architecture).eval()
 
 

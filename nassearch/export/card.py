@@ -1,5 +1,6 @@
 """The model card of an export: what the network is, and three lines that load each format."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,8 +31,10 @@ def model_card(export: ExportConfig, directory: Path, shape: tuple[int, int, int
 
 def latency_text(item: LatencyClaim) -> str:
     """One promise on one line, with where each figure comes from."""
-    threads = "" if item.threads is None else f", {item.threads} thread(s)"
-    text = f"{item.device}, {item.runtime} {item.precision}, batch {item.batch}{threads}: "
+    setting = item.setting
+    threads = "" if setting.threads is None else f", {setting.threads} thread(s)"
+    kind = f"{setting.runtime} {setting.precision}"
+    text = f"{setting.device}, {kind}, batch {setting.batch}{threads}: "
     if item.measured_ms is not None:
         text += f"{format_milliseconds(item.measured_ms)} measured, "
     text += format_milliseconds(item.predicted_ms)
@@ -61,11 +64,13 @@ def _network(export: ExportConfig, shape: tuple[int, int, int]) -> str:
 
 
 def _accuracy(export: ExportConfig) -> str:
-    found = export.accuracy
+    claim = export.accuracy
+    if not math.isfinite(claim.value):
+        return f"Its accuracy was not measured; supernet: {claim.supernet}."
     return (
-        f"Accuracy {found.value:.2%} ({found.low:.2%} to {found.high:.2%}, 95 %) on"
-        f" {found.num_images} images of the split '{found.split}' of {export.data.spec};"
-        f" supernet: {found.supernet}."
+        f"Accuracy {claim.value:.2%} ({claim.low:.2%} to {claim.high:.2%}, 95 %) on"
+        f" {claim.num_images} images of the split '{claim.split}' of {export.data.spec};"
+        f" supernet: {claim.supernet}."
     )
 
 
@@ -75,12 +80,15 @@ def _latency(export: ExportConfig) -> str:
 
 def _files(export: ExportConfig, formats: dict[str, Format], directory: Path) -> str:
     lines = ["| format | file | size | |", "|---|---|---|---|"]
-    for name, one in formats.items():
+    remarks = []
+    for name, format in formats.items():
         facts = {key: value for key, value in export.formats[name].items() if key != "file"}
-        told = ", ".join(f"{key} {_plain(value)}" for key, value in facts.items())
-        size = format_count((directory / one.file_name).stat().st_size)
-        lines.append(f"| {name} | `{one.file_name}` | {size}B | {told} |")
-    return "\n".join(lines) if formats else ""
+        if "remark" in facts:
+            remarks += ["", f"`{format.file_name}` is {facts.pop('remark')}."]
+        text = ", ".join(f"{key} {_plain(value)}" for key, value in facts.items())
+        size = format_count((directory / format.file_name).stat().st_size)
+        lines.append(f"| {name} | `{format.file_name}` | {size}B | {text} |")
+    return "\n".join(lines + remarks) if formats else ""
 
 
 def _plain(value: object) -> str:
@@ -100,15 +108,11 @@ def _input(export: ExportConfig, shape: tuple[int, int, int]) -> str:
     )
 
 
-_TITLES = {"weights": "PyTorch", "onnx": "ONNX Runtime", "int8": "ONNX Runtime, int8"}
-
-
 def _snippets(export: ExportConfig, formats: dict[str, Format]) -> Iterator[str]:
-    for name, one in formats.items():
-        title = _TITLES.get(name, name)
+    for name, format in formats.items():
         batch = export.formats[name].get("batch")
         takes = "" if batch in (None, "dynamic") else f" (n = {batch})"
-        yield f"{title}{takes}:\n\n```python\n" + "\n".join(one.snippet()) + "\n```"
+        yield f"{format.title}{takes}:\n\n```python\n" + "\n".join(format.snippet()) + "\n```"
     if "weights" not in formats:
         yield (
             "The network without its weights:\n\n```python\nimport nassearch\n"

@@ -1,24 +1,35 @@
 """`config.yaml` of an export: what the network is, and where every figure about it comes from."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from nassearch import config
 from nassearch.config import StrictModel
 from nassearch.data.dataset import Data
-from nassearch.errors import CheckpointError
+from nassearch.errors import CheckpointError, TableError
 from nassearch.files import write_text
+from nassearch.latency.host_identity import HostIdentity
 from nassearch.networks.cost import network_cost
-from nassearch.setting import Setting
+from nassearch.setting import WithSetting
 from nassearch.space import Architecture, SearchSpace, lower
 from nassearch.training.evaluation import Accuracy
 
 SCHEMA = 2
 CONFIG = "config.yaml"
+
+
+def _machine(value: Any) -> Any:
+    try:
+        return HostIdentity.from_dict(value) if isinstance(value, Mapping) else value
+    except TableError as error:
+        raise ValueError(error.what) from error
+
+
+Machine = Annotated[HostIdentity, BeforeValidator(_machine), PlainSerializer(HostIdentity.to_dict)]
 
 
 class DataConfig(StrictModel):
@@ -60,30 +71,27 @@ class AccuracyClaim(StrictModel):
         )
 
 
-class LatencyClaim(StrictModel):
+class LatencyClaim(WithSetting):
     """Milliseconds in one setting.
 
     `predicted_ms` with its 90 % interval comes from a table (`source`: measured, interpolated or
     estimated); `measured_ms` from the device, at the speed the reference network had when the
-    table was measured (`reference_ms`); `budget_ms` is what was promised.
+    table was measured (`reference_ms`); `budget_ms` is what was promised. `unmeasured` says why
+    nothing was measured.
     """
 
-    device: str
-    runtime: str
-    precision: str
-    batch: int
-    threads: int | None = None
     source: Literal["measured", "interpolated", "estimated"]
+    machine: Machine | None = None
+    """The machine that the table was measured on."""
+    version: str | None = None
+    """The runtime's version it was measured with."""
     predicted_ms: float
     low_ms: float | None = None
     high_ms: float | None = None
     measured_ms: float | None = None
     reference_ms: float | None = None
     budget_ms: float | None = None
-
-    @property
-    def setting(self) -> Setting:
-        return Setting(self.device, self.runtime, self.precision, self.batch, self.threads)
+    unmeasured: str | None = None
 
 
 class FinetuneConfig(StrictModel):
@@ -149,13 +157,13 @@ class ExportConfig(StrictModel):
 
     def save(self, directory: Path) -> None:
         content = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
-        write_text(directory / CONFIG, text)
+        write_text(directory / CONFIG, config.dump_yaml(content, width=100))
 
 
 def read_export(directory: Path) -> ExportConfig:
     """The config of an export; CheckpointError where it is no export, or a file was changed."""
-    path = directory / CONFIG
+    config.import_nothing_from(directory)
+    path = inside(directory, CONFIG)
     if not path.is_file():
         raise CheckpointError(
             "is not an export: it has no config.yaml",
@@ -172,7 +180,7 @@ def read_export(directory: Path) -> ExportConfig:
     export = config.parse(ExportConfig, content, where=path)
     _check_identity(export, path)
     for name, expected in export.files.items():
-        file = directory / name
+        file = inside(directory, name)
         if not file.is_file():
             raise CheckpointError("is missing", where=file, fix="export the network again")
         found = sha256(file)
@@ -184,6 +192,18 @@ def read_export(directory: Path) -> ExportConfig:
                 fix="export the network again",
             )
     return export
+
+
+def inside(directory: Path, name: str) -> Path:
+    """The file called `name` in `directory`; CheckpointError where it would lie elsewhere."""
+    path = directory / name
+    if Path(name).name != name or path.resolve().parent != directory.resolve():
+        raise CheckpointError(
+            f"names the file '{name}', which lies outside it",
+            where=directory,
+            fix="an export holds its files itself; export the network again",
+        )
+    return path
 
 
 def _check_identity(export: ExportConfig, path: Path) -> None:

@@ -1,39 +1,37 @@
 """What a format is: one way to write a network down, and to run it from there."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from nassearch.config import resolve
+from nassearch import config
+from nassearch.config import StrictModel
 from nassearch.data.dataset import Data
-from nassearch.errors import ConfigError
+from nassearch.errors import CheckpointError, ConfigError
 from nassearch.export import FORMATS
+from nassearch.export.export_config import ExportConfig
 from nassearch.networks import Subnet
+from nassearch.progress import Progress
 
 CONFIG_ONLY = "config"
 DEFAULT = (CONFIG_ONLY, "weights", "onnx")
-Batch = int | Literal["dynamic"]
-Progress = Callable[[str, float], None]
+Batch = Annotated[int, Field(gt=0)] | Literal["dynamic"]
 Run = Callable[[Tensor], Tensor]
 """A network as its format runs it: any number of normalised images, (n, c, r, r), to logits."""
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """How a network is to be written.
+class FormatOptions(StrictModel):
+    """What may be asked of a format: nothing, unless it brings a model of its own."""
 
-    Graphs take `batch` images at once, or any number. `int8` calibrates on training images of
-    `data` and may lose so much accuracy on its validation images: 0.01 is one point.
-    """
 
-    data: Data
+class GraphOptions(FormatOptions):
+    """Graphs take `batch` images at once, or any number."""
+
     batch: Batch = 1
-    max_accuracy_loss: float = 0.01
-    progress: Progress = lambda stage, fraction: None
 
     @property
     def fixed_batch(self) -> int | None:
@@ -42,16 +40,38 @@ class ExportOptions:
 
 
 class Format(Protocol):
-    """Made without arguments."""
+    """A format with the options it was made with; without arguments, with their defaults."""
 
-    file_name: str
-    imports: tuple[str, ...]
+    title: ClassVar[str]
+    """What runs it, as the model card calls it."""
+    file_name: ClassVar[str]
+    imports: ClassVar[tuple[str, ...]]
     """The modules that running it takes."""
-    exact: bool
+    exact: ClassVar[bool]
     """Whether its logits are those of the network; an int8 network's are near them."""
 
-    def write(self, subnet: Subnet, path: Path, order: ExportOptions) -> dict[str, Any]:
-        """Write the file at `path`; what is worth knowing about it, for the config."""
+    @property
+    def options(self) -> FormatOptions:
+        """What was asked of it; its class says what may be."""
+        ...
+
+    def write(
+        self, subnet: Subnet, path: Path, *, data: Data, progress: Progress
+    ) -> dict[str, Any]:
+        """Write the file at `path`.
+
+        Args:
+            subnet: The network, in evaluation mode.
+            path: Where the file is to lie.
+            data: The network's images, for a format that calibrates.
+            progress: Who watches.
+
+        Returns:
+            The facts worth knowing about the file, for the config; `remark` is shown to people.
+
+        Raises:
+            ExportError: The format cannot hold the network.
+        """
         ...
 
     def open(self, path: Path) -> Run:
@@ -63,18 +83,65 @@ class Format(Protocol):
         ...
 
 
-def make_format(name: str) -> Format:
-    """The format called `name`; ConfigError where there is none."""
-    found: type[Format] = resolve(FORMATS, name, kind="export format")
-    return found()
+_FACTS = ("title", "file_name", "imports", "exact", "write", "open", "snippet")
 
 
-def make_formats(names: Iterable[str]) -> dict[str, Format]:
-    """The formats called `names`, without `config`, which is always written."""
-    return {name: make_format(name) for name in names if name != CONFIG_ONLY}
+def make_format(name: str, options: Mapping[str, Any] | None = None) -> Format:
+    """The format called `name`, with those of the `options` that it reads.
+
+    Raises:
+        ConfigError: There is no such format, or an option has no value it takes.
+    """
+    kind: Callable[..., Format] = config.resolve(FORMATS, name, kind="export format")
+    missing = [fact for fact in _FACTS if not hasattr(kind, fact)]
+    if missing or not isinstance(kind, type):
+        raise ConfigError(f"'{name}' is no export format: it lacks {missing or 'a class'}")
+    made = kind()
+    own = {key: value for key, value in (options or {}).items() if key in _keys(made)}
+    return kind(config.parse(type(made.options), own, where=f"format {name}")) if own else made
 
 
-def parse_batch(text: str) -> Batch:
+def format_of(export: ExportConfig, name: str, directory: Path) -> Format:
+    """A format of an export that lies in `directory`; CheckpointError where nothing vouches for it.
+
+    What the export of a stranger names is read alone: a format is never called before it is known
+    to be one.
+    """
+    made = make_format(name)
+    if made.file_name not in export.files:
+        raise CheckpointError(
+            f"has the format {name}, but no hash of {made.file_name}",
+            where=directory,
+            fix="export the network again",
+        )
+    return made
+
+
+def make_formats(
+    names: Iterable[str], options: Mapping[str, Any] | None = None
+) -> dict[str, Format]:
+    """The formats called `names`, without `config`, which is always written.
+
+    Raises:
+        ConfigError: As of `make_format`, and for an option that no format reads.
+    """
+    made = {name: make_format(name, options) for name in names if name != CONFIG_ONLY}
+    known = {key for made in map(make_format, FORMATS) for key in _keys(made)}
+    known.update(key for format in made.values() for key in _keys(format))
+    for key in options or ():
+        if key not in known:
+            raise ConfigError(
+                f"no format reads the option '{key}'{config.nearest(key, list(known))}",
+                fix=f"known: {', '.join(sorted(known))}",
+            )
+    return made
+
+
+def _keys(made: Format) -> Iterable[str]:
+    return type(made.options).model_fields
+
+
+def parse_batch(text: str) -> int | Literal["dynamic"]:
     """'8' or 'dynamic'."""
     if text == "dynamic":
         return "dynamic"

@@ -2,37 +2,57 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from nassearch.config import format_count, format_milliseconds
 from nassearch.data.dataset import Data
-from nassearch.export.format import ExportOptions, Run
-from nassearch.export.onnx_file import OnnxFile, checked, graph_facts, open_graph
+from nassearch.export.format import GraphOptions, Run
+from nassearch.export.onnx_file import OnnxFile, checked, graph_facts, open_graph, read_graph
+from nassearch.latency.timing import interleave
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import to_onnx
 from nassearch.networks.supernet import resize
+from nassearch.progress import Progress
 from nassearch.runtimes.quantization import Images, quantizable, quantize
 from nassearch.training.evaluation import measure_accuracy
 
 CALIBRATION_IMAGES = 256
 PROBE_IMAGES = 64
 _OPEN_BATCH = 32
+_TIMED_SECONDS = 0.5
+_SLOWER = 1.05
+"""Times the float graph's time: less is noise."""
 
 
+class Int8Options(GraphOptions):
+    """An int8 graph may lose so much accuracy on validation images; 0.01 is one point."""
+
+    max_accuracy_loss: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.01
+
+
+@dataclass(frozen=True)
 class Int8:
     """`model-int8.onnx`: signed weights with a scale for each channel, unsigned activations."""
 
-    file_name = "model-int8.onnx"
-    imports = OnnxFile.imports
-    exact = False
+    options: Int8Options = field(default_factory=Int8Options)
+    title: ClassVar[str] = "ONNX Runtime, int8"
+    file_name: ClassVar[str] = "model-int8.onnx"
+    imports: ClassVar[tuple[str, ...]] = OnnxFile.imports
+    exact: ClassVar[bool] = False
 
-    def write(self, subnet: Subnet, path: Path, order: ExportOptions) -> dict[str, Any]:
-        data, pixels = order.data, subnet.input_shape[1]
+    def write(
+        self, subnet: Subnet, path: Path, *, data: Data, progress: Progress
+    ) -> dict[str, Any]:
+        pixels, batch = subnet.input_shape[1], self.options.fixed_batch
         images = calibration_images(data, pixels)
 
         def accuracy(network: Run) -> float:
@@ -40,35 +60,58 @@ class Int8:
 
         with tempfile.TemporaryDirectory(prefix="nassearch-int8-") as folder:
             graph = FloatGraph(
-                to_onnx(subnet, subnet.input_shape, batch=order.fixed_batch),
+                to_onnx(subnet, subnet.input_shape, batch=batch),
                 images,
-                order.fixed_batch or _OPEN_BATCH,
+                batch or _OPEN_BATCH,
                 Path(folder) / "ranges.json",
             )
             whole = accuracy(subnet)
             found = keep_sensitive(
                 graph,
                 lambda model: whole - accuracy(open_graph(model)),
-                bound=order.max_accuracy_loss,
-                progress=lambda fraction: order.progress("quantizing", fraction),
+                bound=self.options.max_accuracy_loss,
+                progress=lambda fraction: progress("quantizing", fraction),
             )
         path.write_bytes(checked(found.model))
         return graph_facts(found.model) | {
-            "batch": order.batch,
+            "batch": self.options.batch,
             "calibration_images": len(images),
             "accuracy_loss": found.loss,
-            "max_accuracy_loss": order.max_accuracy_loss,
+            "max_accuracy_loss": self.options.max_accuracy_loss,
             "split": "val",
             "layers": len(quantizable(graph.model)),
             "kept_in_float": list(found.kept),
+            **_beside_float(graph.model, found.model, images[: batch or 1]),
         }
 
     def open(self, path: Path) -> Run:
-        return open_graph(path.read_bytes(), where=path)
+        return open_graph(read_graph(path), where=path)
 
     def snippet(self) -> tuple[str, str, str]:
         first, second, third = OnnxFile().snippet()
         return first, second.replace(OnnxFile.file_name, self.file_name), third
+
+
+def _beside_float(model: bytes, quantized: bytes, images: Tensor) -> dict[str, Any]:
+    """Bytes and milliseconds of the float graph, and a remark where int8 gains nothing by them."""
+
+    def run_ms(run: Run) -> float:
+        start = perf_counter()
+        run(images)
+        return (perf_counter() - start) * 1e3
+
+    runs = [open_graph(quantized), open_graph(model)]
+    timing = interleave([partial(run_ms, run) for run in runs], seconds=_TIMED_SECONDS)
+    int8_ms, float_ms = (measured.median_ms for measured in timing.measurements())
+    remarks = []
+    if len(quantized) > len(model):
+        sizes = f"{format_count(len(quantized))}B, in float {format_count(len(model))}B"
+        remarks.append(f"larger than in float ({sizes})")
+    if int8_ms > _SLOWER * float_ms:
+        times = f"{format_milliseconds(int8_ms)}, in float {format_milliseconds(float_ms)}"
+        remarks.append(f"slower than in float on one thread of this CPU ({times})")
+    facts = {"float_size_bytes": len(model), "float_ms": float_ms, "int8_ms": int8_ms}
+    return {**facts, "remark": " and ".join(remarks)} if remarks else facts
 
 
 def calibration_images(data: Data, pixels: int) -> Tensor:

@@ -47,9 +47,11 @@ def measure_peak_memory(
     if not _STATUS.exists():
         return None
     order = {"imports": list(imports), "lines": list(lines), "shape": list(shape)}
-    paths = [str(Path(path).resolve()) for path in sys.path]
+    own = directory.resolve()
+    paths = [str(path) for path in map(Path.resolve, map(Path, sys.path)) if path != own]
     done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, json.dumps(order)],
+        # -P: modules that lie in the export, which may be a stranger's, are not imported
+        [sys.executable, "-P", "-c", _SCRIPT, json.dumps(order)],
         cwd=directory,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,

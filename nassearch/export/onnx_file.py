@@ -1,34 +1,44 @@
 """ONNX: one graph with batch norm folded, for every engine."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import onnx
 import torch
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from torch import Tensor
 
-from nassearch.errors import ExportError
-from nassearch.export.format import ExportOptions, Run, in_batches
+from nassearch.data.dataset import Data
+from nassearch.errors import CheckpointError, ExportError
+from nassearch.export.format import GraphOptions, Run, in_batches
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import INPUT, to_onnx
+from nassearch.progress import Progress
 from nassearch.runtimes.onnx import OnnxRuntime
 from nassearch.setting import Setting
 
 
+@dataclass(frozen=True)
 class OnnxFile:
     """`model.onnx`."""
 
-    file_name = "model.onnx"
-    imports: tuple[str, ...] = ("numpy", "onnxruntime")
-    exact = True
+    options: GraphOptions = field(default_factory=GraphOptions)
+    title: ClassVar[str] = "ONNX Runtime"
+    file_name: ClassVar[str] = "model.onnx"
+    imports: ClassVar[tuple[str, ...]] = ("numpy", "onnxruntime")
+    exact: ClassVar[bool] = True
 
-    def write(self, subnet: Subnet, path: Path, order: ExportOptions) -> dict[str, Any]:
-        model = checked(to_onnx(subnet, subnet.input_shape, batch=order.fixed_batch))
+    def write(
+        self, subnet: Subnet, path: Path, *, data: Data, progress: Progress
+    ) -> dict[str, Any]:
+        model = checked(to_onnx(subnet, subnet.input_shape, batch=self.options.fixed_batch))
         path.write_bytes(model)
-        return graph_facts(model) | {"batch": order.batch}
+        return graph_facts(model) | {"batch": self.options.batch}
 
     def open(self, path: Path) -> Run:
-        return open_graph(path.read_bytes(), where=path)
+        return open_graph(read_graph(path), where=path)
 
     def snippet(self) -> tuple[str, str, str]:
         return (
@@ -45,6 +55,38 @@ def checked(model: bytes) -> bytes:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"ONNX refuses the graph ({str(error).splitlines()[0]})") from error
     return model
+
+
+def read_graph(path: Path) -> bytes:
+    """The graph at `path`.
+
+    Raises:
+        CheckpointError: It is none, or its tensors lie in other files, which a stranger's graph
+            could look for anywhere.
+    """
+    content = path.read_bytes()
+    try:
+        model = onnx.load_from_string(content)
+    except DecodeError as error:
+        raise CheckpointError("is no ONNX graph", where=path) from error
+    if any(tensor.external_data for tensor in _tensors(model)):
+        raise CheckpointError(
+            "its tensors lie in other files, which are not read",
+            where=path,
+            fix="save it with its tensors inside",
+        )
+    return content
+
+
+def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
+    """Every tensor in a protocol buffer, at any depth."""
+    if isinstance(message, onnx.TensorProto):
+        yield message
+        return
+    for kind, value in message.ListFields():
+        if kind.type == kind.TYPE_MESSAGE:
+            for item in value if isinstance(value, Sequence) else (value,):
+                yield from _tensors(item)
 
 
 def graph_facts(model: bytes) -> dict[str, Any]:

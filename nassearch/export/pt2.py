@@ -1,31 +1,39 @@
 """`torch.export`: the network as a program that torch alone loads."""
 
 import io
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
-from zipfile import BadZipFile, ZipFile
+from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import torch
 
+from nassearch.data.dataset import Data
 from nassearch.errors import CheckpointError, ExportError
-from nassearch.export.format import ExportOptions, Run, in_batches
+from nassearch.export.format import GraphOptions, Run, in_batches
+from nassearch.export.pt2_archive import check_archive
 from nassearch.networks import Subnet
+from nassearch.progress import Progress
 
 
+@dataclass(frozen=True)
 class TorchExport:
     """`model.pt2`."""
 
-    file_name = "model.pt2"
-    imports = ("torch",)
-    exact = True
+    options: GraphOptions = field(default_factory=GraphOptions)
+    title: ClassVar[str] = "PyTorch, as a program"
+    file_name: ClassVar[str] = "model.pt2"
+    imports: ClassVar[tuple[str, ...]] = ("torch",)
+    exact: ClassVar[bool] = True
 
-    def write(self, subnet: Subnet, path: Path, order: ExportOptions) -> dict[str, Any]:
-        batch = order.fixed_batch
+    def write(
+        self, subnet: Subnet, path: Path, *, data: Data, progress: Progress
+    ) -> dict[str, Any]:
+        batch = self.options.fixed_batch
         # with one image torch.export would fix the batch at one, whatever is said of it
         images = torch.zeros(batch or 2, *subnet.input_shape)
         dynamic = None if batch is not None else {"images": {0: torch.export.Dim("batch", min=1)}}
@@ -38,10 +46,10 @@ class TorchExport:
         buffer = io.BytesIO()
         torch.export.save(program, buffer)
         path.write_bytes(buffer.getvalue())
-        return {"torch": torch.__version__, "batch": order.batch}
+        return {"torch": torch.__version__, "batch": self.options.batch}
 
     def open(self, path: Path) -> Run:
-        _refuse_objects(path)
+        check_archive(path)
         with _tensors_alone():
             try:
                 program = torch.export.load(path)
@@ -60,22 +68,6 @@ class TorchExport:
             f'network = torch.export.load("{self.file_name}").module()',
             "logits = network(images)",
         )
-
-
-# constants that torch would unpickle, whatever they do
-_OBJECTS = ('"path_name": "custom_obj_', '"path_name": "opaque_obj_')
-
-
-def _refuse_objects(path: Path) -> None:
-    """CheckpointError where an archive holds more than tensors and graphs."""
-    try:
-        with ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".json")]
-            told = [json.dumps(json.loads(archive.read(name))) for name in names]
-    except (BadZipFile, ValueError) as error:
-        raise CheckpointError("is no archive of torch.export", where=path) from error
-    if any(name in text for text in told for name in _OBJECTS):
-        raise CheckpointError("holds Python objects, which are not loaded", where=path)
 
 
 @contextmanager

@@ -1,38 +1,38 @@
 """Measuring an export again: what every format gets right, takes and weighs, and the promises."""
 
+import html
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
-from nassearch.config import resolve
-from nassearch.data.dataset import Data, load_data
+from nassearch.data.dataset import AnyData, Data, load_data
+from nassearch.errors import DataError, OutputError
 from nassearch.export import FORMATS
-from nassearch.export.export_config import CONFIG, ExportConfig, LatencyClaim, read_export
-from nassearch.export.format import Format, Progress, Run, make_format
+from nassearch.export.export_config import ExportConfig, read_export
+from nassearch.export.format import Format, Run, format_of
+from nassearch.export.latency_check import LatencyCheck, check_latency, select_claims
 from nassearch.export.memory import measure_peak_memory
+from nassearch.export.weights import build
 from nassearch.export.writer import VERIFICATION
-from nassearch.files import write_json
-from nassearch.latency.device import list_devices, load_device
-from nassearch.latency.table import Measurement
-from nassearch.latency.timing import interleave, references
+from nassearch.files import make_directory, write_json
+from nassearch.latency.measurement import Measurement
+from nassearch.latency.timing import interleave
 from nassearch.networks import Subnet
 from nassearch.networks.activation_memory import peak_memory_bytes
 from nassearch.networks.supernet import resize
-from nassearch.runtimes import RUNTIMES
-from nassearch.runtimes.onnx import OnnxRuntime
-from nassearch.runtimes.runtime import Runtime, Session
+from nassearch.progress import Progress, silent
 from nassearch.training.evaluation import Accuracy, measure_accuracy
 
 TOLERANCE = 1e-4
 AGREEMENT_IMAGES = 64
-_GRAPHS = {"fp32": "onnx", "int8": "int8"}
-"""The format that holds what a runtime of ONNX graphs runs in a precision."""
 
 
 @dataclass(frozen=True)
@@ -53,29 +53,6 @@ class FormatCheck:
     latency: Measurement
     batch: int
     peak_memory_bytes: int | None
-
-
-@dataclass(frozen=True)
-class LatencyCheck:
-    """A promised latency beside the one measured now; None where the device is not here."""
-
-    promised: LatencyClaim
-    measured: Measurement | None
-    drift: float | None
-
-    @property
-    def kept(self) -> bool:
-        """Whether the budget holds, as far as it can be told here."""
-        budget = self.promised.budget_ms
-        return self.measured is None or budget is None or self.measured.median_ms <= budget
-
-    @property
-    def as_predicted(self) -> bool | None:
-        """Whether what was measured lies in the prediction's interval; None: nobody can tell."""
-        low, high = self.promised.low_ms, self.promised.high_ms
-        if self.measured is None or low is None or high is None:
-            return None
-        return low <= self.measured.median_ms <= high
 
 
 @dataclass(frozen=True)
@@ -104,21 +81,42 @@ class Verification:
         for name, check in self.formats.items():
             if check.exact and not check.difference <= TOLERANCE:
                 found.append(f"outputs of {name} differ by {check.difference:.2g}")
-            if check.accuracy.interval[1] < recorded.low - check.allowed_loss:
+            # a recorded accuracy that is no number is below none
+            if not check.accuracy.interval[1] >= recorded.low - check.allowed_loss:
                 found.append(
                     f"test accuracy of {name} {check.accuracy.value:.2%} lies below the recorded"
                     f" {recorded.value:.2%} and its interval"
                 )
-        for item in self.latency:
-            if not item.kept:
-                assert item.measured is not None
-                found.append(
-                    f"{item.measured.median_ms:.4g} ms on {item.promised.device} is over the"
-                    f" budget of {item.promised.budget_ms:.4g} ms"
-                )
+        found += [check.finding for check in self.latency if check.finding is not None]
         return found
 
+    def to_row(self) -> dict[str, Any]:
+        """A row of a table: test accuracy, latencies measured, promises broken."""
+        measured = {
+            f"{check.promised.setting} ms": check.measured.median_ms
+            for check in self.latency
+            if check.measured is not None
+        }
+        accuracy = None if self.accuracy is None else self.accuracy.value
+        broken = "; ".join(self.broken)
+        return {"id": self.export.id, "test accuracy": accuracy, **measured, "broken": broken}
+
+    def _repr_html_(self) -> str:
+        parts = [pd.DataFrame(rows).to_html(index=False) for rows in self._rows() if rows]
+        return "".join(parts) + "".join(f"<p>{html.escape(line)}</p>" for line in self.broken)
+
+    def _rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """What a table of the formats, and one of the promised latencies, shows."""
+        formats = [
+            {"format": name, "test accuracy": check.accuracy.value, **_format_record(check)}
+            for name, check in self.formats.items()
+        ]
+        shown = ("device", "setting", "predicted_ms", "budget_ms", "measured_ms", "as_predicted")
+        rows = [check.to_dict() for check in self.latency]
+        return formats, [{name: row[name] for name in (*shown, "unmeasured")} for row in rows]
+
     def to_dict(self) -> dict[str, Any]:
+        """A form that JSON holds, as `verify.json` has it."""
         return {
             "id": self.export.id,
             "test_accuracy": {
@@ -127,7 +125,7 @@ class Verification:
             "largest_difference": self.largest_difference,
             "predicted_memory_bytes": self.predicted_memory_bytes,
             "formats": {name: _format_record(check) for name, check in self.formats.items()},
-            "latency": [_latency_record(check) for check in self.latency],
+            "latency": [check.to_dict() for check in self.latency],
             "broken": self.broken,
         }
 
@@ -136,65 +134,108 @@ def verify(
     directory: Path,
     *,
     device: str | None = None,
+    data: AnyData | None = None,
     seconds: float = 3.0,
-    progress: Progress = lambda stage, fraction: None,
+    out: Path | None = None,
+    progress: Progress = silent,
 ) -> Verification:
-    """Measure the export in `directory` and write `verify.json` beside it.
+    """Measure an export again, and write what was found as `verify.json`.
 
-    Touches the test split. `device` limits the promised latencies to one device. They are measured
-    where the device is this machine, at the speed the table's reference network had (`drift` says
-    how much slower this machine is now).
+    Touches the test split. Promised latencies are measured where the device is this machine, at the
+    speed the table's reference network had.
+
+    Args:
+        directory: What `export` wrote.
+        device: The one device whose promises are measured; that nothing can be measured on it here
+            counts as a promise that does not hold.
+        data: The images, or where they lie, if not where the export says.
+        seconds: How long each latency is timed.
+        out: The directory of `verify.json`, by default the export's. Where that cannot be written
+            to, a warning says so.
+        progress: Who watches.
+
+    Returns:
+        What was found; `broken` holds the promises that do not hold.
+
+    Raises:
+        CheckpointError: The export is damaged.
+        ConfigError: It promises nothing on `device`.
+        DataError: Its images are not there, or their classes are others.
+        OutputError: `out` cannot be written to; nothing was measured.
     """
     export = read_export(directory)
-    network = Subnet.from_config(directory / CONFIG).eval()
+    claims = select_claims(export, device)
+    if out is not None:
+        make_directory(out)
+    network = build(directory)
     ordered = sorted(export.formats, key=lambda name: (*FORMATS, name).index(name))
-    made = {name: make_format(name) for name in ordered}
-    data = load_data(export.data.spec, seed=export.data.seed)
-    formats = _check_formats(
-        export, directory, made, data, network, seconds=seconds / 3, progress=progress
-    )
-    promises = [item for item in export.latency if device in (None, item.device)]
-    found = Verification(
+    formats = {name: format_of(export, name, directory) for name in ordered}
+    images = _images(export, data)
+    verification = Verification(
         export,
-        formats,
-        tuple(_check_latency(item, export, directory, network, seconds) for item in promises),
+        _check_formats(export, directory, formats, images, network, seconds / 3, progress),
+        tuple(
+            check_latency(
+                claim, export, directory, network, seconds=seconds, must_measure=device is not None
+            )
+            for claim in claims
+        ),
         peak_memory_bytes(network.specs),
     )
-    write_json(directory / VERIFICATION, found.to_dict())
+    try:
+        write_json((out or directory) / VERIFICATION, verification.to_dict())
+    except OutputError as error:
+        warnings.warn(f"{error} ({VERIFICATION} is not kept)", stacklevel=2)
     progress("verifying", 1.0)
-    return found
+    return verification
+
+
+def _images(export: ExportConfig, data: AnyData | None) -> Data:
+    """The images, normalised as the network learned them; DataError for those of other classes."""
+    if not isinstance(data, Data):
+        data = load_data(data or export.data.spec, seed=export.data.seed)
+    if data.class_names != export.data.class_names:
+        missing = sorted({*export.data.class_names} ^ {*data.class_names})
+        raise DataError(
+            "its classes are not those that the network was trained on"
+            f" ({', '.join(missing[:3]) or 'they come in another order'})",
+            where=data.name,
+            fix="name the images with --data, or give the class folders their names back",
+        )
+    learned = replace(data)  # a copy, since these two are worked out and then kept
+    learned.__dict__.update(mean=export.data.mean, std=export.data.std)
+    return learned
 
 
 def _check_formats(
     export: ExportConfig,
     directory: Path,
-    made: Mapping[str, Format],
+    formats: Mapping[str, Format],
     data: Data,
     network: Subnet,
-    *,
     seconds: float,
     progress: Progress,
 ) -> dict[str, FormatCheck]:
-    if not made:
+    if not formats:
         return {}
     shape = network.input_shape
     test = data.test()
     few = test.where(torch.arange(len(test))[:AGREEMENT_IMAGES])
     probe = resize(data.normalise(few.images), shape[1])
-    runs = {name: one.open(directory / one.file_name) for name, one in made.items()}
-    batches = {name: _batch(export, name) for name in made}
+    runs = {name: item.open(directory / item.file_name) for name, item in formats.items()}
+    batches = {name: _batch(export, name) for name in formats}
     times = _time(runs, {name: probe[:1].expand(n, *shape) for name, n in batches.items()}, seconds)
     expected: Tensor | None = None
     checks = {}
-    for number, (name, one) in enumerate(made.items()):
-        progress("verifying", number / len(made))
+    for number, (name, item) in enumerate(formats.items()):
+        progress("verifying", number / len(formats))
         with torch.inference_mode():
             logits = runs[name](probe)
         expected = logits if expected is None else expected
         checks[name] = FormatCheck(
-            file=one.file_name,
-            size_bytes=(directory / one.file_name).stat().st_size,
-            exact=one.exact,
+            file=item.file_name,
+            size_bytes=(directory / item.file_name).stat().st_size,
+            exact=item.exact,
             accuracy=measure_accuracy(runs[name], test, data, split="test", resolution=shape[1]),
             allowed_loss=float(export.formats[name].get("max_accuracy_loss", 0.0)),
             difference=float((logits - expected).abs().max()),
@@ -202,8 +243,8 @@ def _check_formats(
             batch=batches[name],
             peak_memory_bytes=measure_peak_memory(
                 directory,
-                imports=one.imports,
-                lines=one.snippet(),
+                imports=item.imports,
+                lines=item.snippet(),
                 shape=(batches[name], *shape),
             ),
         )
@@ -235,40 +276,6 @@ def _time(
     return dict(zip(runs, timing.measurements(), strict=True))
 
 
-def _check_latency(
-    promised: LatencyClaim, export: ExportConfig, directory: Path, network: Subnet, seconds: float
-) -> LatencyCheck:
-    if promised.source == "estimated" or not _is_here(promised.device):
-        return LatencyCheck(promised, None, None)
-    kind: type[Runtime] = resolve(RUNTIMES, promised.runtime, kind="runtime")
-    runtime = kind(promised.setting)
-    session = _session(runtime, promised, export, directory, network)
-    anchors = references(export.search_space(), runtime)
-    for length in (seconds, 3 * seconds):  # a miss is measured again, longer, before it is one
-        timing = interleave([session.run_ms], references=anchors, seconds=length, max_rounds=2000)
-        drift = None if promised.reference_ms is None else timing.reference / promised.reference_ms
-        measured = timing.measurements(reference_ms=promised.reference_ms)[0]
-        check = LatencyCheck(promised, measured, drift)
-        if check.kept:
-            break
-    return check
-
-
-def _session(
-    runtime: Runtime, promised: LatencyClaim, export: ExportConfig, directory: Path, network: Subnet
-) -> Session:
-    """The exported file itself where the runtime takes it; else the same network loaded anew."""
-    facts = export.formats.get(_GRAPHS.get(promised.precision, ""), {})
-    if isinstance(runtime, OnnxRuntime) and facts.get("batch") in (promised.batch, "dynamic"):
-        return runtime.load_bytes((directory / facts["file"]).read_bytes(), network)
-    return runtime.load(network)
-
-
-def _is_here(name: str) -> bool:
-    """Whether this machine is the device; a device that is not known here is not."""
-    return name in list_devices() and load_device(name).present
-
-
 def _accuracy_record(accuracy: Accuracy) -> dict[str, Any]:
     low, high = accuracy.interval
     images = accuracy.num_images
@@ -284,21 +291,4 @@ def _format_record(check: FormatCheck) -> dict[str, Any]:
         "latency_ms": check.latency.median_ms,
         "batch": check.batch,
         "peak_memory_bytes": check.peak_memory_bytes,
-    }
-
-
-def _latency_record(check: LatencyCheck) -> dict[str, Any]:
-    promised, measured = check.promised, check.measured
-    return {
-        "device": promised.device,
-        "setting": promised.setting.stem,
-        "source": promised.source,
-        "predicted_ms": promised.predicted_ms,
-        "low_ms": promised.low_ms,
-        "high_ms": promised.high_ms,
-        "budget_ms": promised.budget_ms,
-        "measured_ms": None if measured is None else measured.median_ms,
-        "measured_p10_ms": None if measured is None else measured.p10_ms,
-        "as_predicted": check.as_predicted,
-        "drift": check.drift,
     }

@@ -1,27 +1,38 @@
 """The weights as safetensors, and reading them back as a plain module."""
 
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from nassearch.config import format_count
+from nassearch.data.dataset import Data
 from nassearch.errors import CheckpointError
-from nassearch.export.export_config import CONFIG, read_export
-from nassearch.export.format import ExportOptions, Run
+from nassearch.export.export_config import CONFIG, inside, read_export
+from nassearch.export.format import FormatOptions, Run
 from nassearch.networks import Subnet
+from nassearch.progress import Progress
 
 WEIGHTS = "model.safetensors"
 
 
+@dataclass(frozen=True)
 class Weights:
     """`model.safetensors`, beside the config that rebuilds the network."""
 
-    file_name = WEIGHTS
-    imports = ("torch", "nassearch.export.weights")
-    exact = True
+    options: FormatOptions = field(default_factory=FormatOptions)
+    title: ClassVar[str] = "PyTorch"
+    file_name: ClassVar[str] = WEIGHTS
+    imports: ClassVar[tuple[str, ...]] = ("torch", "nassearch.export.weights")
+    exact: ClassVar[bool] = True
 
-    def write(self, subnet: Subnet, path: Path, order: ExportOptions) -> dict[str, Any]:
+    def write(
+        self, subnet: Subnet, path: Path, *, data: Data, progress: Progress
+    ) -> dict[str, Any]:
         tensors = {name: tensor.contiguous() for name, tensor in subnet.state_dict().items()}
         save_file(tensors, path)
         return {"tensors": len(tensors)}
@@ -34,20 +45,58 @@ class Weights:
 
 
 def load(path: str | Path) -> Subnet:
-    """The exported network at `path` as a plain `nn.Module` in evaluation mode.
+    """Open an exported network.
 
-    Input: float32 images (n, channels, r, r), normalised with the mean and std in `config.yaml`;
-    output: logits (n, classes). Raises CheckpointError where the export is damaged.
+    Args:
+        path: A directory that `nassearch export` wrote, with the format `weights`.
+
+    Returns:
+        A plain `nn.Module` in evaluation mode. Input: float32 images (n, channels, r, r),
+        normalised with the mean and std in `config.yaml`; output: logits (n, classes).
+
+    Raises:
+        CheckpointError: The export is damaged, or has no weights.
+
+    Examples:
+        >>> import nassearch as ns
+        >>> [export, *_] = ns.export_subnets("runs/latest", out="exports")
+        >>> ns.load(export.directory).input_shape
+        (1, 8, 8)
     """
     directory = Path(path)
     read_export(directory)
-    weights = directory / WEIGHTS
-    if not weights.is_file():
+    if not (directory / WEIGHTS).is_file():
         raise CheckpointError(
             "was exported without weights", where=directory, fix="export with --format weights"
         )
-    subnet = Subnet.from_config(directory / CONFIG)
+    return build(directory)
+
+
+def build(directory: Path) -> Subnet:
+    """The network of an export in evaluation mode: with its weights, or untrained without them.
+
+    Nothing is allocated before the weights are known to be those of the network, so that it takes
+    no more memory than its file.
+    """
+    weights = inside(directory, WEIGHTS)
+    with torch.device("meta"):
+        subnet = Subnet.from_config(directory / CONFIG)
+    if not weights.is_file():
+        check_memory(subnet, where=directory)
+        return Subnet(subnet.specs).eval()
     try:
+        with safe_open(weights, "pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        expected = {name: tuple(tensor.shape) for name, tensor in subnet.state_dict().items()}
+        misfits = [
+            name for name in {**expected, **shapes} if shapes.get(name) != expected.get(name)
+        ]
+        if misfits:
+            raise SafetensorError(
+                f"{misfits[0]}: {shapes.get(misfits[0])} in the file,"
+                f" {expected.get(misfits[0])} in the network"
+            )
+        subnet = Subnet(subnet.specs)
         subnet.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(
@@ -56,6 +105,19 @@ def load(path: str | Path) -> Subnet:
             fix="export the network again",
         ) from error
     return subnet.eval()
+
+
+def check_memory(network: Subnet, *, where: object) -> None:
+    """CheckpointError where a network, on the meta device, takes more memory than there is."""
+    if not hasattr(os, "sysconf"):
+        return
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise CheckpointError(
+            f"its network takes {format_count(needed)}B, this machine has {format_count(present)}B",
+            where=where,
+        )
 
 
 def _misfit(error: Exception) -> str:

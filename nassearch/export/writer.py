@@ -1,13 +1,17 @@
 """Writing a subnet to a directory: its formats, its model card and, last, its config."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from nassearch.data.dataset import Data
 from nassearch.errors import NassearchError, OutputError
 from nassearch.export.card import CARD, model_card
 from nassearch.export.export_config import CONFIG, ExportConfig, read_export, sha256
-from nassearch.export.format import DEFAULT, ExportOptions, make_formats
+from nassearch.export.format import DEFAULT, make_formats
 from nassearch.files import atomic_write, write_text
 from nassearch.networks import Subnet
+from nassearch.progress import Progress, silent
 
 VERIFICATION = "verify.json"
 _IDENTITY = {"id", "fingerprint", "data", "accuracy", "finetuned"}
@@ -18,24 +22,46 @@ def write_export(
     directory: Path,
     *,
     facts: ExportConfig,
-    order: ExportOptions,
-    formats: tuple[str, ...] = DEFAULT,
+    data: Data,
+    formats: Sequence[str] = DEFAULT,
+    options: Mapping[str, Any] | None = None,
     force: bool = False,
+    progress: Progress = silent,
 ) -> ExportConfig:
     """Write `subnet` in the given formats and, last, the config that vouches for them.
 
     An export of the same network keeps its other formats; for another one see `check_place`.
+
+    Args:
+        subnet: The network, in evaluation mode.
+        directory: Where the export is to lie.
+        facts: What is known of the network; of its formats and files nothing yet.
+        data: The network's images.
+        formats: Names of formats.
+        options: What is asked of the formats, each reads its own: `batch`, `max_accuracy_loss`.
+        force: Replace another export that lies there.
+        progress: Who watches.
+
+    Returns:
+        The config, with what there is to know of each format.
+
+    Raises:
+        ConfigError: There is no such format or option.
+        OutputError: As of `check_place`; nothing was written.
+        ExportError: A format cannot hold the network.
     """
-    made = make_formats(formats)
+    made = make_formats(formats, options)
     present = check_place(directory, facts, force=force)
     if present is None:
         clear(directory)
     files = dict(present.files) if present is not None else {}
     known = dict(present.formats) if present is not None else {}
-    for name, one in made.items():
-        with atomic_write(directory / one.file_name) as temporary:
-            known[name] = {"file": one.file_name} | one.write(subnet, temporary, order)
-        files[one.file_name] = sha256(directory / one.file_name)
+    for name, format in made.items():
+        path = directory / format.file_name
+        with atomic_write(path) as temporary:
+            written = format.write(subnet, temporary, data=data, progress=progress)
+        known[name] = {"file": path.name} | written
+        files[path.name] = sha256(path)
     complete = facts.model_copy(update={"files": files, "formats": known})
     write_text(directory / CARD, model_card(complete, directory, subnet.input_shape))
     complete.save(directory)

@@ -19,6 +19,13 @@ class Subnet(nn.Module):
     Input (n, channels, r, r) with r = `resolution`; output logits (n, classes). It depends on torch
     alone, traces, scripts and exports. Where its first specs have a grid, those blocks are run
     patch by patch, in graphs traced from it too.
+
+    Examples:
+        >>> import nassearch as ns
+        >>> space = ns.load_space("digits_tiny")
+        >>> subnet = ns.Supernet(space).extract(space.smallest)
+        >>> isinstance(subnet, ns.Subnet), subnet.input_shape
+        (True, (1, 8, 8))
     """
 
     def __init__(
@@ -32,11 +39,22 @@ class Subnet(nn.Module):
 
     @classmethod
     def from_config(cls, source: str | Path | Mapping[str, Any]) -> "Subnet":
-        """The network that an export's `config.yaml`, or its content, describes; untrained.
+        """Build the network that an export's `config.yaml` describes; untrained.
 
-        Only its keys `space` and `architecture` are read. ConfigError where they are none.
+        Args:
+            source: The file, or its content; only the keys `space` and `architecture` are read.
+
+        Returns:
+            The network, with random weights.
+
+        Raises:
+            ConfigError: A key is missing, or describes no network.
         """
-        content = source if isinstance(source, Mapping) else config.read_yaml(Path(source))
+        if isinstance(source, Mapping):
+            content: Any = source
+        else:
+            config.import_nothing_from(Path(source).parent)
+            content = config.read_yaml(Path(source))
         where = "the config" if isinstance(source, Mapping) else source
         for key in ("space", "architecture"):
             if not isinstance(content, Mapping) or key not in content:

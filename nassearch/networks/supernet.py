@@ -5,9 +5,7 @@ from collections.abc import Iterator
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nassearch.networks import weight_transfer
 from nassearch.networks.subnet import Subnet
-from nassearch.networks.weight_transfer import TransferReport
 from nassearch.ops import Elastic, check_space, static_op
 from nassearch.ops.elastic import elastic_specs
 from nassearch.space import Architecture, BlockSpec, SearchSpace, Slot, lower, slots
@@ -19,6 +17,13 @@ class Supernet(nn.Module):
     It holds no chosen architecture, so two calls cannot disturb one another. Running statistics of
     batch norm are shared too and fit no subnet: recalibrate an extracted subnet before measuring
     its accuracy (`training.evaluation`).
+
+    Examples:
+        >>> import nassearch as ns, torch
+        >>> space = ns.load_space("digits_tiny")
+        >>> supernet = ns.Supernet(space)
+        >>> supernet(torch.zeros(2, 1, 8, 8), space.smallest).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -74,18 +79,6 @@ class Supernet(nn.Module):
         specs = lower(self.space, architecture)
         blocks = [op.extract(spec) for op, spec in self.walk(architecture)]
         return Subnet(specs, blocks).train(self.training)
-
-    def load_from(
-        self, other: nn.Module, *, architecture: Architecture | None = None
-    ) -> TransferReport:
-        """Start from the trained weights of another space's supernet, as far as they are known.
-
-        Or from a plain network (torchvision's, say), which is `architecture` of this space. Wider,
-        deeper and larger-kernel networks compute at first what the old ones do; `weight_transfer`
-        says where that cannot be, and the TransferReport returned what was copied, grown and new.
-        CheckpointError where a network's layers are not the architecture's.
-        """
-        return weight_transfer.grow(self, other, architecture=architecture)
 
     def _path(self, architecture: Architecture) -> Iterator[Elastic]:
         if self.space.definition.stem is not None:

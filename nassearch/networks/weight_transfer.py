@@ -15,7 +15,6 @@ outcome.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -23,12 +22,10 @@ from torch import Tensor, nn
 
 from nassearch.errors import CheckpointError
 from nassearch.networks.subnet import Subnet
+from nassearch.networks.supernet import Supernet
 from nassearch.ops import static_op
 from nassearch.ops.elastic import elastic_specs
 from nassearch.space import Architecture, BlockSpec, lower, slots
-
-if TYPE_CHECKING:
-    from nassearch.networks.supernet import Supernet
 
 Kernel = tuple[int, ...]
 Steps = Mapping[Kernel, tuple[Kernel, Tensor]]  # kernel -> the next smaller one, and its matrix
@@ -66,18 +63,33 @@ class _Source:
     architecture: Architecture | None
 
 
-def grow(
-    supernet: "Supernet", other: nn.Module, *, architecture: Architecture | None
+def transfer_weights(
+    supernet: Supernet, other: nn.Module, *, architecture: Architecture | None = None
 ) -> TransferReport:
-    """Write the weights of `other` into `supernet`, in place; see `Supernet.load_from`."""
+    """Start `supernet`, in place, from the trained weights of another space's, as far as known.
+
+    Wider, deeper and larger-kernel networks compute at first what the old ones do; the head of this
+    module says where that cannot be.
+
+    Args:
+        supernet: Is written into.
+        other: Another supernet, or a plain network (torchvision's, say).
+        architecture: The architecture of the supernet's space that a plain network is.
+
+    Returns:
+        The tensors that were copied, grown and new.
+
+    Raises:
+        CheckpointError: A plain network's layers are not the architecture's.
+    """
     if architecture is not None:
         source = _of_network(supernet, other, architecture)
-    elif isinstance(other, type(supernet)):
+    elif isinstance(other, Supernet):
         source = _of_supernet(supernet, other)
     else:
         raise CheckpointError(
             f"a {type(other).__name__} does not say which network of a space it is",
-            where=f"load_from, space {supernet.space.name}",
+            where=f"transfer_weights, space {supernet.space.name}",
             fix="give its architecture",
         )
     known_steps, own_steps = _steps(source.tensors), _steps(supernet.state_dict())
@@ -105,7 +117,7 @@ def grow(
 # -- sources ---------------------------------------------------------------------------------------
 
 
-def _of_supernet(supernet: "Supernet", other: "Supernet") -> _Source:
+def _of_supernet(supernet: Supernet, other: Supernet) -> _Source:
     old, new = other.space, supernet.space
     tensors = dict(other.state_dict())
     if old.num_classes != new.num_classes:  # other classes share nothing but their number
@@ -122,7 +134,7 @@ def _of_supernet(supernet: "Supernet", other: "Supernet") -> _Source:
     )
 
 
-def _of_network(supernet: "Supernet", other: nn.Module, architecture: Architecture) -> _Source:
+def _of_network(supernet: Supernet, other: nn.Module, architecture: Architecture) -> _Source:
     """A plain network's tensors, matched one by one with those of the architecture's blocks."""
     with torch.device("meta"):
         blocks = Subnet(lower(supernet.space, architecture)).blocks
@@ -240,7 +252,7 @@ def _kernel(text: str) -> Kernel:
 # -- the whole -------------------------------------------------------------------------------------
 
 
-def _silence_new_blocks(supernet: "Supernet", known: Iterable[str]) -> None:
+def _silence_new_blocks(supernet: Supernet, known: Iterable[str]) -> None:
     """Zero the last norm of residual blocks of which nothing is known: they add nothing."""
     heard = {path for name in known for path in _paths(name)}
     for place, norm in _residual_norms(supernet):
@@ -249,7 +261,7 @@ def _silence_new_blocks(supernet: "Supernet", known: Iterable[str]) -> None:
                 parameter.zero_()
 
 
-def zero_gamma(supernet: "Supernet") -> None:
+def zero_gamma(supernet: Supernet) -> None:
     """Scale every residual branch by zero at first, where all blocks of a place have one.
 
     Each block is then the identity, which eases the start (Yu et al., "BigNAS", ECCV 2020, 3.2).
@@ -259,7 +271,7 @@ def zero_gamma(supernet: "Supernet") -> None:
             nn.init.zeros_(norm.get_parameter("weight"))
 
 
-def _residual_norms(supernet: "Supernet") -> Iterator[tuple[str, nn.Module]]:
+def _residual_norms(supernet: Supernet) -> Iterator[tuple[str, nn.Module]]:
     """The path of each residual op and the norm before its residual."""
     for slot in slots(supernet.space):
         place = ".".join(["stages", *re.findall(r"[0-9]+", slot.name)])
@@ -291,7 +303,7 @@ def _residual_norm(specs: Sequence[BlockSpec]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _change(supernet: "Supernet", other: nn.Module, source: _Source) -> float:
+def _change(supernet: Supernet, other: nn.Module, source: _Source) -> float:
     """The largest difference of logits over two random images, over the largest logit."""
     architecture = source.architecture
     assert architecture is not None

@@ -35,6 +35,8 @@ OPS = {
 def static_op(name: str) -> type[StaticOp]:
     """The static class of the op called `name`, or 'package.module:Attr' of the user's own."""
     found: type[StaticOp] = resolve(OPS, name, kind="op")
+    if not (isinstance(found, type) and issubclass(found, StaticOp)):
+        raise ConfigError(f"'{name}' is no op", fix="an op is a subclass of nassearch.ops.StaticOp")
     return found
 
 
@@ -58,6 +60,7 @@ def check_space(space: SearchSpace) -> SearchSpace:
                     "op 'head' ends every network", where=where, fix=f"known: {mixers}"
                 )
             _check_op(f"{space.source}: stages[{index}]", op, dimensions)
+    _check_patches(space)
     _check_names(f"{space.source}: head", "activation", (head.activation,), tuple(ACTIVATIONS))
     for slot in slots(space):
         for spec in unique(spec for spec in slot.specs if spec is not None):
@@ -84,6 +87,29 @@ def _check_op(where: str, op: str, dimensions: Mapping[str, tuple[Any, ...]]) ->
             raise SpaceError(f"op '{op}' takes no {name}", where=f"{where}.{name}", fix=fix)
     _check_names(where, "activation", dimensions.get("activation", ()), tuple(ACTIVATIONS))
     _check_names(where, "attention", dimensions.get("attention", ()), ATTENTIONS)
+
+
+def _check_patches(space: SearchSpace) -> None:
+    """What may run patch by patch is local."""
+    definition, patches = space.definition, space.definition.patches
+    if patches is None:
+        return
+    most = patches.stages[-1]
+    blocks: list[tuple[str, str, Iterable[str]]] = []
+    if definition.stem is not None:
+        blocks.append(("stem", definition.stem.op, ()))
+    for index, stage in enumerate(definition.stages[:most]):
+        blocks += [(f"stages[{index}]", op, given) for op, given in stage.alternatives()]
+    for place, op, dimensions in blocks:
+        is_local = static_op(op).is_local
+        if not is_local or "attention" in dimensions:
+            what = f"attention of '{op}'" if is_local else f"op '{op}'"
+            local = ", ".join(name for name in OPS if static_op(name).is_local)
+            raise SpaceError(
+                f"patches.stages {most} holds {place}, whose {what} needs the whole image",
+                where=space.source,
+                fix=f"fewer stages, or one of {local} without attention",
+            )
 
 
 def _check_names(

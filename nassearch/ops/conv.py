@@ -13,6 +13,7 @@ class Conv(StaticOp):
     """Convolution, batch norm, activation."""
 
     dimensions: ClassVar[Mapping[str, bool]] = {"kernel_size": True, "activation": False}
+    is_local: ClassVar[bool] = True
 
     @staticmethod
     def check(spec: BlockSpec) -> None:

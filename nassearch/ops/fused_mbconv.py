@@ -21,6 +21,7 @@ class FusedMBConv(StaticOp):
         "activation": False,
         "attention": False,
     }
+    is_local: ClassVar[bool] = True
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__(spec)

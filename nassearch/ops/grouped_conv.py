@@ -21,6 +21,7 @@ class GroupedConv(StaticOp):
         "group_size": True,
         "activation": False,
     }
+    is_local: ClassVar[bool] = True
 
     @staticmethod
     def check(spec: BlockSpec) -> None:

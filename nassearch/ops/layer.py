@@ -30,6 +30,10 @@ class StaticOp(nn.Module):
 
     dimensions: ClassVar[Mapping[str, bool]] = {}
     """The dimensions the op takes; True where a space must give them."""
+    is_local: ClassVar[bool] = False
+    """Whether an output pixel sees the input through one kernel of `kernel_size`, which has the
+    stride, and a part of an image gives what the whole would: such ops can run patch by patch.
+    """
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
@@ -40,7 +44,7 @@ class StaticOp(nn.Module):
 
     @classmethod
     def training_form(cls) -> "type[StaticOp]":
-        """The form whose weights a supernet holds, if not this one; its `merged` gives this one."""
+        """The form a supernet holds, if not this one; its `reparameterize` gives this one."""
         return cls
 
     def reparameterize(self) -> "StaticOp":

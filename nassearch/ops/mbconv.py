@@ -21,11 +21,14 @@ class MBConv(StaticOp):
         "activation": False,
         "attention": False,
     }
+    is_local: ClassVar[bool] = True
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__(spec)
-        mid, act = spec.mid_channels, spec.get("activation")
+        act = spec.get("activation")
         expands = spec.get("expand_ratio") != 1
+        # nothing rounds what is not expanded: 12 channels stay 12
+        mid = spec.mid_channels if expands else spec.in_channels
         self.expand = ConvNorm(spec.in_channels, mid, act=act) if expands else nn.Identity()
         self.depthwise = ConvNorm(
             mid,

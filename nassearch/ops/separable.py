@@ -13,6 +13,7 @@ class Separable(StaticOp):
     """kxk depthwise convolution and 1x1 convolution, each with batch norm and activation."""
 
     dimensions: ClassVar[Mapping[str, bool]] = {"kernel_size": True, "activation": False}
+    is_local: ClassVar[bool] = True
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__(spec)

@@ -92,6 +92,12 @@ class Architecture:
     """The only configuration a subnet has: the resolution, what each stage chose, the schedule.
 
     `patches` says how it is run, None layer by layer; what it computes does not depend on it.
+
+    Examples:
+        >>> import nassearch as ns
+        >>> largest = ns.load_space("digits_tiny").largest
+        >>> ns.Architecture.from_dict(largest.to_dict()) == largest
+        True
     """
 
     resolution: int

@@ -17,10 +17,6 @@ from functools import lru_cache
 
 from nassearch.space.architecture import BlockSpec
 
-# Ops whose output sees the input through one kernel of `kernel_size`, which has the stride, and
-# that compute the same for a part as for the whole.
-LOCAL_OPS = ("conv", "separable", "grouped_conv", "mbconv", "fused_mbconv")
-
 
 def in_patches(specs: Sequence[BlockSpec], grid: int) -> tuple[BlockSpec, ...]:
     """Blocks that follow one another, run on grid x grid tiles of the last one's output."""

@@ -37,6 +37,12 @@ class SearchSpace:
 
     Immutable and hashable; `fingerprint` is the hash of its canonical form and goes into every
     checkpoint, journal and export.
+
+    Examples:
+        >>> import nassearch as ns
+        >>> space = ns.SearchSpace.load("digits_tiny")
+        >>> space.decode(space.encode(space.smallest)) == space.smallest
+        True
     """
 
     def __init__(self, definition: SpaceConfig, *, source: object = "") -> None:
@@ -45,8 +51,20 @@ class SearchSpace:
 
     @classmethod
     def load(cls, name: str | Path) -> "SearchSpace":
-        """The space called `name`, or in the file `name`; SpaceError where it cannot work."""
+        """Load a search space.
+
+        Args:
+            name: One that ships (`nassearch list spaces`), or the path of a YAML file.
+
+        Returns:
+            The space.
+
+        Raises:
+            ConfigError: There is no such space or file.
+            SpaceError: It cannot work; the message names the key.
+        """
         path = config.find_file("search_spaces", str(name), kind="search space")
+        config.look_beside(path)
         return cls.from_dict(config.read_yaml(path), where=path)
 
     @classmethod
@@ -85,8 +103,8 @@ class SearchSpace:
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of what the space holds, however its file spells it."""
-        told = ("name", "description", "origin")
-        content = {key: value for key, value in self.to_dict().items() if key not in told}
+        texts = ("name", "description", "origin")
+        content = {key: value for key, value in self.to_dict().items() if key not in texts}
         content["stages"] = [
             [stage.width, stage.depth, stage.stride, stage.alternatives()]
             for stage in self.definition.stages
@@ -254,7 +272,15 @@ class SearchSpace:
         return self.canonical(rng.integers(0, counts, (count, len(counts)), dtype=np.uint8))
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """A random architecture, every choice uniform and independent."""
+        """Draw an architecture, every choice uniform and independent.
+
+        Example:
+            >>> import nassearch
+            >>> import numpy as np
+            >>> space = nassearch.SearchSpace.load("digits_tiny")
+            >>> space.check(space.sample(np.random.default_rng(0))).resolution
+            8
+        """
         return self.decode([int(rng.integers(len(gene.choices))) for gene in self.genes])
 
     def sample_many(self, rng: np.random.Generator, count: int) -> list[Architecture]:

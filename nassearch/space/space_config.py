@@ -1,14 +1,15 @@
 """The YAML form of a search space: one value fixes a dimension, a list makes it elastic."""
 
 import itertools
-from collections.abc import Container
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nassearch.config import StrictModel
 from nassearch.space.architecture import DIMENSIONS, NEUTRAL
-from nassearch.space.patching import LOCAL_OPS
+
+MAX_CHOICES = 256  # a gene is a byte
+MAX_DEPTH = 1000
 
 
 def _as_tuple(value: Any) -> Any:
@@ -18,6 +19,8 @@ def _as_tuple(value: Any) -> Any:
 def _choices(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if not values:
         raise ValueError("needs at least one choice")
+    if len(values) > MAX_CHOICES:
+        raise ValueError(f"holds {len(values)} choices, a dimension may have {MAX_CHOICES}")
     if len(set(values)) != len(values):
         raise ValueError("holds a choice twice")
     if all(isinstance(value, int | float) for value in values):
@@ -32,10 +35,17 @@ def _odd(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
+def _bounded(values: tuple[int, ...]) -> tuple[int, ...]:
+    if max(values) > MAX_DEPTH:
+        raise ValueError(f"{max(values)} blocks in one stage are more than {MAX_DEPTH}")
+    return values
+
+
 Positive = Annotated[int, Field(gt=0)]
 Ratio = Annotated[int | float, Field(gt=0, allow_inf_nan=False)]
 Integers = Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
 Kernels = Annotated[Integers, AfterValidator(_odd)]
+Depths = Annotated[Integers, AfterValidator(_bounded)]
 Ratios = Annotated[tuple[Ratio, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
 
@@ -68,6 +78,8 @@ def _alternatives(value: Any) -> Any:
     names = [item.get("op") for item in named if isinstance(item, dict)]
     if not named or len(set(names)) != len(named):
         raise ValueError("needs at least one op, each once")
+    if len(named) > MAX_CHOICES:
+        raise ValueError(f"holds {len(named)} ops, a dimension may have {MAX_CHOICES}")
     return named
 
 
@@ -76,7 +88,7 @@ class StageConfig(DimensionsConfig):
 
     op: Annotated[tuple[AlternativeConfig, ...], BeforeValidator(_alternatives)]
     width: Integers
-    depth: Integers = (1,)
+    depth: Depths = (1,)
     stride: Positive = 1
 
     def alternatives(self) -> list[tuple[str, dict[str, tuple[Any, ...]]]]:
@@ -156,18 +168,6 @@ class SpaceConfig(StrictModel):
         most = self.patches.stages[-1]
         if most > len(self.stages):
             raise ValueError(f"patches.stages {most} is more than the {len(self.stages)} stages")
-        ops: list[tuple[str, str, Container[str]]] = []
-        if self.stem is not None:
-            ops.append(("stem", self.stem.op, ()))
-        for index, stage in enumerate(self.stages[:most]):
-            ops += [(f"stages[{index}]", op, said) for op, said in stage.alternatives()]
-        for place, op, said in ops:
-            if op not in LOCAL_OPS or "attention" in said:
-                what = f"attention of '{op}'" if op in LOCAL_OPS else f"op '{op}'"
-                raise ValueError(
-                    f"patches.stages {most} holds {place}, whose {what} needs the whole image;"
-                    f" fewer stages, or one of {', '.join(LOCAL_OPS)} without attention"
-                )
         for resolution, stages, grid in itertools.product(
             self.resolution, self.patches.stages, self.patches.grid
         ):

@@ -17,7 +17,6 @@ from nassearch.networks import Supernet
 from nassearch.networks.cost import count, network_cost
 from nassearch.ops import OPS, check_space, static_op
 from nassearch.space import Architecture, BlockSpec, SearchSpace, block_specs, lower
-from nassearch.space.patching import LOCAL_OPS
 
 NUM_SPACES = 300
 ARCHITECTURES_EACH = 7
@@ -72,7 +71,7 @@ def schedules(draw: st.DrawFn, definition: dict[str, Any]) -> dict[str, Any] | N
     most = 0
     for stage in definition["stages"]:
         ops = stage["op"] if isinstance(stage["op"], list) else [stage]
-        local = all(one["op"] in LOCAL_OPS for one in ops)
+        local = all(static_op(one["op"]).is_local for one in ops)
         pixels //= stage["stride"]
         if not local or any(one.get("attention", "none") != "none" for one in ops) or pixels < 2:
             break

@@ -12,6 +12,7 @@ from torchvision import models
 
 from nassearch.errors import CheckpointError
 from nassearch.networks import Supernet
+from nassearch.networks.weight_transfer import transfer_weights
 from nassearch.space import Architecture, SearchSpace, load_published_network
 from tests.contracts.conftest import op_space, unsettle
 
@@ -64,9 +65,9 @@ def assert_same(
 def test_the_same_space_is_the_same_network(op: str) -> None:
     space = op_space(op)
     old, new = trained(space), Supernet(space)
-    weight_transfer = new.load_from(old)
-    assert (weight_transfer.grown, weight_transfer.new, weight_transfer.change) == ((), (), 0.0)
-    assert set(weight_transfer.copied) == set(new.state_dict())
+    report = transfer_weights(new, old)
+    assert (report.grown, report.new, report.change) == ((), (), 0.0)
+    assert set(report.copied) == set(new.state_dict())
     for key, tensor in old.state_dict().items():
         assert torch.equal(new.state_dict()[key], tensor)
 
@@ -102,10 +103,10 @@ def _keeps_its_function(op: str, change: dict[str, Any], rng: np.random.Generato
     old = trained(space_of(op))
     space = space_of(op, **change)
     new = trained(space)
-    weight_transfer = new.load_from(old)
+    report = transfer_weights(new, old)
     for architecture in (old.space.smallest, old.space.largest, *old.space.sample_many(rng, 4)):
         assert_same(old, architecture, new)
-    assert weight_transfer.change is not None and weight_transfer.change < KEPT
+    assert report.change is not None and report.change < KEPT
     assert_same(old, old.space.largest, new, space.largest)
 
 
@@ -117,23 +118,23 @@ def test_all_at_once_and_named(rng: np.random.Generator) -> None:
     )  # fmt: skip
     new = Supernet(space)
     before = copy.deepcopy(new.state_dict())
-    weight_transfer = new.load_from(old)
-    assert weight_transfer.change is not None and weight_transfer.change < KEPT
-    names = [*weight_transfer.copied, *weight_transfer.grown, *weight_transfer.new]
+    report = transfer_weights(new, old)
+    assert report.change is not None and report.change < KEPT
+    names = [*report.copied, *report.grown, *report.new]
     assert sorted(names) == sorted(new.state_dict())
-    assert "stem.conv.body.conv.weight" in weight_transfer.copied
-    assert "stages.0.0.mbconv.depthwise.conv.weight" in weight_transfer.grown
-    assert "stages.0.0.mbconv.depthwise.conv.kernel_5to3" in weight_transfer.copied
-    assert "stages.0.0.mbconv.depthwise.conv.kernel_7to5" in weight_transfer.new
-    assert all(name in weight_transfer.new for name in before if name.startswith("stages.1.2."))
-    assert "copied" in str(weight_transfer) and "grown" in str(weight_transfer)
+    assert "stem.conv.body.conv.weight" in report.copied
+    assert "stages.0.0.mbconv.depthwise.conv.weight" in report.grown
+    assert "stages.0.0.mbconv.depthwise.conv.kernel_5to3" in report.copied
+    assert "stages.0.0.mbconv.depthwise.conv.kernel_7to5" in report.new
+    assert all(name in report.new for name in before if name.startswith("stages.1.2."))
+    assert "copied" in str(report) and "grown" in str(report)
 
 
 def test_what_was_added_can_learn() -> None:
     """Silent at first, but not dead: gradients reach the new channels and the new blocks."""
     old = trained(space_of("mbconv"))
     new = Supernet(space_of("mbconv", width=[16, 24, 32], depth=[1, 2, 3]))
-    new.load_from(old)
+    transfer_weights(new, old)
     new.train()(images_for(new.space.largest, count=8), new.space.largest).square().sum().backward()
     parameters = dict(new.named_parameters())
     first = parameters["stages.0.1.mbconv.expand.conv.weight"].grad
@@ -144,16 +145,16 @@ def test_what_was_added_can_learn() -> None:
 
 def test_a_change_that_cannot_be_kept_is_reported() -> None:
     old = trained(space_of("convnext"))
-    weight_transfer = Supernet(space_of("convnext", width=[16, 24, 32])).load_from(old)
-    assert weight_transfer.change is not None and weight_transfer.change > KEPT
+    report = transfer_weights(Supernet(space_of("convnext", width=[16, 24, 32])), old)
+    assert report.change is not None and report.change > KEPT
 
 
 def test_other_classes_keep_the_features() -> None:
     old, new = trained(space_of("mbconv")), Supernet(space_of("mbconv", num_classes=7))
-    weight_transfer = new.load_from(old)
-    assert weight_transfer.change is None
-    assert weight_transfer.new == ("head.head.classifier.weight", "head.head.classifier.bias")
-    assert "cannot be compared" in str(weight_transfer)
+    report = transfer_weights(new, old)
+    assert report.change is None
+    assert report.new == ("head.head.classifier.weight", "head.head.classifier.bias")
+    assert "cannot be compared" in str(report)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_a_torchvision_network_is_taken_over(
     space = SearchSpace.load(name)
     supernet = Supernet(SearchSpace.from_dict(space.to_dict() | {"resolution": [64, 224]})).eval()
     architecture = Architecture(64, load_published_network(reference).architecture.stages)
-    weight_transfer = supernet.load_from(network, architecture=architecture)
+    report = transfer_weights(supernet, network, architecture=architecture)
     images = images_for(architecture)
     with torch.no_grad():
         expected, actual = network(images), supernet(images, architecture)
@@ -181,13 +182,13 @@ def test_a_torchvision_network_is_taken_over(
     limit = 1e-4 * float(expected.abs().max())
     torch.testing.assert_close(actual, expected, atol=limit, rtol=0)
     torch.testing.assert_close(extracted, expected, atol=limit, rtol=0)
-    assert weight_transfer.change is not None and weight_transfer.change < 1e-4
+    assert report.change is not None and report.change < 1e-4
 
 
 def test_a_network_that_does_not_fit_is_refused() -> None:
     space = SearchSpace.load("mobilenet_v2")
     supernet = Supernet(space)
     with pytest.raises(CheckpointError, match="give its architecture"):
-        supernet.load_from(models.mobilenet_v2())
+        transfer_weights(supernet, models.mobilenet_v2())
     with pytest.raises(CheckpointError, match="shape"):
-        supernet.load_from(models.mobilenet_v2(), architecture=space.smallest)
+        transfer_weights(supernet, models.mobilenet_v2(), architecture=space.smallest)

@@ -127,4 +127,4 @@ def test_it_is_a_cheap_objective_to_maximise() -> None:
     assert (entropy.direction, effectiveness.direction) == ("max", "min")
     assert entropy.is_cheap and effectiveness.is_cheap
     genes = np.array([space.encode(space.largest)], dtype=np.uint8)
-    assert entropy.evaluate(space.largest).number == entropy.numbers(genes)[0]
+    assert entropy.evaluate(space.largest).value == entropy.numbers(genes)[0]

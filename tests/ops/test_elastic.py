@@ -48,3 +48,16 @@ def test_an_op_without_weights_is_elastic_too() -> None:
     assert not list(elastic.parameters())
     images = torch.ones(1, 8, 8, 8)
     assert torch.equal(elastic(images, spec), elastic.extract(spec)(images))
+
+
+def test_a_block_that_does_not_expand_keeps_any_width() -> None:
+    """Twelve channels at ratio 1: rounding to a multiple of 8 is for what is expanded."""
+    for width in (7, 10, 12, 16):
+        specs = [spec_of("mbconv", width, width, kernel_size=3, expand_ratio=r) for r in (1, 4)]
+        elastic = Elastic(static_op("mbconv"), specs).eval()
+        images = torch.randn(2, width, 8, 8, generator=torch.Generator().manual_seed(0))
+        for spec in specs:
+            assert torch.equal(elastic.extract(spec)(images), elastic(images, spec))
+        plain = elastic.extract(specs[0])
+        assert plain.get_parameter("depthwise.conv.weight").shape == (width, 1, 3, 3)
+    assert specs[0].key == "mbconv-i16-o16-k3-e1-s1-r8"

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from nassearch.errors import ArchitectureError, SpaceError
-from nassearch.ops import build_op
+from nassearch.ops import OPS, build_op, check_space, static_op
 from nassearch.space import Architecture, BlockSpec, SearchSpace, block_specs, lower, slots
-from nassearch.space.patching import LOCAL_OPS, cuts, in_patches, input_size
+from nassearch.space.patching import cuts, in_patches, input_size
 
 SPACE: dict[str, Any] = {
     "name": "patched",
@@ -92,7 +92,7 @@ def test_no_tile_is_larger_than_the_worst_placed_one_needs() -> None:
         assert needed <= input_size(size, kernel_size, stride, 60) < needed + stride
 
 
-@pytest.mark.parametrize("op", LOCAL_OPS)
+@pytest.mark.parametrize("op", [name for name in OPS if static_op(name).is_local])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_local_ops_see_no_further_than_their_kernel(op: str, stride: int) -> None:
     """By gradients: what one output pixel depends on is what the halo assumes."""
@@ -157,13 +157,13 @@ def test_layer_by_layer_spaces_keep_their_names() -> None:
 )
 def test_a_schedule_that_cannot_be_is_refused(patches: dict[str, Any], told: str) -> None:
     with pytest.raises(SpaceError, match=told):
-        SearchSpace.from_dict({**SPACE, "patches": patches})
+        check_space(SearchSpace.from_dict({**SPACE, "patches": patches}))
 
 
 def test_attention_needs_the_whole_image() -> None:
     stages = [{**SPACE["stages"][0], "attention": ["none", "se"]}, *SPACE["stages"][1:]]
     with pytest.raises(SpaceError, match=r"stages\[0\], whose attention of 'mbconv' needs"):
-        SearchSpace.from_dict({**SPACE, "stages": stages})
+        check_space(SearchSpace.from_dict({**SPACE, "stages": stages}))
 
 
 def test_a_schedule_outside_the_space_is_refused(space: SearchSpace) -> None:

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from nassearch.errors import ConfigError, SpaceError
 from nassearch.ops import check_space
 from nassearch.space import SearchSpace
+from nassearch.space.additive import AdditiveCost
 
 
 def definition() -> dict[str, Any]:
@@ -124,3 +126,38 @@ def test_an_unknown_space_names_its_neighbours() -> None:
 def test_a_list_is_not_a_space() -> None:
     with pytest.raises(SpaceError, match="must be a mapping"):
         SearchSpace.from_dict([1, 2])
+
+
+@pytest.mark.parametrize("name", ["width", "kernel_size", "depth", "group_size"])
+def test_a_dimension_has_no_more_choices_than_a_gene_can_tell_apart(name: str) -> None:
+    spoilt = definition()
+    spoilt["stages"][1][name] = list(range(1, 600, 2))
+    with pytest.raises(SpaceError, match=rf"stages\[1\].{name}: holds 300 choices.* 256"):
+        SearchSpace.from_dict(spoilt)
+
+
+def test_the_most_choices_work(rng: np.random.Generator) -> None:
+    full = definition()
+    full["resolution"] = list(range(16, 16 + 256))
+    space = SearchSpace.from_dict(full)
+    assert space.decode(space.encode(space.largest)) == space.largest
+    assert space.largest.resolution == 16 + 255
+    resolutions = {item.resolution for item in space.sample_many(rng, 2000)}
+    assert max(resolutions) > 250
+
+
+def test_a_space_of_one_network_can_do_what_others_can(rng: np.random.Generator) -> None:
+    single = definition() | {"resolution": 16}
+    single["stages"] = single["stages"][:1]
+    space = check_space(SearchSpace.from_dict(single))
+    (only,) = space.enumerate()
+    assert space.size() == 1
+    assert space.genes == ()
+    genes = space.sample_genes(rng, 3)
+    assert genes.shape == (3, 0)
+    assert space.decode_many(genes) == [only] * 3
+    assert space.sample(rng) == space.smallest == space.largest == only
+    assert space.mutate(only, rng=rng) == space.crossover(only, only, rng=rng) == only
+    cost = AdditiveCost(space, lambda spec: 1.0)
+    assert cost.minimum() == (only, cost(only))
+    assert cost.of_genes(genes).tolist() == [cost(only)] * 3
