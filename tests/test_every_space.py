@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from nassearch import config
+from nassearch.budget import Budget
 from nassearch.data.dataset import Data
 from nassearch.data.image_set import ImageSet
 from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConfig
-from nassearch.export.format import ExportOptions
 from nassearch.export.weights import load
 from nassearch.export.writer import write_export
 from nassearch.latency.predictor import LatencyPredictor
@@ -23,9 +23,8 @@ from nassearch.latency.profiler import profile
 from nassearch.networks.onnx_graph import INPUT
 from nassearch.objectives import Context, build
 from nassearch.runtimes.fake import FakeRuntime
-from nassearch.search.algorithms.optuna import Random
-from nassearch.search.candidate import Budget, Problem
-from nassearch.search.runner import search
+from nassearch.search.problem import Problem
+from nassearch.search.runner import SearchPlan, search
 from nassearch.setting import Setting
 from nassearch.space import SearchSpace
 from nassearch.training.checkpoint import load_supernet
@@ -80,7 +79,7 @@ def test_it_goes_the_whole_way(
     least = predictor.minimum()[1]
     limit = least + (float(predictor.predict([space.largest])[0]) - least) / 2
     problem = Problem(space, (entropy, latency), (Budget("latency", limit, "ms"),))
-    front = search(problem, algorithm=Random, trials=5, out=tmp_path / "run")
+    front = search(problem, SearchPlan("random", trials=5), out=tmp_path / "run")
     assert all(found.number("latency") <= limit for found in front.candidates)
 
     chosen = front.sorted()[0].architecture
@@ -91,7 +90,7 @@ def test_it_goes_the_whole_way(
         data=DataConfig.of(data, seed=0),
         accuracy=AccuracyClaim.of(Accuracy.of(3, 6, split="val"), supernet="run"),
     )
-    write_export(subnet, tmp_path / "export", facts=facts, order=ExportOptions(data))
+    write_export(subnet, tmp_path / "export", facts=facts, data=data)
     network = load(tmp_path / "export")
     images = data.normalise(data.val.images[:1])
     with torch.no_grad():

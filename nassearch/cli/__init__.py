@@ -24,7 +24,7 @@ from nassearch.cli.run import run
 from nassearch.cli.search import search
 from nassearch.cli.train_supernet import train_supernet
 from nassearch.cli.verify import verify
-from nassearch.errors import NassearchError
+from nassearch.errors import Interrupted, NassearchError
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "quickstart": quickstart,
@@ -65,12 +65,20 @@ def main() -> None:
     except NassearchError as error:
         if debug:
             traceback.print_exc()
-        sys.stderr.write(f"nassearch: {error}\n")
+        note(f"nassearch: {error}")
         sys.exit(2)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
-            note("nassearch: interrupted; what was done is saved, --resume goes on")
+            note(f"nassearch: interrupted{_saved(stop)}")
         raise
+
+
+def _saved(stop: BaseException) -> str:
+    """What was saved before an interruption, as the one that led to `stop` says."""
+    cause: BaseException | None = stop
+    while cause is not None and not isinstance(cause, Interrupted):
+        cause = cause.__cause__ or cause.__context__
+    return "" if cause is None else f"; {cause}"
 
 
 def _warning_line(message: Warning | str, *_: object, **__: object) -> str:

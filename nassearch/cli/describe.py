@@ -18,8 +18,8 @@ def describe(
     as_json: Json = False,
 ) -> None:
     """A space, a published network, a device or an exported network."""
-    from nassearch.pipeline.listing import description
-    from nassearch.report.describe_table import overview
+    import nassearch
+    from nassearch.cli.describe_table import overview
 
-    facts = description(name)
+    facts = nassearch.describe(name)
     print_result(as_json, facts, lambda: overview(facts))

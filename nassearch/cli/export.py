@@ -5,36 +5,40 @@ from typing import Annotated
 
 import typer
 
-from nassearch.cli.option import Force, Formats, GraphBatch, Json, Loss, Out
-from nassearch.cli.output import print_result
+import nassearch
+from nassearch.cli.option import DataSpec, Force, Formats, GraphBatch, Json, Loss, Out
+from nassearch.cli.output import note, print_result
 
 
 def export(
     search_dir: Annotated[Path | None, typer.Argument(help="A searched run.")] = None,
     pick: Annotated[str, typer.Option("--pick", help="best, knee, all or an id.")] = "best",
-    formats: Formats = "config,weights,onnx",
-    batch: GraphBatch = "1",
+    formats: Formats = None,
+    batch: GraphBatch = None,
     max_accuracy_loss: Loss = 0.01,
+    data: DataSpec = None,
     out: Out = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write chosen networks in formats that run anywhere."""
+    from nassearch.cli.terminal import Bars
     from nassearch.export.format import parse_batch
-    from nassearch.pipeline.export import export_networks
-    from nassearch.pipeline.run_directory import LATEST
-    from nassearch.report.terminal import Bars
 
     with Bars() as bars:
-        written = export_networks(
-            search_dir or LATEST,
+        exports = nassearch.export_subnets(
+            search_dir,
             pick=pick,
-            formats=tuple(formats.split(",")),
-            batch=parse_batch(batch),
+            formats=None if formats is None else formats.split(","),
+            batch=None if batch is None else parse_batch(batch),
             max_accuracy_loss=max_accuracy_loss,
+            data=data,
             out=out,
             force=force,
             progress=bars.stage,
         )
-    names = [str(path) for path in written]
+    names = list(dict.fromkeys(str(item.directory) for item in exports))
+    remarks = [f"{item.directory}: {remark}" for item in exports for remark in item.remarks]
+    for remark in dict.fromkeys(remarks):
+        note(remark)
     print_result(as_json, {"exports": names}, lambda: "\n".join(names))

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+import nassearch
 from nassearch.cli.option import (
     DataSpec,
     Force,
@@ -31,7 +32,7 @@ def finetune(
     seed: Seed = None,
     settings: Settings = None,
     formats: Annotated[str | None, typer.Option("--format", help="Default: the export's.")] = None,
-    batch: GraphBatch = "1",
+    batch: GraphBatch = None,
     max_accuracy_loss: Loss = 0.01,
     out: Out = None,
     force: Force = False,
@@ -39,25 +40,23 @@ def finetune(
     as_json: Json = False,
 ) -> None:
     """Train an exported network on, on its images or others, into a new export beside it."""
+    from nassearch.cli.terminal import Bars, finetuned_table
     from nassearch.export.format import parse_batch
-    from nassearch.pipeline.finetune import finetune_export
-    from nassearch.report.terminal import Bars, finetuned_table
 
     given = {"lr": lr, "seed": seed, **dict(assignment(text) for text in settings or ())}
     with Bars() as bars:
-        found = finetune_export(
+        finetuned = nassearch.finetune_export(
             export_dir,
             epochs=epochs,
             data=data,
-            settings={key: value for key, value in given.items() if value is not None},
+            options={key: value for key, value in given.items() if value is not None},
             teacher=teacher,
             formats=None if formats is None else formats.split(","),
-            batch=parse_batch(batch),
+            batch=None if batch is None else parse_batch(batch),
             max_accuracy_loss=max_accuracy_loss,
             out=out,
             force=force,
             resume=resume,
-            training=bars.training(),
             progress=bars.stage,
         )
-    print_result(as_json, found.to_dict(), lambda: finetuned_table(found))
+    print_result(as_json, finetuned.to_dict(), lambda: finetuned_table(finetuned))

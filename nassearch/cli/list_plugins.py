@@ -17,9 +17,9 @@ def list_plugins(
     ],
     as_json: Json = False,
 ) -> None:
-    """What there is to choose from."""
-    from nassearch.pipeline.listing import listing
-    from nassearch.report.terminal import listing_table
+    """List plugins, spaces or devices to choose from."""
+    import nassearch
+    from nassearch.cli.terminal import listing_table
 
-    rows = listing(what)
+    rows = nassearch.list_plugins(what)
     print_result(as_json, rows, lambda: listing_table(rows))

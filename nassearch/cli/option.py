@@ -1,15 +1,11 @@
 """The options that several commands share, and what their values mean."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from nassearch.errors import ConfigError
-
-if TYPE_CHECKING:
-    from nassearch.latency.device import Device
-    from nassearch.setting import Setting
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Where to write.")]
@@ -19,8 +15,13 @@ Space = Annotated[str | None, typer.Option("--space", help="A space's name or YA
 RuntimeName = Annotated[str | None, typer.Option("--runtime", help="onnxruntime, fake, ...")]
 Precision = Annotated[str | None, typer.Option("--precision", help="fp32, fp16, int8, ...")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Images at once.")]
-Formats = Annotated[str, typer.Option("--format", help="config, weights, onnx, pt2, int8.")]
-GraphBatch = Annotated[str, typer.Option("--batch", help="Images a graph takes: 1, 8, dynamic.")]
+Formats = Annotated[
+    str | None,
+    typer.Option("--format", help="weights, onnx, pt2, int8; default: what is promised."),
+]
+GraphBatch = Annotated[
+    str | None, typer.Option("--batch", help="Images a graph takes: 1, 8, dynamic.")
+]
 Loss = Annotated[
     float, typer.Option("--max-accuracy-loss", min=0, max=1, help="What int8 may cost: 0.01.")
 ]
@@ -32,30 +33,11 @@ Settings = Annotated[
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the runtime.")]
 
 
-def setting_of(
-    name: str,
-    runtime: str | None,
-    precision: str | None,
-    batch: int | None,
-    threads: int | None,
-) -> "tuple[Device, Setting]":
-    """The device called `name`, and what of it is meant where options are left out."""
-    from nassearch.latency.device import load_device
-
-    device = load_device(name)
-    return device, device.setting(
-        runtime=runtime, precision=precision, batch=batch, threads=threads
-    )
-
-
 def assignment(text: str) -> tuple[str, Any]:
     """One --set, as key and value; ConfigError where it is not key=value."""
-    import yaml
+    from nassearch.config import parse_yaml
 
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {text} is not key=value", fix="for instance training.lr=0.05")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text}: the value is not YAML") from error
+    return key, parse_yaml(value, where=f"--set {text}")

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from nassearch.cli.option import Batch, Json, Precision, RuntimeName, Space, Threads, setting_of
+import nassearch
+from nassearch.cli.option import Batch, Json, Precision, RuntimeName, Space, Threads
 from nassearch.cli.output import print_result
 
 
@@ -22,11 +23,15 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Latency with its interval, multiply-accumulates and parameters of one network."""
-    from nassearch.pipeline.profile import describe_network, read_network
-    from nassearch.pipeline.run_directory import LATEST
-    from nassearch.report.terminal import fact_table
+    from nassearch.cli.terminal import fact_table
 
-    found, setting = setting_of(device, runtime, precision, batch, threads)
-    owner, architecture = read_network(network, space, LATEST)
-    facts = describe_network(owner, architecture, found, setting)
+    facts = nassearch.predict_latency(
+        network,
+        device,
+        space=space,
+        runtime=runtime,
+        precision=precision,
+        batch=batch,
+        threads=threads,
+    )
     print_result(as_json, facts, lambda: fact_table(facts))

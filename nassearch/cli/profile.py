@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+import nassearch
 from nassearch.cli.option import Batch, Json, Out, Precision, Resume, RuntimeName, Space, Threads
 from nassearch.cli.output import print_result
 
@@ -36,48 +37,49 @@ def profile(
     column: Annotated[
         str | None, typer.Option("--column", help="Of an imported .csv: the milliseconds.")
     ] = None,
+    unit: Annotated[
+        str | None, typer.Option("--unit", help="Of imported latencies: ms, us or s.")
+    ] = None,
     out: Out = None,
     resume: Resume = False,
     as_json: Json = False,
 ) -> None:
     """Measure every block of a space on a device: its lookup table."""
+    from nassearch.cli.terminal import Bars, profile_summary
     from nassearch.config import parse_seconds, parse_share
-    from nassearch.latency.device import known_or_new_device
-    from nassearch.latency.table import LatencyTable
-    from nassearch.pipeline.import_measurements import import_measurements
-    from nassearch.pipeline.profile import bundle_for, profile_device
-    from nassearch.pipeline.run_directory import LATEST, load_space
-    from nassearch.report.terminal import Bars, profile_summary
 
+    setting = {"runtime": runtime, "precision": precision, "batch": batch, "threads": threads}
     directory = out or Path("latency_tables")
-    limit = None if time_budget is None else parse_seconds(time_budget)
-    elsewhere = bundle is not None or results is not None
-    found = known_or_new_device(device, [directory], elsewhere=elsewhere)
-    setting = found.setting(runtime=runtime, precision=precision, batch=batch, threads=threads)
-    if bundle is not None and results is None:
-        bundle_for(load_space(space, LATEST), setting, bundle, seconds=seconds)
-        print_result(as_json, {"bundle": str(bundle)}, lambda: f"run it on the device: {bundle}")
-        return
     if results is not None:
-        owner = load_space(space, LATEST) if results.suffix == ".csv" else None
-        path = import_measurements(
-            results, setting, directory, space=owner, bundle=bundle, column=column
+        table = nassearch.import_measurements(
+            results,
+            device,
+            space=space,
+            bundle=bundle,
+            column=column,
+            unit=unit,
+            out=directory,
+            **setting,  # type: ignore[arg-type]
         )
+    elif bundle is not None:
+        path = nassearch.write_bundle(space, device, bundle, seconds=seconds, **setting)  # type: ignore[arg-type]
+        print_result(as_json, {"bundle": str(path)}, lambda: f"run it on the device: {path}")
+        return
     else:
         with Bars() as bars:
-            path = profile_device(
-                load_space(space, LATEST),
-                setting,
-                directory,
+            table = nassearch.profile_device(
+                space,
+                device,
                 seconds=seconds,
                 target_error=parse_share(target_error),
-                time_budget=limit,
+                time_budget=None if time_budget is None else parse_seconds(time_budget),
                 max_networks=networks,
+                out=directory,
                 resume=resume,
                 progress=bars.stage,
+                **setting,  # type: ignore[arg-type]
             )
-    found.with_default(setting).save(directory)
-    table = LatencyTable.load(path, setting)
+    path = table.path(directory)
     document = {
         "table": str(path),
         "blocks": len(table.blocks),

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+import nassearch
 from nassearch.cli.option import Json, Out
 from nassearch.cli.output import print_result
 
@@ -19,11 +20,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """One self-contained HTML page about a run, or about two side by side."""
-    from nassearch.report.page import write_front, write_report
-
     runs = [run_dir] if other_run is None else [run_dir, other_run]
-    if image is not None:
-        write_front(*runs, out=image)
-    written = {"report": str(write_report(*runs, out=out))}
+    written = {"report": str(nassearch.write_report(*runs, out=out, image=image))}
     written |= {} if image is None else {"image": str(image)}
     print_result(as_json, written, lambda: "\n".join(written.values()))

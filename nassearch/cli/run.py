@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+import nassearch
 from nassearch.cli.option import Json, Out, Resume
 from nassearch.cli.output import exit_if_broken, note, print_result
 
@@ -15,29 +16,20 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Everything a recipe says: train, profile, search, export, verify, report."""
-    from nassearch.pipeline.export import run_all
-    from nassearch.pipeline.run_directory import choose_run, load_recipe
-    from nassearch.report.page import write_report
-    from nassearch.report.terminal import Bars, delivered_table
+    from nassearch.cli.terminal import Bars, verified_table
 
-    loaded = load_recipe(recipe)
-    directory = choose_run(loaded.name, out, resume=resume)
     with Bars() as bars:
-        _, delivered = run_all(
-            loaded,
-            directory,
-            resume=resume,
-            training=bars.training(),
-            searching=bars.search(),
-            progress=bars.stage,
-        )
-    page = write_report(directory)
+        verified = nassearch.run_recipe(recipe, out=out, resume=resume, progress=bars.stage)
+    directory = verified[0].pick.search
     rows = [
-        {"budget": one.pick.budget, "directory": str(one.directory), **one.verification.to_dict()}
-        for one in delivered
+        {
+            "budget": item.pick.budget,
+            "directory": str(item.exported.directory),
+            **item.verification.to_dict(),
+        }
+        for item in verified
     ]
-    print_result(
-        as_json, {"run": str(directory), "networks": rows}, lambda: delivered_table(delivered)
-    )
-    note(f"report: {page}")
-    exit_if_broken([one.verification for one in delivered])
+    document = {"run": str(directory), "networks": rows}
+    print_result(as_json, document, lambda: verified_table(verified))
+    note(f"report: {directory / 'report.html'}")
+    exit_if_broken([item.verification for item in verified])

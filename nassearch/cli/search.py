@@ -5,20 +5,48 @@ from typing import Annotated
 
 import typer
 
-from nassearch.cli.option import Json, Out, Resume, Seed, setting_of
+import nassearch
+from nassearch.cli.option import (
+    Batch,
+    DataSpec,
+    Json,
+    Out,
+    Precision,
+    Resume,
+    RuntimeName,
+    Seed,
+    Settings,
+    Threads,
+    assignment,
+)
 from nassearch.cli.output import note, print_result
 
 
 def search(
-    device: Annotated[str, typer.Option("--device", help="One device's name, or several: a,b.")],
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device", help="A device, or several: a,b. Or one setting: zen4/openvino-int8-b1-t1."
+        ),
+    ],
     budget: Annotated[
-        list[str] | None, typer.Option("--budget", help="5ms, 800us, 40%, params=3M, ...")
+        list[str] | None,
+        typer.Option(
+            "--budget",
+            help="5ms, 800us, 40%, latency:DEVICE=5ms, params=3M, ... Several hold together.",
+        ),
     ] = None,
     supernet: Annotated[Path | None, typer.Option("--supernet", help="A training's run.")] = None,
+    data: DataSpec = None,
     objective: Annotated[
         list[str] | None, typer.Option("--objective", help="accuracy, latency, macs, params, ...")
     ] = None,
-    algorithm: Annotated[str | None, typer.Option("--algorithm", help="How to choose.")] = None,
+    runtime: RuntimeName = None,
+    precision: Precision = None,
+    batch: Batch = None,
+    threads: Threads = None,
+    algorithm: Annotated[str, typer.Option("--algorithm", help="How to choose.")] = "guided",
+    settings: Settings = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Accuracies to measure.")] = 100,
     seed: Seed = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Ray workers.")] = 0,
@@ -31,19 +59,21 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the best networks of a trained supernet within hard budgets."""
-    from nassearch.pipeline.run_directory import LATEST
-    from nassearch.pipeline.search import search_supernet
-    from nassearch.recipe import SearchRecipe
-    from nassearch.report.terminal import Bars, outcome_table
+    from nassearch.cli.terminal import Bars, search_table
 
-    budgets = budget or []
     with Bars() as bars:
-        outcome = search_supernet(
-            supernet or LATEST,
-            settings=[setting_of(name, None, None, None, None) for name in device.split(",")],
-            budgets=[budgets],
-            names=objective or ("accuracy", "latency"),
-            algorithm=algorithm or SearchRecipe().algorithm,
+        result = nassearch.search_subnets(
+            supernet,
+            devices=device.split(","),
+            budgets=[tuple(budget)] if budget else [],
+            objectives=objective or ("accuracy", "latency"),
+            data=data,
+            runtime=runtime,
+            precision=precision,
+            batch=batch,
+            threads=threads,
+            algorithm=algorithm,
+            algorithm_options=dict(assignment(text) for text in settings or ()),
             trials=trials,
             seed=seed or 0,
             out=out,
@@ -51,7 +81,9 @@ def search(
             cold=cold,
             workers=workers,
             ray_address=ray_address,
-            progress=bars.search(),
+            progress=bars.stage,
         )
-    print_result(as_json, outcome.to_dict(), lambda: outcome_table(outcome))
-    note(f"export the choice with: nassearch export {outcome.directory}")
+    print_result(as_json, result.to_dict(), lambda: search_table(result))
+    if result.remark is not None:
+        note(result.remark)
+    note(f"export the choice with: nassearch export {result.directory}")

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+import nassearch
 from nassearch.cli.option import DataSpec, Json, Out, Resume, Seed, Settings, Space, assignment
 from nassearch.cli.output import print_result
 
@@ -23,8 +24,8 @@ def train_supernet(
     as_json: Json = False,
 ) -> None:
     """Train one supernet whose subnets share weights."""
-    from nassearch.pipeline.run_directory import choose_run, load_recipe, train_supernet
-    from nassearch.report.terminal import Bars
+    from nassearch.cli.terminal import Bars
+    from nassearch.pipeline.run_directory import choose_run, load_recipe
 
     flags = {
         "space": space,
@@ -45,12 +46,13 @@ def train_supernet(
     if out is None and not resume:
         directory = choose_run(loaded.name, None, resume=False)
     with Bars() as bars:
-        train_supernet(
+        trained = nassearch.train_recipe(
             loaded,
-            directory,
+            out=directory,
             resume=resume,
             workers=workers,
-            address=ray_address,
-            progress=bars.training(),
+            ray_address=ray_address,
+            progress=bars.stage,
         )
-    print_result(as_json, {"run": str(directory)}, lambda: f"supernet trained: {directory}")
+    run = str(trained.directory)
+    print_result(as_json, {"run": run}, lambda: f"supernet trained: {run}")

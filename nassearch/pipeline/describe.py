@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from nassearch.errors import TableError
+from nassearch.errors import ConfigError, TableError
 from nassearch.latency.device import Device, list_devices, load_device
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.roofline import relative_error, roofline
 from nassearch.latency.table import find_table
+from nassearch.latency.target import check_host
 from nassearch.networks.activation_memory import peak_activation_bytes
 from nassearch.networks.cost import network_cost
-from nassearch.pipeline.profile import check_host, table_places
+from nassearch.pipeline.profile import table_places
 from nassearch.pipeline.run_directory import LATEST
 from nassearch.setting import Setting
 from nassearch.space import (
@@ -27,7 +28,7 @@ from nassearch.space import (
 
 
 def space_facts(space: SearchSpace) -> dict[str, Any]:
-    """What `nassearch describe SPACE` shows; counts are exact."""
+    """The facts that `nassearch describe SPACE` shows; counts are exact."""
     networks = {"smallest": space.smallest, "largest": space.largest}
     return {
         "space": space.name,
@@ -43,21 +44,21 @@ def space_facts(space: SearchSpace) -> dict[str, Any]:
             if load_published_network(name).space == space
         ],
         "stages": _stage_rows(space),
-        "costs": {label: network_costs(space, one) for label, one in networks.items()},
+        "costs": {label: network_costs(space, network) for label, network in networks.items()},
         "latency": _latencies(space, list(networks.values()), tuple(networks)),
     }
 
 
-def reference_facts(found: PublishedNetwork) -> dict[str, Any]:
-    """What `nassearch describe FAMILY:NETWORK` shows."""
+def reference_facts(reference: PublishedNetwork) -> dict[str, Any]:
+    """The facts that `nassearch describe FAMILY:NETWORK` shows."""
     return {
-        "network": found.name,
-        "origin": found.origin,
-        "space": found.space.name,
-        "id": found.architecture.id,
-        **network_costs(found.space, found.architecture),
-        "latency": _latencies(found.space, [found.architecture], ("latency",)),
-        "architecture": found.architecture.to_dict(),
+        "network": reference.name,
+        "origin": reference.origin,
+        "space": reference.space.name,
+        "id": reference.architecture.id,
+        **network_costs(reference.space, reference.architecture),
+        "latency": _latencies(reference.space, [reference.architecture], ("latency",)),
+        "architecture": reference.architecture.to_dict(),
     }
 
 
@@ -74,8 +75,10 @@ def network_costs(space: SearchSpace, architecture: Architecture) -> dict[str, i
 
 def _patches(space: SearchSpace) -> dict[str, list[int]] | None:
     """The patch-based schedules that may be chosen; None where all networks run layer by layer."""
-    said = space.definition.patches
-    return None if said is None else {"grid": list(said.grid), "stages": list(said.stages)}
+    patches = space.definition.patches
+    if patches is None:
+        return None
+    return {"grid": list(patches.grid), "stages": list(patches.stages)}
 
 
 def _stage_rows(space: SearchSpace) -> list[dict[str, Any]]:
@@ -108,9 +111,9 @@ def _stage_rows(space: SearchSpace) -> list[dict[str, Any]]:
             }
             for op, dimensions in stage.alternatives()
         ]
-    said = head.model_dump(exclude_none=True)
+    choices = head.model_dump(exclude_none=True)
     if head.expand_width is None and head.feature_width is None:
-        del said["activation"]  # it follows one of the two
+        del choices["activation"]  # it follows one of the two
     rows.append(
         {
             "stage": "head",
@@ -118,7 +121,7 @@ def _stage_rows(space: SearchSpace) -> list[dict[str, Any]]:
             "width": [space.num_classes],
             "depth": [1],
             "stride": 1,
-            "dimensions": {name: [value] for name, value in said.items()},
+            "dimensions": {name: [value] for name, value in choices.items()},
             "resolution_in": _pixels(places["head"]),
         }
     )
@@ -135,11 +138,14 @@ def _latencies(
     """Predicted milliseconds on each device that has a table of the space or can be estimated."""
     rows = []
     for name in list_devices():
-        device = load_device(name)
+        try:
+            device = load_device(name)
+        except ConfigError:
+            continue  # `list devices` says what is wrong with its file
         setting = device.setting()
-        found = _predicted(space, architectures, device, setting)
-        if found is not None:
-            milliseconds, provenance = found
+        prediction = _predicted(space, architectures, device, setting)
+        if prediction is not None:
+            milliseconds, provenance = prediction
             named = {f"{label}_ms": ms for label, ms in zip(labels, milliseconds, strict=True)}
             rows.append({"setting": str(setting), **named, "provenance": provenance})
     return rows
@@ -148,19 +154,18 @@ def _latencies(
 def _predicted(
     space: SearchSpace, architectures: Sequence[Architecture], device: Device, setting: Setting
 ) -> tuple[list[float], str] | None:
-    table = find_table(setting, table_places(LATEST))
-    if table is not None:
-        try:
+    try:
+        table = find_table(setting, table_places(LATEST))
+        if table is not None:
             check_host(device, table)
-            one = LatencyPredictor.from_table(table, space)
-        except TableError:
-            pass  # of another machine or another space: not this space's latency
-        else:
-            return [float(ms) for ms in one.predict(architectures)], one.provenance
+            predictor = LatencyPredictor.from_table(table, space)
+            return [float(ms) for ms in predictor.predict(architectures)], predictor.provenance
+    except TableError:
+        pass  # damaged, of another machine or another space: not this space's latency
     if device.rates is None:
         return None
     # The estimate of these blocks alone: a predictor would count every block of the space.
     block_ms = roofline(device, setting)
-    sums = [sum(block_ms(spec) for spec in lower(space, one)) for one in architectures]
+    sums = [sum(map(block_ms, lower(space, architecture))) for architecture in architectures]
     error = relative_error(device, setting)
     return sums, f"estimated, within a factor of {1 + error:.1f}"

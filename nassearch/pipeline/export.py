@@ -1,196 +1,178 @@
-"""From a finished search to exported and verified networks, and the whole run in one call."""
+"""Exporting picks: from a finished search to files that run anywhere."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nassearch.data.dataset import load_data
-from nassearch.errors import ConfigError, SearchError
+import pandas as pd
+
+from nassearch.errors import ConfigError
 from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConfig, LatencyClaim
-from nassearch.export.format import DEFAULT, Batch, ExportOptions, make_formats
-from nassearch.export.verify import Verification, verify
+from nassearch.export.format import DEFAULT, Batch, make_formats
+from nassearch.export.weights import load
 from nassearch.export.writer import check_place, write_export
-from nassearch.files import read_json
-from nassearch.latency.device import load_device
-from nassearch.pipeline.pick import PICKS, Pick
-from nassearch.pipeline.profile import Progress, profile_device, silent
-from nassearch.pipeline.run_directory import run_recipe, train_supernet
-from nassearch.pipeline.search import Outcome, search_supernet
-from nassearch.recipe import Recipe
-from nassearch.search.candidate import Candidate
-from nassearch.search.journal import load_front
-from nassearch.space import Architecture, SearchSpace
-from nassearch.training import checkpoint
-from nassearch.training.evaluation import Evaluator
-
-
-def export_networks(
-    search: Path,
-    *,
-    pick: str = "best",
-    formats: Sequence[str] = DEFAULT,
-    batch: Batch = 1,
-    max_accuracy_loss: float = 0.01,
-    out: Path | None = None,
-    force: bool = False,
-    progress: Progress = silent,
-) -> list[Path]:
-    """Export networks of the search in `search` (a run, or the --out of a search).
-
-    `pick` is best (the choice for each budget), knee, all (the front), or an architecture's id;
-    `batch` and `max_accuracy_loss` are explained by `export.format.Order`. OutputError, before
-    anything is written, where one of them would replace another export without `force`.
-    """
-    make_formats(formats)
-    path = search / "search" / PICKS
-    if not path.is_file():
-        raise SearchError("holds no finished search", where=search, fix="run 'nassearch search'")
-    picks = read_json(path)
-    run = Path(picks["run"])
-    saved = checkpoint.load(run)
-    supernet = checkpoint.load_supernet(run)
-    recipe = run_recipe(run)
-    data = load_data(recipe.data, seed=recipe.seed)
-    evaluator = Evaluator(supernet, data)
-    latencies = _promises(picks["picks"])
-    front = load_front(search, space=supernet.space)
-    chosen = {
-        (out or search / "exports") / architecture.id: architecture
-        for architecture in _chosen(pick, front.candidates, front.knee(), list(latencies))
-    }
-    described = DataConfig.of(data, seed=recipe.seed)
-    name = f"{run.name} step {saved.step}"
-    facts = {
-        directory: _facts(evaluator, supernet.space, architecture, described, name).model_copy(
-            update={"latency": latencies.get(architecture, ())}
-        )
-        for directory, architecture in chosen.items()
-    }
-    for directory, fact in facts.items():
-        check_place(directory, fact, force=force)
-    order = ExportOptions(data, batch, max_accuracy_loss, progress)
-    for number, (directory, architecture) in enumerate(chosen.items()):
-        progress("exporting", number / len(chosen))
-        write_export(
-            evaluator.subnet(architecture),
-            directory,
-            facts=facts[directory],
-            order=order,
-            formats=tuple(formats),
-            force=force,
-        )
-    progress("exporting", 1.0)
-    return list(chosen)
-
-
-def _facts(
-    evaluator: Evaluator,
-    space: SearchSpace,
-    architecture: Architecture,
-    data: DataConfig,
-    name: str,
-) -> ExportConfig:
-    """What there is to say about a network before it is promised anything or written."""
-    return ExportConfig.of(
-        space,
-        architecture,
-        data=data,
-        accuracy=AccuracyClaim.of(evaluator.accuracy(architecture), supernet=name),
-    )
-
-
-def _promises(picks: Sequence[Any]) -> dict[Architecture, tuple[LatencyClaim, ...]]:
-    """What each chosen network promises: chosen for several budgets, it keeps the tightest."""
-    found: dict[Architecture, tuple[LatencyClaim, ...]] = {}
-    for item in picks:
-        architecture = Architecture.from_dict(item["architecture"])
-        promised = tuple(LatencyClaim(**latency) for latency in item["latency"])
-        known = found.get(architecture)
-        if known is None or _budgets(promised) < _budgets(known):
-            found[architecture] = promised
-    return found
-
-
-def _budgets(promised: Sequence[LatencyClaim]) -> list[float]:
-    return [item.budget_ms if item.budget_ms is not None else math.inf for item in promised]
-
-
-def _chosen(
-    pick: str, front: Sequence[Candidate], knee: Candidate, best: Sequence[Architecture]
-) -> list[Architecture]:
-    if pick == "best":
-        return list(best)
-    if pick == "knee":
-        return [knee.architecture]
-    if pick == "all":
-        return [candidate.architecture for candidate in front]
-    found = [c.architecture for c in front if c.architecture.id == pick]
-    if not found:
-        known = ", ".join(candidate.architecture.id for candidate in front)
-        raise ConfigError(f"no network '{pick}' on the front", fix=f"best, knee, all, or {known}")
-    return found
+from nassearch.networks import Subnet
+from nassearch.pipeline.pick import Pick
+from nassearch.pipeline.search_result import SearchResult
+from nassearch.progress import Progress, silent
+from nassearch.runtimes import RUNTIMES
+from nassearch.runtimes.runtime import runtime_class
 
 
 @dataclass(frozen=True)
 class ExportedNetwork:
-    """A network chosen for a budget, exported and verified."""
+    """An export on disk, what its config says, and the pick it was made of where that is known.
 
-    pick: Pick
+    Examples:
+        >>> import nassearch as ns
+        >>> [export, *_] = ns.export_subnets("runs/latest", out="exports")
+        >>> export.load().input_shape
+        (1, 8, 8)
+    """
+
     directory: Path
-    verification: Verification
+    config: ExportConfig
+    pick: Pick | None = None
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is worth knowing of its files, a line each."""
+        formats = self.config.formats.values()
+        return [f"{facts['file']} is {facts['remark']}" for facts in formats if "remark" in facts]
+
+    def load(self) -> Subnet:
+        """The network as a plain module in evaluation mode; CheckpointError without weights."""
+        return load(self.directory)
+
+    def to_row(self) -> dict[str, Any]:
+        """A row of a table: the network, its accuracy, its files."""
+        return {
+            "id": self.config.id,
+            "budget": None if self.pick is None else self.pick.budget,
+            "accuracy": self.config.accuracy.value,
+            "params": self.config.params,
+            "macs": self.config.macs,
+            "formats": ", ".join(self.config.formats),
+            "directory": str(self.directory),
+        }
+
+    def _repr_html_(self) -> str:
+        return pd.DataFrame([self.to_row()]).to_html(index=False)
 
 
-def run_all(
-    recipe: Recipe,
-    run: Path,
+def export_picks(
+    picks: Sequence[Pick],
     *,
-    resume: bool = False,
-    training: Any = None,
-    searching: Any = None,
+    formats: Sequence[str] | None = None,
+    batch: Batch | None = None,
+    max_accuracy_loss: float = 0.01,
+    options: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+    force: bool = False,
     progress: Progress = silent,
-) -> tuple[Outcome, list[ExportedNetwork]]:
-    """Train, profile this machine, search, export, verify: everything the recipe says."""
-    supernet = train_supernet(recipe, run, resume=resume, progress=training)
-    device = load_device(recipe.device)
-    setting = device.setting()
-    if device.present:
-        profile_device(
-            supernet.space,
-            setting,
-            run / "latency_tables",
-            seconds=recipe.profile.seconds,
-            seed=recipe.seed,
-            progress=progress,
+) -> list[ExportedNetwork]:
+    """Write picks: each network once, however many budgets chose it; an export for each pick.
+
+    Chosen for several budgets, a network keeps the tightest. Graphs take `batch` images at once, by
+    default as many as was promised; each format reads what it knows of the `options`. Everything
+    that can be refused is checked before anything is written.
+    """
+    chosen = tuple(formats) if formats is not None else promised_formats(picks)
+    asked = {"max_accuracy_loss": max_accuracy_loss, **(options or {})}
+    make_formats(chosen, asked if batch is None else {"batch": batch, **asked})
+    facts: dict[Path, tuple[Pick, ExportConfig]] = {}
+    for pick in picks:
+        directory = (pick.search / "exports" if out is None else out) / pick.architecture.id
+        known = facts.get(directory)
+        if known is None or _budgets(pick.latency) < _budgets(known[1].latency):
+            facts[directory] = (pick, _facts(pick))
+    for directory, (_, config) in facts.items():
+        check_place(directory, config, force=force)
+    written = {}
+    for number, (directory, (pick, config)) in enumerate(facts.items()):
+        progress("exporting", number / len(facts))
+        written[directory.name] = ExportedNetwork(
+            directory,
+            write_export(
+                pick.supernet.extract(pick.architecture),
+                directory,
+                facts=config,
+                data=pick.supernet.data,
+                formats=chosen,
+                options={"batch": batch or _promised_batch(pick), **asked},
+                force=force,
+                progress=progress,
+            ),
+            pick,
         )
-    outcome = search_supernet(
-        run,
-        settings=[(device, setting)],
-        budgets=[[budget] for budget in recipe.search.budgets],
-        names=recipe.search.objectives,
-        algorithm=recipe.search.algorithm,
-        trials=recipe.search.trials,
-        batch=recipe.search.batch,
-        seed=recipe.seed,
-        resume=resume,
-        progress=searching,
-    )
-    exported = export_networks(
-        run,
-        formats=recipe.export.formats,
-        batch=recipe.export.batch,
-        max_accuracy_loss=recipe.export.max_accuracy_loss,
-        force=resume,
-        progress=progress,
-    )
-    by_id = {directory.name: directory for directory in exported}
-    verified = {}
-    for number, (name, directory) in enumerate(by_id.items()):
-        progress("verifying", number / len(by_id))
-        verified[name] = verify(directory)
-    return outcome, [
-        ExportedNetwork(pick, by_id[name], verified[name])
-        for pick in outcome.picks
-        for name in [pick.candidate.architecture.id]
+    progress("exporting", 1.0)
+    return [replace(written[pick.architecture.id], pick=pick) for pick in picks]
+
+
+def promised_formats(picks: Sequence[Pick]) -> tuple[str, ...]:
+    """The usual formats, and the files that the picks' latencies are promised for."""
+    needed = {name for pick in picks for name in _graphs(pick)}
+    return (*DEFAULT, *sorted(needed.difference(DEFAULT)))
+
+
+def _promised_batch(pick: Pick) -> Batch:
+    """The images that a pick's graphs take at once; any number, where that differs."""
+    batches = {batch for found in _graphs(pick).values() for batch in found}
+    return "dynamic" if len(batches) > 1 else next(iter(batches), 1)
+
+
+def _graphs(pick: Pick) -> dict[str, set[int]]:
+    """The format of each file that a pick's latencies are promised for, and the batches."""
+    graphs: dict[str, set[int]] = {}
+    for setting in (claim.setting for claim in pick.latency):
+        if setting.runtime in RUNTIMES or ":" in setting.runtime:
+            name = runtime_class(setting.runtime).graph_formats.get(setting.precision)
+            if name is not None:
+                graphs.setdefault(name, set()).add(setting.batch)
+    return graphs
+
+
+def pick_networks(result: SearchResult, pick: str) -> list[Pick]:
+    """The picks of a search that a word stands for.
+
+    `pick` is best (the choice for each budget), knee, all (the front), or an architecture's id.
+    Raises ConfigError where there is no such network.
+    """
+    if pick == "best":
+        return list(result.picks)
+    front = result.front
+    candidates = [front.knee()] if pick == "knee" else list(front)
+    if pick not in ("knee", "all"):
+        candidates = [item for item in front if item.architecture.id == pick]
+    if not candidates:
+        known = ", ".join(candidate.architecture.id for candidate in front)
+        raise ConfigError(f"no network '{pick}' on the front", fix=f"best, knee, all, or {known}")
+    latencies = {item.architecture: item.latency for item in reversed(result.picks)}
+    return [
+        Pick(
+            "",
+            candidate,
+            latencies.get(candidate.architecture, ()),
+            result.supernet,
+            result.directory,
+        )
+        for candidate in candidates
     ]
+
+
+def _facts(pick: Pick) -> ExportConfig:
+    """What there is to say about a network before it is written."""
+    supernet = pick.supernet
+    accuracy = supernet.evaluator.accuracy(pick.architecture)
+    return ExportConfig.of(
+        supernet.space,
+        pick.architecture,
+        data=DataConfig.of(supernet.data, seed=supernet.recipe.seed),
+        accuracy=AccuracyClaim.of(accuracy, supernet=supernet.name),
+    ).model_copy(update={"latency": pick.latency})
+
+
+def _budgets(promised: Sequence[LatencyClaim]) -> list[float]:
+    return [item.budget_ms if item.budget_ms is not None else math.inf for item in promised]

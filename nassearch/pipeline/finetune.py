@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from nassearch import config
-from nassearch.data.dataset import Data, load_data
+from nassearch.data.dataset import AnyData, Data, load_data
 from nassearch.errors import ConfigError, DataError, OutputError
 from nassearch.export.export_config import (
     AccuracyClaim,
@@ -18,12 +18,12 @@ from nassearch.export.export_config import (
     LatencyClaim,
     read_export,
 )
-from nassearch.export.format import CONFIG_ONLY, Batch, ExportOptions, make_formats
+from nassearch.export.format import CONFIG_ONLY, Batch, make_formats
 from nassearch.export.weights import load
 from nassearch.export.writer import check_place, write_export
 from nassearch.networks import Subnet
 from nassearch.networks.supernet import resize
-from nassearch.pipeline.profile import Progress, silent
+from nassearch.progress import Progress, silent
 from nassearch.space import lower
 from nassearch.training import checkpoint
 from nassearch.training.evaluation import Accuracy, Evaluator, measure_accuracy
@@ -54,28 +54,47 @@ def finetune_export(
     source: Path,
     *,
     epochs: int,
-    data: str | None = None,
+    data: AnyData | None = None,
     settings: Mapping[str, Any] | None = None,
     teacher: Path | None = None,
     formats: Sequence[str] | None = None,
-    batch: Batch = 1,
-    max_accuracy_loss: float = 0.01,
+    batch: Batch | None = None,
+    options: Mapping[str, Any] | None = None,
     out: Path | None = None,
     force: bool = False,
     resume: bool = False,
-    training: Any = None,
     progress: Progress = silent,
 ) -> Finetuned:
-    """Train the export in `source` on and write it to `out`, by default `source`-finetuned.
+    """Train an export on, on its images or others, into a new export.
 
-    `data` names the images, by default those of the export; where their classes are others, the
-    classifier starts anew. `settings` are keys of TrainingRecipe. `teacher` is the run of a
-    supernet that knows the same classes: its largest network teaches. `formats` are by default
-    those of the export.
+    Args:
+        source: What `export` wrote.
+        epochs: Times that the network sees every training image.
+        data: Its images, by default those of the export; where their classes are others, the
+            classifier starts anew.
+        settings: Keys of TrainingRecipe: `lr`, `seed`, ...
+        teacher: The run of a supernet that knows the same classes; its largest network teaches.
+        formats: Names of formats, by default those of the export.
+        batch: Images that a graph takes at once, or 'dynamic', by default as in the export.
+        options: What else is asked of the formats; each reads its own.
+        out: The new export's directory, by default `source`-finetuned.
+        force: Replace another export that lies there.
+        resume: Go on with a fine-tuning that was interrupted.
+        progress: Who watches.
+
+    Returns:
+        The new export, with its accuracy before and after.
+
+    Raises:
+        CheckpointError: The export is damaged.
+        ConfigError: A setting, a format or an option is unknown, or the teacher knows other images.
+        DataError: The images cannot be read, or have other channels than the network takes.
+        OutputError: Another export lies at `out`; nothing was trained.
     """
     export, network = read_export(source), load(source)
     chosen = tuple(formats) if formats is not None else (CONFIG_ONLY, *export.formats)
-    make_formats(chosen)
+    asked = {"batch": batch or _batch(export), **(options or {})}
+    make_formats(chosen, asked)
     keys = {**DEFAULTS, "epochs": epochs, **(settings or {})}
     recipe = config.parse(TrainingRecipe, keys, where="fine-tuning")
     images = load_data(data or export.data.spec, seed=export.data.seed)
@@ -96,7 +115,7 @@ def finetune_export(
         out=directory,
         teacher=teaching,
         resume=resume,
-        progress=training,
+        progress=progress,
     )
     after = _accuracy(new, images)
     measured = AccuracyClaim.of(after, supernet=export.accuracy.supernet)
@@ -104,11 +123,19 @@ def finetune_export(
         new,
         directory,
         facts=facts.model_copy(update={"accuracy": measured}),
-        order=ExportOptions(images, batch, max_accuracy_loss, progress),
+        data=images,
         formats=chosen,
+        options=asked,
         force=force,
+        progress=progress,
     )
     return Finetuned(directory, before, after)
+
+
+def _batch(export: ExportConfig) -> Batch:
+    """The images that the export's graphs take at once."""
+    batches: list[Batch] = [facts["batch"] for facts in export.formats.values() if "batch" in facts]
+    return batches[0] if batches else 1
 
 
 def _for_classes(network: Subnet, export: ExportConfig, data: Data) -> Subnet:

@@ -1,4 +1,4 @@
-"""What there is: lists of plugins, spaces and devices, and the facts about one of them."""
+"""Lists of plugins, spaces and devices, and the facts about one of them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +12,7 @@ from nassearch.latency.device import list_devices, load_device
 from nassearch.ops import OPS, check_space
 from nassearch.pipeline.describe import reference_facts, space_facts
 from nassearch.runtimes import RUNTIMES
+from nassearch.runtimes.runtime import availability
 from nassearch.search.algorithms import ALGORITHMS
 from nassearch.space import (
     SearchSpace,
@@ -22,8 +23,23 @@ from nassearch.space import (
 from nassearch.training.strategies import STRATEGIES
 
 
-def listing(what: str) -> list[dict[str, str]]:
-    """The plugins, spaces or devices of a kind."""
+def list_plugins(what: str) -> list[dict[str, str]]:
+    """List the plugins, spaces or devices of a kind.
+
+    Args:
+        what: spaces, devices, strategies, algorithms, runtimes, objectives, ops or formats.
+
+    Returns:
+        A dictionary for each, with its `name`.
+
+    Raises:
+        ConfigError: There is no such kind.
+
+    Examples:
+        >>> import nassearch as ns
+        >>> [row["name"] for row in ns.list_plugins("formats")]
+        ['weights', 'onnx', 'pt2', 'int8']
+    """
     tables: dict[str, Mapping[str, str]] = {
         "strategies": STRATEGIES,
         "algorithms": ALGORITHMS,
@@ -32,11 +48,15 @@ def listing(what: str) -> list[dict[str, str]]:
         "ops": OPS,
         "formats": FORMATS,
     }
+    if what == "runtimes":
+        return [
+            {"name": name, "runs here": availability(name), "from": source}
+            for name, source in RUNTIMES.items()
+        ]
     if what in tables:
         return [{"name": name, "from": source} for name, source in tables[what].items()]
     if what == "devices":
-        found = [load_device(name) for name in list_devices()]
-        return [{"name": device.name, "description": device.description} for device in found]
+        return [{"name": name, "description": _device_line(name)} for name in list_devices()]
     if what == "spaces":
         spaces = [SearchSpace.load(name) for name in config.list_files("search_spaces")]
         return [
@@ -54,11 +74,35 @@ def listing(what: str) -> list[dict[str, str]]:
     )
 
 
-def description(name: str) -> dict[str, Any]:
-    """The facts about a space, a published network, a device or an export, whichever it is."""
+def _device_line(name: str) -> str:
+    """What a device is, or what is wrong with its file: one's mistake is not the others'."""
+    try:
+        return load_device(name).description
+    except ConfigError as error:
+        return f"cannot be read: {error}"
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Describe a space, a published network, a device or an export, whichever it is.
+
+    Args:
+        name: A name that `list_plugins` gives, a space's YAML file, or an export's directory.
+
+    Returns:
+        The facts about it, as JSON holds them.
+
+    Raises:
+        ConfigError: There is nothing of that name.
+
+    Examples:
+        >>> import nassearch as ns
+        >>> ns.describe("raspberry_pi_4")["name"]
+        'raspberry_pi_4'
+    """
     if (Path(name) / "config.yaml").is_file():
         export = read_export(Path(name))
-        return export.model_dump(mode="json", by_alias=True, exclude={"space"})
+        content = export.model_dump(mode="json", by_alias=True, exclude={"space"})
+        return {"space": export.space["name"], **content}
     if name in list_devices():
         return load_device(name).model_dump(mode="json", exclude_none=True)
     if is_published_network(name):

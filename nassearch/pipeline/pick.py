@@ -1,165 +1,181 @@
-"""Measuring the networks of a front and choosing the best one for each budget."""
+"""Picks: the networks of a front measured where they can be, and the best one for each budget."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nassearch.budget import Budget
 from nassearch.export.export_config import LatencyClaim
+from nassearch.export.picks import PICKS, MeasuredRecord, PickRecord, PicksFile
 from nassearch.files import write_json
-from nassearch.latency.device import Device
-from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.snapshot import LatencySnapshot, write_snapshots
-from nassearch.latency.table import LatencyTable
+from nassearch.latency.target import Target
 from nassearch.latency.timing import interleave, reference_ms, references
-from nassearch.networks import Supernet
-from nassearch.pipeline.profile import make_runtime
+from nassearch.objectives import Context
 from nassearch.pipeline.run_directory import command_line, torch_threads
-from nassearch.runtimes import RUNTIMES
-from nassearch.search.candidate import Budget, Candidate
+from nassearch.pipeline.trained_supernet import TrainedSupernet
+from nassearch.runtimes.runtime import make_runtime
+from nassearch.search.candidate import Candidate
 from nassearch.search.journal import latest_search
 from nassearch.search.pareto import ParetoFront
+from nassearch.search.problem import LATENCY
 from nassearch.setting import Setting
+from nassearch.space import Architecture
 
 MEASURE_SECONDS = 6.0
 MIN_MARGIN = 0.02
-PICKS = "picks.json"
 
-Measured = dict[tuple[str, str], tuple[float, float, float]]
-"""(device, architecture id) -> (measured ms, reference ms of the table, noise floor)."""
+
+@dataclass(frozen=True, slots=True)
+class MeasuredLatency:
+    """Milliseconds of a network on its device, at the speed the reference network had in the table.
+
+    `noise_floor` is the relative error of the run that measured it.
+    """
+
+    ms: float
+    reference_ms: float
+    noise_floor: float
+
+    @property
+    def surely_within(self) -> float:
+        """The least budget that the next measurement keeps too: twice the noise away, or 2 %."""
+        return self.ms * (1 + max(2 * self.noise_floor, MIN_MARGIN))
+
+
+Measured = Mapping[tuple[Setting, str], MeasuredLatency]
+"""By setting and architecture id."""
 
 
 @dataclass(frozen=True)
 class Pick:
-    """The network chosen for a budget; `measured_ms` where the device is this machine."""
+    """The network chosen for a set of budgets, with what is promised of its latencies."""
 
     budget: str
     candidate: Candidate
     latency: tuple[LatencyClaim, ...]
+    supernet: TrainedSupernet
+    search: Path
+    """The directory whose `search/` holds the search that chose it."""
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.candidate.architecture
 
 
 def measure_front(
-    front: ParetoFront,
-    supernet: Supernet,
-    found: Sequence[tuple[LatencyPredictor, LatencyTable | None]],
-    settings: Sequence[tuple[Device, Setting]],
-) -> Measured:
-    """Measure every network of the front on the devices that are this machine."""
-    measured: Measured = {}
-    for (_, table), (device, setting) in zip(found, settings, strict=True):
-        if table is None or not device.present or setting.runtime not in RUNTIMES:
+    front: ParetoFront, supernet: TrainedSupernet, targets: Sequence[Target]
+) -> dict[tuple[Setting, str], MeasuredLatency]:
+    """Measure every network of the front on the targets that are this machine."""
+    measured = {}
+    for target in targets:
+        if target.reason_unmeasured is not None:
             continue
-        runtime = make_runtime(setting)
+        runtime = make_runtime(target.setting)
         with torch_threads(1):
-            sessions = [
-                runtime.load(supernet.extract(candidate.architecture)) for candidate in front
-            ]
+            networks = [supernet.supernet.extract(item.architecture) for item in front]
+            sessions = [runtime.load(network) for network in networks]
             timing = interleave(
                 [session.run_ms for session in sessions],
                 references=references(supernet.space, runtime),
                 seconds=MEASURE_SECONDS,
             )
-        reference = reference_ms(table, supernet.space) or timing.reference
+        known = None if target.table is None else reference_ms(target.table, supernet.space)
+        reference = known or timing.reference
         rows = timing.measurements(reference_ms=reference)
         for candidate, row in zip(front, rows, strict=True):
-            key = (device.name, candidate.architecture.id)
-            measured[key] = (row.median_ms, reference, timing.noise_floor)
+            key = (target.setting, candidate.architecture.id)
+            measured[key] = MeasuredLatency(row.median_ms, reference, timing.noise_floor)
     return measured
 
 
 def choose(
-    text: str,
-    budgets: Sequence[Budget],
-    front: ParetoFront,
-    found: Sequence[tuple[LatencyPredictor, LatencyTable | None]],
-    measured: Measured,
-) -> Pick | None:
-    """The most accurate candidate that keeps the budgets, measured where it can be; else None.
-
-    A measurement must stay within the budget by twice the noise floor it was made with, and by two
-    per cent at least, so that the next measurement keeps it too.
-    """
-    limits = {budget.objective: budget.limit for budget in budgets}
-    single = len(found) == 1
+    budgets: Sequence[Budget], front: ParetoFront, context: Context, measured: Measured
+) -> tuple[Candidate, tuple[LatencyClaim, ...]] | None:
+    """The most accurate candidate that keeps the budgets, measured where it can be; else None."""
+    limits = {budget.name: budget.limit for budget in budgets}
     for candidate in front.within(budgets):
-        files, kept = [], True
-        for one, _ in found:
-            device = one.setting.device
-            name = "latency" if single else f"latency:{device}"
-            key = (device, candidate.architecture.id)
-            limit = limits.get(name)
-            if key in measured and limit is not None:
-                median, _, noise = measured[key]
-                kept &= median * (1 + max(2 * noise, MIN_MARGIN)) <= limit
-            files.append(_latency_file(candidate, one, limit, measured.get(key)))
+        claims, kept = [], True
+        for target in context.targets:
+            limit = limits.get(Budget(LATENCY, 0.0, device=context.label(target)).name)
+            latency = measured.get((target.setting, candidate.architecture.id))
+            if latency is not None and limit is not None:
+                kept &= latency.surely_within <= limit
+            claims.append(latency_claim(candidate.architecture, target, limit, latency))
         if kept:
-            return Pick(text, candidate, tuple(files))
+            return candidate, tuple(claims)
     return None
 
 
-def _latency_file(
-    candidate: Candidate,
-    one: LatencyPredictor,
-    limit: float | None,
-    measured: tuple[float, float, float] | None,
+def latency_claim(
+    architecture: Architecture,
+    target: Target,
+    budget_ms: float | None = None,
+    measured: MeasuredLatency | None = None,
 ) -> LatencyClaim:
-    predicted = float(one.predict([candidate.architecture])[0])
-    low = high = None
-    if one.calibration.ratio is not None:
-        lows, highs = one.interval([candidate.architecture])
-        low, high = float(lows[0]), float(highs[0])
+    """The promise about a network's latency on a target."""
+    estimate = target.predictor.estimate(architecture)
     return LatencyClaim(
-        **asdict(one.setting),
-        source=one.source,
-        predicted_ms=predicted,
-        low_ms=low,
-        high_ms=high,
-        measured_ms=None if measured is None else measured[0],
-        reference_ms=None if measured is None else measured[1],
-        budget_ms=limit,
+        setting=target.setting,
+        source=target.predictor.source,
+        machine=None if target.table is None else target.table.identity,
+        version=None if target.table is None else target.table.facts.get("version"),
+        predicted_ms=estimate.value,
+        low_ms=estimate.low,
+        high_ms=estimate.high,
+        measured_ms=None if measured is None else measured.ms,
+        reference_ms=None if measured is None else measured.reference_ms,
+        budget_ms=budget_ms,
+        unmeasured=None if measured is not None else target.reason_unmeasured,
     )
 
 
-def recalibrated(one: LatencyPredictor, front: ParetoFront, measured: Measured) -> LatencyPredictor:
-    """The predictor, fitted also on what was just measured on its device."""
+def recalibrated(target: Target, front: ParetoFront, measured: Measured) -> Target:
+    """The target with its predictor fitted also on what was just measured there."""
     pairs = [
-        (one.space, candidate.architecture, measured[key][0])
+        (target.predictor.space, candidate.architecture, latency.ms)
         for candidate in front
-        for key in [(one.setting.device, candidate.architecture.id)]
-        if key in measured
+        if (latency := measured.get((target.setting, candidate.architecture.id))) is not None
     ]
-    return one.calibrate(pairs)
+    return replace(target, predictor=target.predictor.calibrate(pairs))
 
 
-def write_picks(out: Path, run: Path, picks: Sequence[Pick], measured: Measured) -> None:
-    """Write the choices into the directory of the search that just ended, and as the latest."""
-    content = {
-        "run": str(run.resolve()),
-        "command": command_line(),
-        "picks": [
-            {
-                "budget": pick.budget,
-                "architecture": pick.candidate.architecture.to_dict(),
-                "latency": [item.model_dump(exclude_none=True) for item in pick.latency],
-            }
+def write_picks(picks: Sequence[Pick], measured: Measured, *, remark: str | None = None) -> None:
+    """Write the choices into the directory of the search that just ended, and as the latest.
+
+    `remark` is what the front as a whole gives reason to say.
+    """
+    out, run = picks[0].search, picks[0].supernet.directory
+    content = PicksFile(
+        run=os.path.relpath(run.resolve(), out.resolve()),
+        command=command_line(),
+        picks=tuple(
+            PickRecord(
+                budget=pick.budget,
+                architecture=pick.architecture.to_dict(),
+                latency=pick.latency,
+            )
             for pick in picks
-        ],
-        "measured": [
-            {"device": device, "id": name, "ms": row[0], "noise_floor": row[2]}
-            for (device, name), row in measured.items()
-        ],
-    }
+        ),
+        measured=tuple(
+            MeasuredRecord(
+                device=setting.device,
+                id=name,
+                ms=latency.ms,
+                noise_floor=latency.noise_floor,
+                setting=str(setting),
+            )
+            for (setting, name), latency in measured.items()
+        ),
+        remark=remark,
+    )
+    document = content.model_dump(mode="json", exclude_none=True)
     for directory in (latest_search(out), out / "search"):
-        write_json(directory / PICKS, content)
+        write_json(directory / PICKS, document)
 
 
-def keep_bases(
-    out: Path,
-    found: Sequence[tuple[LatencyPredictor, LatencyTable | None]],
-    settings: Sequence[tuple[Device, Setting]],
-) -> None:
+def keep_snapshots(out: Path, targets: Sequence[Target]) -> None:
     """Keep, beside the search that just ended, what its latencies were made of."""
-    snapshots = [
-        LatencySnapshot.of(one, table, device)
-        for (one, table), (device, _) in zip(found, settings, strict=True)
-    ]
+    snapshots = [LatencySnapshot.of(item.predictor, item.table, item.device) for item in targets]
     write_snapshots(latest_search(out), snapshots)

@@ -1,47 +1,40 @@
-"""Tables and predictors: from a device's name to latencies."""
+"""Profiling a device, and what its latencies say of one network."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nassearch import config
-from nassearch.errors import ConfigError, MissingKeyError, TableError
+from nassearch.errors import ConfigError, Interrupted, RuntimeUnavailableError, TableError
 from nassearch.export.export_config import CONFIG, read_export
 from nassearch.files import make_directory
-from nassearch.latency.device import HOST, Device, host_cpu_name, table_directories
+from nassearch.latency.coverage import MAX_NETWORKS
+from nassearch.latency.device import Device, table_directories
+from nassearch.latency.host_identity import this_machine
 from nassearch.latency.importing.bundle import write_bundle
 from nassearch.latency.predictor import LatencyPredictor
-from nassearch.latency.profiler import MAX_NETWORKS, TARGET_ERROR, profile
-from nassearch.latency.roofline import relative_error, roofline
+from nassearch.latency.profiler import TARGET_ERROR, profile
 from nassearch.latency.table import LatencyTable, find_table
+from nassearch.latency.target import Target, load_target
 from nassearch.networks.activation_memory import peak_memory_bytes
 from nassearch.networks.cost import network_cost
 from nassearch.ops import check_space
-from nassearch.pipeline.run_directory import LATEST, load_space, torch_threads
-from nassearch.runtimes import RUNTIMES
-from nassearch.runtimes.runtime import Runtime
+from nassearch.pipeline.run_directory import load_space, torch_threads
+from nassearch.progress import Progress, silent
+from nassearch.runtimes.runtime import Runtime, make_runtime
 from nassearch.setting import Setting
 from nassearch.space import (
     Architecture,
     SearchSpace,
+    block_specs,
     is_published_network,
     load_published_network,
     lower,
 )
-
-Progress = Callable[[str, float], None]
-
-
-def silent(stage: str, fraction: float) -> None:
-    """A watcher that says nothing."""
-
-
-def make_runtime(setting: Setting) -> Runtime:
-    """The runtime of a setting, or RuntimeUnavailableError."""
-    kind: type[Runtime] = config.resolve(RUNTIMES, setting.runtime, kind="runtime")
-    return kind(setting)
+from nassearch.training import interruption
 
 
 def profile_device(
@@ -49,6 +42,7 @@ def profile_device(
     setting: Setting,
     directory: Path,
     *,
+    device: Device | None = None,
     seconds: float,
     target_error: float = TARGET_ERROR,
     time_budget: float | None = None,
@@ -56,41 +50,113 @@ def profile_device(
     seed: int = 0,
     resume: bool = False,
     progress: Progress = silent,
-) -> Path:
+) -> LatencyTable:
     """Measure the blocks of `space` in `setting` and merge them into the table in `directory`.
 
-    What is measured is saved as it comes; with `resume` blocks measured before are not measured
-    again. `time_budget` in seconds bounds loading as well; blocks that neither it nor
-    `max_networks` let be reached are interpolated.
+    What is measured is saved as it comes, `device` (device.yaml) with it; Ctrl-C saves what the
+    rounds so far tell.
+
+    Args:
+        space: Whose blocks are measured.
+        setting: Where and how.
+        directory: Of the tables; the table is `<directory>/<device>/<setting>.csv`.
+        device: What is known of the device; None writes no device.yaml.
+        seconds: Of timing; loading networks comes on top.
+        target_error: Relative standard error of a network's median at which timing stops.
+        time_budget: Seconds that bound loading as well.
+        max_networks: At most so many are measured; what they do not hold is interpolated.
+        seed: Of the choice of networks.
+        resume: Whether blocks measured before are not measured again.
+        progress: Told how far it is.
+
+    Returns:
+        The table as it is on disk.
+
+    Raises:
+        TableError: The table there was measured on another machine, or the device is another.
+        RuntimeUnavailableError: The runtime or its precision is not here.
+        KeyboardInterrupt: After saving; its message says what was saved.
     """
+    runtime = _checked_runtime(setting, device)
     make_directory(directory)
     present = find_table(setting, [directory])
+    identity = this_machine(gpu=runtime.on_gpu)
+    if present is not None:
+        present.check_mergeable(setting, identity)
+    saved: list[LatencyTable] = []
 
-    def save(table: LatencyTable) -> Path:
-        return (present.merged(table) if present is not None else table).save(directory)
+    def save(table: LatencyTable) -> LatencyTable:
+        merged = table if present is None else present.merged(table)
+        merged.save(directory)
+        if device is not None:
+            device.of_machine(identity).with_default(setting).save(directory)
+        saved.append(merged)
+        return merged
 
-    with torch_threads(1):
-        table = profile(
-            space,
-            setting,
-            runtime=make_runtime(setting),
-            rng=np.random.default_rng(seed),
-            seconds=seconds,
-            target_error=target_error,
-            time_budget=time_budget,
-            max_networks=max_networks,
-            known=present if resume else None,
-            keep=save,
-            progress=progress,
-        )
+    with torch_threads(1), interruption.deferred() as interrupted:
+        try:
+            table = profile(
+                space,
+                setting,
+                runtime=runtime,
+                rng=np.random.default_rng(seed),
+                seconds=seconds,
+                target_error=target_error,
+                time_budget=time_budget,
+                max_networks=max_networks,
+                known=present if resume else None,
+                keep=save,
+                interrupted=lambda: interrupted.requested,
+                progress=progress,
+            )
+        except KeyboardInterrupt as error:
+            raise Interrupted(_saved_text(space, saved, directory)) from error
     return save(table)
+
+
+def _checked_runtime(setting: Setting, device: Device | None) -> Runtime:
+    """The runtime of a profile, before anything is written."""
+    if device is not None and device.cpu is not None and not device.present:
+        raise TableError(
+            f"cannot be profiled here: it is {device.cpu}, this machine {this_machine().cpu}",
+            where=device.name,
+            fix="give this machine a name of its own with --device",
+        )
+    runtime = make_runtime(setting)
+    if not runtime.profiles_blocks:
+        raise RuntimeUnavailableError(
+            f"the runtime {setting.runtime} cannot time blocks", where=setting, fix="choose another"
+        )
+    return runtime
+
+
+def _saved_text(space: SearchSpace, saved: Sequence[LatencyTable], directory: Path) -> str:
+    """What an interrupted profile kept."""
+    if not saved:
+        return "nothing was measured yet, so nothing is saved"
+    specs = block_specs(space)
+    measured = sum(spec.key in saved[-1].blocks for spec in specs)
+    return (
+        f"{measured} of {len(specs)} blocks are saved in {saved[-1].path(directory)},"
+        " --resume measures the others"
+    )
+
+
+def oversubscribed(setting: Setting) -> str | None:
+    """A warning where more threads are asked for than this process may run at once."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if setting.threads is None or cores is None or setting.threads <= cores:
+        return None
+    return (
+        f"oversubscribed: {setting.threads} threads on {cores} cores that this process may use,"
+        " they wait for one another"
+    )
 
 
 def bundle_for(space: SearchSpace, setting: Setting, path: Path, *, seconds: float) -> Path:
     """Write the bundle that measures `space` on a device that cannot install torch."""
     if path.suffix != ".zip":
         raise ConfigError("the bundle's name must end in .zip", where=path)
-    make_directory(path.parent)
     return write_bundle(path, space, setting, rng=np.random.default_rng(0), seconds=seconds)
 
 
@@ -107,30 +173,8 @@ def predictor(
 
     Raises MissingKeyError, naming the command that measures, where neither is there.
     """
-    table = find_table(setting, places)
-    if table is not None:
-        check_host(device, table)
-        return LatencyPredictor.from_table(table, space), table
-    if device.rates is None:
-        raise MissingKeyError(
-            "has no latency table",
-            where=setting,
-            fix=f"measure it: nassearch profile --device {device.name} --space {space.source}",
-        )
-    block_ms = roofline(device, setting)
-    ratio = relative_error(device, setting)
-    return LatencyPredictor.estimated(space, setting, block_ms, ratio=ratio), None
-
-
-def check_host(device: Device, table: LatencyTable) -> None:
-    """Refuse a table of 'host' that was measured on another machine's CPU."""
-    measured_on = str(table.facts.get("host", ""))
-    if device.name == HOST and not measured_on.startswith(host_cpu_name()):
-        raise TableError(
-            f"was measured on another machine ({measured_on})",
-            where=table.setting,
-            fix="measure this one: nassearch profile --device host",
-        )
+    target = load_target(space, device, setting, places=places)
+    return target.predictor, target.table
 
 
 def read_network(path: Path, space_name: str | None, run: Path) -> tuple[SearchSpace, Architecture]:
@@ -146,24 +190,21 @@ def read_network(path: Path, space_name: str | None, run: Path) -> tuple[SearchS
     return space, space.check(architecture)
 
 
-def describe_network(
-    space: SearchSpace, architecture: Architecture, device: Device, setting: Setting
-) -> dict[str, Any]:
+def describe_network(architecture: Architecture, target: Target) -> dict[str, Any]:
     """Latency with its interval, and costs, each with where it comes from."""
-    one, table = predictor(space, device, setting, table_places(LATEST))
-    counted = network_cost(lower(space, architecture))
+    specs = lower(target.space, architecture)
+    latency = target.predictor.estimate(architecture)
     facts: dict[str, Any] = {
         "id": architecture.id,
-        "setting": str(setting),
-        "latency_ms": float(one.predict([architecture])[0]),
-        "provenance": one.provenance,
+        "setting": str(target.setting),
+        "latency_ms": latency.value,
+        "provenance": target.predictor.provenance,
     }
-    if one.calibration.ratio is not None:
-        low, high = one.interval([architecture])
-        facts |= {"low_ms": float(low[0]), "high_ms": float(high[0])}
-    memory = peak_memory_bytes(lower(space, architecture), batch=setting.batch)
-    energy = None if table is None else table.energy(lower(space, architecture))
+    if latency.low is not None:
+        facts |= {"low_ms": latency.low, "high_ms": latency.high}
+    energy = None if target.table is None else target.table.energy(specs)
     if energy is not None:
         facts["energy_mj"] = energy
-    costs = {"macs": counted.macs, "params": counted.params, "peak_memory_bytes": memory}
-    return facts | costs
+    cost = network_cost(specs)
+    memory = peak_memory_bytes(specs, batch=target.setting.batch)
+    return facts | {"macs": cost.macs, "params": cost.params, "peak_memory_bytes": memory}

@@ -3,36 +3,35 @@
 import importlib.metadata
 import os
 import platform
+import secrets
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from nassearch import config
-from nassearch.data.dataset import load_data
-from nassearch.errors import ConfigError
+from nassearch.data.dataset import AnyData, Data, restore_data
+from nassearch.data.identity import DataIdentity
+from nassearch.data.location import located_data, located_path, portable_data, portable_path
+from nassearch.errors import ConfigError, DataError
 from nassearch.files import make_directory, write_json, write_text
 from nassearch.latency.device import host_cpu_name
-from nassearch.networks import Supernet
 from nassearch.ops import check_space
-from nassearch.pipeline.teacher import load_teacher
 from nassearch.recipe import Recipe
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
-from nassearch.training.strategies import STRATEGIES
-from nassearch.training.trainer import train
 
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
 DEFAULT_RECIPE = "digits"
+_YAML = (".yaml", ".yml")
 
 
 def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
@@ -41,11 +40,15 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     `changes` maps dotted keys ("training.epochs") to values.
     """
     path = Path(name)
-    if not name.endswith((".yaml", ".yml")):
+    if path.suffix.lower() not in _YAML:
         places = config.data_directories("experiments")
         found = [place / name / "recipe.yaml" for place in places]
         path = next((place for place in found if place.is_file()), found[0])
     content = config.read_yaml(path)
+    if not isinstance(content, dict):
+        raise ConfigError("must be a mapping of keys to values", where=path)
+    if not (path.parent / "checkpoints").exists():
+        config.look_beside(path)
     for key, value in (changes or {}).items():
         *parents, leaf = key.split(".")
         target = content
@@ -54,12 +57,34 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
             if not isinstance(target, dict):
                 raise ConfigError(f"'{key}' is not a key of the recipe", where=path)
         target[leaf] = value
-    return config.parse(Recipe, content, where=path)
+    return _located(config.parse(Recipe, content, where=path), path.parent)
+
+
+def _located(recipe: Recipe, directory: Path) -> Recipe:
+    """The recipe of a file in `directory`, with paths as this process finds them."""
+    return recipe.model_copy(
+        update={
+            "data": located_data(recipe.data, directory),
+            "space": located_path(recipe.space, directory),
+        }
+    )
+
+
+def _portable(recipe: Recipe, directory: Path) -> Recipe:
+    """The recipe as a file in `directory` holds it, wherever that is moved to."""
+    is_file = Path(recipe.space).suffix.lower() in _YAML
+    return recipe.model_copy(
+        update={
+            "data": portable_data(recipe.data, directory),
+            "space": portable_path(recipe.space, directory) if is_file else recipe.space,
+        }
+    )
 
 
 def new_run(name: str) -> Path:
-    """A fresh directory name under runs/."""
-    return RUNS / f"{name}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+    """A directory name under runs/ that no other run has, also of those that begin just now."""
+    started = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return RUNS / f"{name}-{started}-{secrets.token_hex(2)}"
 
 
 def choose_run(name: str | None, out: Path | None, *, resume: bool) -> Path:
@@ -90,6 +115,11 @@ def load_space(name: str | None, run: Path) -> SearchSpace:
 def link_latest(run: Path) -> None:
     """Let runs/latest name this run."""
     make_directory(RUNS)
+    # a tree that was copied, with its links followed, has a directory there
+    if LATEST.is_dir() and not LATEST.is_symlink():
+        aside = new_run(LATEST.name)
+        LATEST.rename(aside)
+        warnings.warn(f"{LATEST} was a directory, not a link: it is {aside} now", stacklevel=2)
     temporary = RUNS / f".latest-{os.getpid()}"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(os.path.relpath(run, RUNS), target_is_directory=True)
@@ -98,9 +128,8 @@ def link_latest(run: Path) -> None:
 
 def start_run(recipe: Recipe, run: Path) -> None:
     """Write what the run is and where it runs, and make it the latest."""
-    make_directory(run)
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write_text(run / "recipe.yaml", text)
+    content = _portable(recipe, run).model_dump(mode="json")
+    write_text(run / "recipe.yaml", config.dump_yaml(content))
     write_json(run / "environment.json", environment())
     link_latest(run)
 
@@ -114,19 +143,38 @@ def run_recipe(run: Path) -> Recipe:
             where=run,
             fix="train one with 'nassearch train-supernet', or name one with --supernet",
         )
-    return config.load(Recipe, path)
+    return _located(config.load(Recipe, path), run)
+
+
+def run_data(run: Path, override: AnyData | None = None) -> Data:
+    """The images that a run's supernet was trained on, split as they were then.
+
+    Args:
+        run: A run directory with a checkpoint.
+        override: Where the images lie now, or the images themselves; by default where the run's
+            recipe says.
+
+    Raises:
+        DataError: they are not there, or are others than the checkpoint recorded (its classes in
+            order, the files' names and sizes, the split).
+    """
+    recipe, saved = run_recipe(run), checkpoint.load(run)
+    seed = int(saved.recipe.get("seed", recipe.seed))
+    identity = DataIdentity.from_dict(saved.data)
+    if override is not None:
+        return restore_data(override, identity, seed=seed)
+    try:
+        return restore_data(recipe.data, identity, seed=seed)
+    except DataError as error:
+        if "--data" in error.fix:
+            raise
+        fix = f"{error.fix}; or say with --data where the images lie now".removeprefix("; or ")
+        raise DataError(error.what, where=error.where, fix=fix) from error
 
 
 def environment() -> dict[str, Any]:
     """Versions, hardware and commit, as recorded with every run."""
     packages = ("nassearch", "torch", "torchvision", "onnxruntime", "optuna", "ray", "numpy")
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        cwd=config.ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
     return {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},
@@ -134,15 +182,32 @@ def environment() -> dict[str, Any]:
         "cpu": host_cpu_name(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "commit": commit or None,
+        "commit": _commit(),
         "command": command_line(),
     }
+
+
+def _commit() -> str | None:
+    """The commit of a source checkout; None elsewhere, and where there is no git."""
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=config.ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return answer.stdout.strip() or None
 
 
 def command_line() -> str:
     """The command that was given, as it can be given again."""
     program = Path(sys.argv[0]).name
-    return shlex.join(["nassearch" if program == "cli.py" else program, *sys.argv[1:]])
+    return shlex.join(
+        ["nassearch" if program in ("cli.py", "__main__.py") else program, *sys.argv[1:]]
+    )
 
 
 @contextmanager
@@ -154,47 +219,3 @@ def torch_threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def train_supernet(
-    recipe: Recipe,
-    run: Path,
-    *,
-    resume: bool = False,
-    workers: int = 0,
-    address: str | None = None,
-    progress: Any = None,
-) -> Supernet:
-    """Train the recipe's supernet into the run directory, on Ray where workers are asked for."""
-    config.resolve(STRATEGIES, recipe.training.strategy, kind="strategy")
-    space = check_space(SearchSpace.load(recipe.space))
-    training = recipe.training.model_copy(update={"seed": recipe.seed})
-    read = None if training.teacher is None else partial(load_teacher, training.teacher)
-    if workers or address is not None:
-        from nassearch.training.distribution import train_on_workers
-
-        start_run(recipe, run)
-        return train_on_workers(
-            space,
-            recipe.data,
-            recipe=training,
-            out=run,
-            workers=max(1, workers),
-            address=address,
-            resume=resume,
-            load_teacher=read,
-            progress=progress,
-        )
-    data = load_data(recipe.data, seed=recipe.seed)
-    teacher = None if read is None else read(data)
-    start_run(recipe, run)
-    with torch_threads(recipe.threads):
-        return train(
-            space,
-            data,
-            recipe=training,
-            out=run,
-            resume=resume,
-            teacher=teacher,
-            progress=progress,
-        )

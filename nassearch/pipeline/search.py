@@ -1,260 +1,267 @@
 """Searching a supernet and choosing the best network for each budget, measured where it can be."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nassearch import config, objectives
-from nassearch.data.dataset import load_data
+from torch import nn
+
+from nassearch.budget import AnyBudget, Budget, BudgetSet, ShareBudget, parse_budget_set
 from nassearch.errors import BudgetError, SearchError
-from nassearch.latency.device import Device
-from nassearch.latency.predictor import LatencyPredictor
-from nassearch.networks import Supernet
-from nassearch.pipeline.evaluation_cache import EvaluationCache, known_candidates
-from nassearch.pipeline.evaluation_workers import evaluator, open_workers
+from nassearch.latency.device import resolve_setting
+from nassearch.latency.table import LatencyTable
+from nassearch.latency.target import Target, load_target, target_from_table
+from nassearch.objectives import Context, build, network_accuracy
+from nassearch.pipeline.evaluation_cache import known_candidates
+from nassearch.pipeline.evaluation_workers import evaluation
 from nassearch.pipeline.pick import (
-    Measured,
+    MeasuredLatency,
     Pick,
     choose,
-    keep_bases,
+    keep_snapshots,
     measure_front,
     recalibrated,
     write_picks,
 )
-from nassearch.pipeline.profile import predictor, table_places
-from nassearch.pipeline.run_directory import run_recipe, torch_threads
-from nassearch.recipe import Recipe
-from nassearch.search.algorithms import ALGORITHMS
-from nassearch.search.candidate import Budget, Problem
+from nassearch.pipeline.run_directory import torch_threads
+from nassearch.pipeline.search_result import SearchResult
+from nassearch.pipeline.trained_supernet import TrainedSupernet
+from nassearch.progress import Progress, silent
 from nassearch.search.feasible_region import FeasibleRegion
+from nassearch.search.front_remark import front_remark
+from nassearch.search.journal import load_latest
 from nassearch.search.pareto import ParetoFront
-from nassearch.search.runner import search
+from nassearch.search.problem import ACCURACY, LATENCY, Objective, Problem
+from nassearch.search.runner import SearchPlan, search
 from nassearch.setting import Setting
 from nassearch.space import Architecture, SearchSpace
-from nassearch.training import checkpoint
-from nassearch.training.evaluation import Evaluator
 
 MAX_ROUNDS = 3
 LATER_SHARE = 4
 LATER_LEAST = 8
+WARM_START_SCORE = "zero_cost"
+
+ObjectiveName = str | Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a search found."""
+class SearchRequest:
+    """A search to be made, and with how much.
 
-    front: ParetoFront
-    picks: tuple[Pick, ...]
-    directory: Path
+    Each of `budgets` gets a pick of its own. `evaluate` replaces the accuracy: see
+    `objectives.network_accuracy`. Unless `cold`, a search starts from what earlier ones of the
+    same weights evaluated. `workers` are Ray's; 0 evaluates in this process.
+    """
 
-    def to_dict(self) -> dict[str, Any]:
-        """The choices and the front as JSON."""
-        return {
-            "directory": str(self.directory),
-            "picks": [
-                {
-                    "budget": pick.budget,
-                    "id": pick.candidate.architecture.id,
-                    "values": {k: asdict(v) for k, v in pick.candidate.values.items()},
-                    "latency": [item.model_dump(exclude_none=True) for item in pick.latency],
-                }
-                for pick in self.picks
-            ],
-            "front": [
-                {
-                    "id": candidate.architecture.id,
-                    "values": {k: asdict(v) for k, v in candidate.values.items()},
-                }
-                for candidate in self.front.sorted()
-            ],
-        }
+    budgets: tuple[BudgetSet, ...] = ()
+    objectives: tuple[ObjectiveName, ...] = (ACCURACY, LATENCY)
+    evaluate: Callable[[nn.Module], float | tuple[float, float]] | None = None
+    plan: SearchPlan = field(default_factory=SearchPlan)
+    seed: int = 0
+    cold: bool = False
+    workers: int = 0
+    ray_address: str | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """The budgets as they were given, a line for each set."""
+        return [_text(budgets) for budgets in self.budgets]
 
 
-def budget_ms(text: str, predictors: Sequence[LatencyPredictor]) -> float:
-    """A latency budget in milliseconds; '40%' lies so far from the fastest to the slowest."""
-    if not text.endswith("%"):
-        return config.parse_milliseconds(text)
-    try:
-        share = float(text[:-1]) / 100
-    except ValueError as error:
-        raise BudgetError(
-            f"'{text}' is not a budget", fix="write it as 5ms, 800us or 40%"
-        ) from error
-    first = predictors[0]
-    fastest = first.minimum()[1]
-    return fastest + share * (float(first.predict([first.space.largest])[0]) - fastest)
-
-
-def parse_budgets(texts: Sequence[str], context: objectives.Context) -> list[Budget]:
-    """Budgets as the user writes them: '5ms' on every device, 'params=3M', 'latency=800us'."""
-    latencies = [objectives.latency_name(context, one) for one in context.predictors]
-    found = []
-    for text in texts:
-        name, equals, amount = text.rpartition("=")
-        if not equals or name == "latency":
-            limit = budget_ms(amount, context.predictors)
-            found += [Budget(latency, limit, "ms") for latency in latencies]
-        elif name in latencies:
-            found.append(Budget(name, config.parse_milliseconds(amount), "ms"))
-        else:
-            found.append(Budget(name, config.parse_count(amount), ""))
-    return found
+def make_target(
+    device: str | LatencyTable | Target,
+    space: SearchSpace,
+    *,
+    places: Sequence[Path],
+    runtime: str | None = None,
+    precision: str | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
+) -> Target:
+    """The target that a device's name, one of its settings, or a table stands for."""
+    if isinstance(device, Target):
+        return device
+    if isinstance(device, LatencyTable):
+        return target_from_table(device, space)
+    known, setting = resolve_setting(
+        device, runtime=runtime, precision=precision, batch=batch, threads=threads
+    )
+    return load_target(space, known, setting, places=places)
 
 
 def search_supernet(
-    run: Path,
+    supernet: TrainedSupernet,
+    targets: Sequence[Target],
+    request: SearchRequest,
     *,
-    settings: Sequence[tuple[Device, Setting]],
-    budgets: Sequence[Sequence[str]],
-    names: Sequence[str] = ("accuracy", "latency"),
-    algorithm: str = "guided",
-    trials: int = 100,
-    batch: int | None = None,
-    seed: int = 0,
     out: Path | None = None,
     resume: bool = False,
-    cold: bool = False,
-    workers: int = 0,
-    ray_address: str | None = None,
-    progress: Any = None,
-) -> Outcome:
-    """Search the supernet of a run and choose the best network for each set of budgets.
+    progress: Progress = silent,
+) -> SearchResult:
+    """Search a supernet and choose the best network for each set of budgets.
 
-    Budgets of one set hold together; the search runs under the loosest of all sets. Where a device
-    is this machine, the front is measured and only networks measured within budget are chosen.
-    Unless `cold`, the search starts from what earlier ones of this supernet found.
+    The search runs under the loosest of all sets. Where a target is this machine, the front is
+    measured, and a network is chosen only when it was measured within its budgets; where
+    predictions were too hopeful, they are fitted on the measurements and the search goes on.
+
+    Raises:
+        BudgetError: a budget cannot be read or reached; nothing was evaluated.
+        SearchError: no network was measured within a budget in three rounds.
     """
-    out = run if out is None else out
-    trained = TrainedSupernet.load(run)
-    found = [predictor(trained.space, device, one, table_places(run)) for device, one in settings]
-    limits = [_in_milliseconds(texts, [one for one, _ in found]) for texts in budgets]
-    measured: Measured = {}
+    out = supernet.directory if out is None else out
+    targets = list(targets)
+    budget_sets = resolve_budgets(request.budgets, supernet.context(targets))
+    measured: dict[tuple[Setting, str], MeasuredLatency] = {}
     for number in range(MAX_ROUNDS):
-        context = trained.context([one for one, _ in found])
-        sets = [parse_budgets(texts, context) for texts in limits]
-        problem = _problem(context, names, sets, seed=seed)
-        first = _anchors(problem, sets)
-        with (
-            torch_threads(trained.recipe.threads),
-            open_workers(run, problem, workers=workers, address=ray_address) as pool,
-        ):
-            front = search(
-                problem,
-                algorithm=config.resolve(ALGORITHMS, algorithm, kind="algorithm"),
-                # a later round starts from all that is known
-                trials=trials if number == 0 else max(LATER_LEAST, trials // LATER_SHARE),
-                out=out,
-                batch=batch or 2 * workers or None,
-                resume=resume,
-                cache=trained.cache,
-                progress=progress,
-                evaluate=evaluator(problem, trained.cache, pool),
-                first=first,
-                given=[] if cold and number == 0 else known_candidates(problem, trained.cache),
+        context = supernet.context(targets)
+        problem = make_problem(request, context, budget_sets)
+        front = _one_round(
+            supernet, problem, request, number, out=out, resume=resume, progress=progress
+        )
+        keep_snapshots(out, targets)
+        measured |= measure_front(front, supernet, targets)
+        chosen = [choose(budgets, front, context, measured) for budgets in budget_sets]
+        if None not in chosen:
+            picks = tuple(
+                Pick(text, *choice, supernet, out)
+                for text, choice in zip(request.texts or [""], chosen, strict=True)
+                if choice is not None
             )
-        keep_bases(out, found, settings)
-        measured |= measure_front(front, trained.supernet, found, settings)
-        picks = [
-            choose(text, one, front, found, measured)
-            for text, one in zip(map(" and ".join, budgets), sets, strict=True)
-        ]
-        kept = [pick for pick in picks if pick is not None]
-        if len(kept) == len(picks):
-            write_picks(out, run, kept, measured)
-            return Outcome(front, tuple(kept), out)
-        # The predictions were too hopeful for this budget: learn from the measurements, go on.
-        found = [(recalibrated(one, front, measured), table) for one, table in found]
-    missed = [one for one, pick in zip(budgets, picks, strict=True) if pick is None]
+            candidates = load_latest(out, space=supernet.space).candidates
+            remark = front_remark(front, candidates, problem)
+            write_picks(picks, measured, remark=remark)
+            return SearchResult(front, picks, supernet, out, remark)
+        targets = [recalibrated(target, front, measured) for target in targets]
+    missed = request.texts[chosen.index(None)]
     raise SearchError(
-        f"no network was measured within {' and '.join(missed[0])} in {MAX_ROUNDS} rounds",
+        f"no network was measured within {missed} in {MAX_ROUNDS} rounds",
         where=out,
         fix="profile the device again for longer, or give a larger budget",
     )
 
 
-@dataclass(frozen=True)
-class TrainedSupernet:
-    """A trained supernet with what is needed to evaluate its subnets."""
-
-    supernet: Supernet
-    recipe: Recipe
-    evaluator: Evaluator
-    cache: EvaluationCache
-    name: str
-
-    @classmethod
-    def load(cls, run: Path) -> "TrainedSupernet":
-        """The supernet of a run."""
-        recipe = run_recipe(run)
-        saved = checkpoint.load(run)
-        supernet = checkpoint.load_supernet(run)
-        data = load_data(recipe.data, seed=recipe.seed)
-        key = f"{supernet.space.fingerprint}-{saved.step}"
-        cache = EvaluationCache(run, key, supernet.space, data)
-        name = f"{run.resolve().name} step {saved.step}"
-        return cls(supernet, recipe, Evaluator(supernet, data), cache, name)
-
-    @property
-    def space(self) -> SearchSpace:
-        return self.supernet.space
-
-    def context(self, predictors: Sequence[LatencyPredictor]) -> objectives.Context:
-        return objectives.Context(self.space, tuple(predictors), self.evaluator, self.name)
-
-
-def _problem(
-    context: objectives.Context,
-    names: Sequence[str],
-    sets: Sequence[Sequence[Budget]],
+def _one_round(
+    supernet: TrainedSupernet,
+    problem: Problem,
+    request: SearchRequest,
+    number: int,
     *,
-    seed: int,
+    out: Path,
+    resume: bool,
+    progress: Progress,
+) -> ParetoFront:
+    """A search of `request.plan`; a later round is shorter and starts from all that is known."""
+    trials = request.plan.trials
+    is_cold = request.cold and number == 0
+    plan = replace(
+        request.plan,
+        trials=trials if number == 0 else max(LATER_LEAST, trials // LATER_SHARE),
+        batch=request.plan.batch or 2 * request.workers or None,
+        first=feasible_points(problem),
+        given=() if is_cold else tuple(known_candidates(problem, supernet.cache)),
+    )
+    workers = {"workers": request.workers, "address": request.ray_address}
+    with (
+        torch_threads(supernet.recipe.threads),
+        evaluation(supernet, problem, supernet.cache, **workers) as evaluate,  # type: ignore[arg-type]
+    ):
+        return search(problem, plan, out=out, resume=resume, evaluate=evaluate, progress=progress)
+
+
+def resolve_budgets(budgets: Sequence[BudgetSet], context: Context) -> list[tuple[Budget, ...]]:
+    """Each set of budgets as limits on objectives; shares become each device's own milliseconds.
+
+    Without budgets there is one empty set: the best network of all is chosen.
+    """
+    return [
+        tuple(limit for item in parse_budget_set(budget_set) for limit in _limits(item, context))
+        for budget_set in budgets
+    ] or [()]
+
+
+def _limits(budget: AnyBudget, context: Context) -> list[Budget]:
+    """A budget on each target it speaks of; BudgetError where it names none."""
+    if isinstance(budget, Budget) and budget.kind != LATENCY:
+        return [budget]
+    names = {name for item in context.targets for name in (item.setting.device, str(item.setting))}
+    if budget.device and budget.device not in names:
+        raise BudgetError(
+            f"the budget {budget} names a device that is not searched for",
+            fix=f"one of {', '.join(sorted(names))}",
+        )
+    if not context.targets:
+        raise BudgetError(f"the budget {budget} needs a device", fix="name one")
+    return [
+        Budget(LATENCY, _milliseconds(budget, target), "ms", context.label(target))
+        for target in context.targets
+        if budget.device in ("", target.setting.device, str(target.setting))
+    ]
+
+
+def _milliseconds(budget: AnyBudget, target: Target) -> float:
+    """A latency budget; a share lies so far from the target's fastest network to its largest."""
+    if isinstance(budget, Budget):
+        return budget.limit
+    predictor = target.predictor
+    fastest = predictor.minimum()[1]
+    largest = float(predictor.predict([predictor.space.largest])[0])
+    return fastest + budget.share * (largest - fastest)
+
+
+def make_problem(
+    request: SearchRequest,
+    context: Context,
+    budget_sets: Sequence[tuple[Budget, ...]],
 ) -> Problem:
-    """What is searched for: the named objectives, under the loosest of the sets of budgets."""
-    chosen = [one for name in names for one in objectives.build(name, context)]
-    budgeted = {budget.objective.partition(":")[0] for one in sets for budget in one}
-    wanted = {objective.name.partition(":")[0] for objective in chosen}
-    recorded = [one for name in budgeted - wanted for one in objectives.build(name, context)]
-    warm_start_score = None
-    if "accuracy" in wanted:
-        warm_start_score = "zero_cost"
-        if warm_start_score not in wanted | budgeted:
-            recorded += objectives.build(warm_start_score, context)
+    """The named objectives under the loosest of the sets of budgets; budgeted ones are recorded."""
+    chosen = [item for name in request.objectives for item in _build(name, request, context)]
+    kinds = {item.kind for item in chosen}
+    budgeted = {budget.kind for budgets in budget_sets for budget in budgets}
+    recorded = [item for kind in sorted(budgeted - kinds) for item in build(kind, context)]
+    score = WARM_START_SCORE if ACCURACY in kinds else None
+    if score is not None and score not in kinds | budgeted:
+        recorded += build(score, context)
     return Problem(
         context.space,
         tuple(chosen),
-        _loosest(sets),
-        seed=seed,
+        loosest(budget_sets),
+        seed=request.seed,
         recorded=tuple(recorded),
-        warm_start_score=warm_start_score,
-        wanted=tuple(tuple(one) for one in sets if one),
+        warm_start_score=score,
+        budget_sets=tuple(budgets for budgets in budget_sets if budgets),
     )
 
 
-def _anchors(problem: Problem, sets: Sequence[Sequence[Budget]]) -> list[Architecture]:
+def _build(name: ObjectiveName, request: SearchRequest, context: Context) -> list[Objective]:
+    if name == ACCURACY and request.evaluate is not None:
+        return [network_accuracy(request.evaluate, context)]
+    return build(name, context)
+
+
+def feasible_points(problem: Problem) -> tuple[Architecture, ...]:
     """For each set of budgets an architecture that keeps it.
 
     Raises BudgetError where a set cannot be reached, before anything is evaluated.
     """
-    regions = [FeasibleRegion(replace(problem, budgets=(*problem.budgets, *one))) for one in sets]
-    found = [problem.space.decode(region.feasible_point.tolist()) for region in regions]
-    return list(dict.fromkeys(found))
+    regions = [FeasibleRegion(problem.under(budgets)) for budgets in problem.budget_sets or ((),)]
+    points = [problem.space.decode(region.feasible_point.tolist()) for region in regions]
+    return tuple(dict.fromkeys(points))
 
 
-def _in_milliseconds(texts: Sequence[str], predictors: Sequence[LatencyPredictor]) -> list[str]:
-    """Budgets with shares ('40%') fixed to what they mean before anything is recalibrated."""
-    return [f"{budget_ms(text, predictors)}ms" if text.endswith("%") else text for text in texts]
-
-
-def _loosest(sets: Sequence[Sequence[Budget]]) -> tuple[Budget, ...]:
+def loosest(budget_sets: Sequence[Sequence[Budget]]) -> tuple[Budget, ...]:
     """For each objective that every set limits, its largest limit."""
-    if not sets:
-        return ()
-    shared = set.intersection(*({budget.objective for budget in one} for one in sets))
-    loosest: dict[str, Budget] = {}
-    for one in sets:
-        for budget in one:
-            known = loosest.get(budget.objective)
-            if budget.objective in shared and (known is None or budget.limit > known.limit):
-                loosest[budget.objective] = budget
-    return tuple(loosest.values())
+    shared = set.intersection(*({budget.name for budget in budgets} for budgets in budget_sets))
+    limits: dict[str, Budget] = {}
+    for budgets in budget_sets:
+        for budget in budgets:
+            known = limits.get(budget.name)
+            if budget.name in shared and (known is None or budget.limit > known.limit):
+                limits[budget.name] = budget
+    return tuple(limits.values())
+
+
+def _text(budgets: BudgetSet) -> str:
+    if isinstance(budgets, str | Budget | ShareBudget):
+        return str(budgets)
+    return " and ".join(map(str, budgets))

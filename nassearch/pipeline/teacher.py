@@ -1,9 +1,10 @@
 """Networks that a supernet learns from: an exported subnet, or one of torchvision's."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from nassearch.export.weights import load
 from nassearch.networks.supernet import resize
 
 _TORCHVISION = "torchvision:"
+Content = TypeVar("Content")
 
 
 class Teacher(nn.Module):
@@ -70,9 +72,9 @@ def _from_torchvision(name: str, num_classes: int, normalised: tuple[Tensor, Ten
             f"torchvision has no model '{model}'", where=f"teacher {name}", fix="try resnet50"
         )
     if not weights:
-        found = models.get_model_weights(model).DEFAULT
-        network = _or_refuse(name, partial(models.get_model, model, weights=found))
-        transform = found.transforms()
+        published = models.get_model_weights(model).DEFAULT
+        network = _or_refuse(name, partial(models.get_model, model, weights=published))
+        transform = published.transforms()
         theirs = torch.tensor(transform.mean), torch.tensor(transform.std)
         return _adapted(network, normalised, theirs, resolution=transform.crop_size[0])
     network = models.get_model(model, weights=None, num_classes=num_classes)
@@ -81,7 +83,7 @@ def _from_torchvision(name: str, num_classes: int, normalised: tuple[Tensor, Ten
     return _adapted(network, normalised, normalised, resolution=None)
 
 
-def _or_refuse(name: str, reader: Any) -> Any:
+def _or_refuse(name: str, reader: Callable[[], Content]) -> Content:
     try:
         return reader()
     except (OSError, RuntimeError, UnpicklingError, AttributeError, TypeError) as error:

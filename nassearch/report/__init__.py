@@ -1,1 +1,1 @@
-"""Tables for the terminal and one self-contained HTML page."""
+"""One self-contained HTML page about a run."""

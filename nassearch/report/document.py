@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nassearch.config import format_count, format_milliseconds
+from nassearch.export.export_config import LatencyClaim
 from nassearch.latency.efficiency import BYTES, Layers
 from nassearch.latency.snapshot import LatencySnapshot
 from nassearch.networks import block_cost
@@ -14,6 +15,7 @@ from nassearch.networks.cost import network_cost
 from nassearch.report.quantity import Quantity
 from nassearch.report.record import RunRecord, SearchRecord
 from nassearch.report.view import Series, places
+from nassearch.setting import Setting
 from nassearch.space import Architecture, BlockSpec, lower
 
 
@@ -24,7 +26,9 @@ def run_dict(run: RunRecord, series: Sequence[Series]) -> dict[str, Any]:
         "name": run.name,
         "path": shlex.quote(str(run.path)),
         "blocks": [_block_dict(spec) for spec in run.specs],
-        "searches": [search_dict(run, one.record, one.quantities, block_index) for one in series],
+        "searches": [
+            search_dict(run, item.record, item.quantities, block_index) for item in series
+        ],
     }
 
 
@@ -49,18 +53,18 @@ def search_dict(
         ],
         "columns": [column.to_dict() for column in columns],
         "settings": [
-            basis_dict(run, name, snapshot)
-            for name in search.latency_names
+            snapshot_dict(run, name, snapshot)
+            for name in search.settings
             for snapshot in [search.snapshot(name)]
             if snapshot is not None
         ],
         "measured": {
             name: {
-                str(place[one]): ms
-                for (device, one), ms in search.measured.items()
-                if device == search.device(name) and one in place
+                str(place[identity]): ms
+                for identity, ms in search.measured_ms(name).items()
+                if identity in place
             }
-            for name in search.latency_names
+            for name in search.settings
         },
     }
 
@@ -97,7 +101,7 @@ def _block_dict(spec: BlockSpec) -> dict[str, Any]:
     }
 
 
-def basis_dict(run: RunRecord, latency: str, snapshot: LatencySnapshot) -> dict[str, Any]:
+def snapshot_dict(run: RunRecord, latency: str, snapshot: LatencySnapshot) -> dict[str, Any]:
     """A setting's block times in the order of the run's blocks, and its rates where known.
 
     Operations are two for each multiply-accumulate. Without a datasheet the fastest of the blocks
@@ -105,21 +109,21 @@ def basis_dict(run: RunRecord, latency: str, snapshot: LatencySnapshot) -> dict[
     """
     times = [snapshot.blocks.get(spec.key) for spec in run.specs]
     peak = bandwidth = None
-    if snapshot.rates is not None and snapshot.precision in snapshot.rates.peak_tflops:
-        peak = 1e3 * float(snapshot.rates.peak_tflops[snapshot.precision])
+    if snapshot.rates is not None and snapshot.setting.precision in snapshot.rates.peak_tflops:
+        peak = 1e3 * float(snapshot.rates.peak_tflops[snapshot.setting.precision])
         bandwidth = float(snapshot.rates.bandwidth_gb_s)
     reached = [
-        2 * snapshot.batch * block_cost(spec).macs / (time.ms * 1e6)
+        2 * snapshot.setting.batch * block_cost(spec).macs / (time.ms * 1e6)
         for spec, time in zip(run.specs, times, strict=True)
         if time is not None and time.ms > 0
     ]
     return {
         "latency": latency,
         "setting": str(snapshot.setting),
-        "device": snapshot.device,
+        "device": snapshot.setting.device,
         "source": snapshot.source,
-        "batch": snapshot.batch,
-        "bytes": BYTES.get(snapshot.precision, 4),
+        "batch": snapshot.setting.batch,
+        "bytes": BYTES.get(snapshot.setting.precision, 4),
         "constant_ms": snapshot.constant_ms,
         "ms": [None if time is None else float(f"{time.ms:.5g}") for time in times],
         "peak_gops": peak,
@@ -141,7 +145,7 @@ def chosen_rows(run: RunRecord) -> list[dict[str, Any]]:
             tested = next(iter(tests.values()), None)  # of the export's first format
             for item in pick.latency:
                 row = {"search": number, "id": name, "budget": pick.budget, **_promise(item)}
-                row["accuracy"] = None if value is None else f"{value.number:.2%}"
+                row["accuracy"] = None if value is None else f"{value.value:.2%}"
                 row["tested"] = None
                 if tested is not None:
                     row["tested"] = f"{tested['value']:.2%} ({tested['num_images']} images)"
@@ -151,50 +155,52 @@ def chosen_rows(run: RunRecord) -> list[dict[str, Any]]:
 
 
 def export_rows(run: RunRecord) -> list[dict[str, Any]]:
-    """Every format of every export that was verified: what it weighs, gets right and takes."""
+    """A row for every format of every verified export: size, accuracy, latency and memory."""
     rows = []
-    for one in run.verified:
-        for name, found in one.get("formats", {}).items():
-            accuracy = one["test_accuracy"][name]
-            memory = found["peak_memory_bytes"]
+    for verified in run.verified:
+        for name, check in verified.get("formats", {}).items():
+            accuracy = verified["test_accuracy"][name]
+            memory = check["peak_memory_bytes"]
             rows.append(
                 {
-                    "id": one["id"],
+                    "id": verified["id"],
                     "format": name,
-                    "file": found["file"],
-                    "size": f"{format_count(found['size_bytes'])}B",
+                    "file": check["file"],
+                    "size": f"{format_count(check['size_bytes'])}B",
                     "accuracy": f"{accuracy['value']:.2%}",
                     "interval": f"{accuracy['low']:.1%} to {accuracy['high']:.1%}",
-                    "difference": f"{found['largest_difference']:.1e}",
-                    "latency": format_milliseconds(found["latency_ms"]),
-                    "batch": found["batch"],
+                    "difference": f"{check['largest_difference']:.1e}",
+                    "latency": format_milliseconds(check["latency_ms"]),
+                    "batch": check["batch"],
                     "memory": None if memory is None else f"{format_count(memory)}B",
                 }
             )
     return rows
 
 
-def _promise(item: Mapping[str, Any]) -> dict[str, Any]:
+def _promise(claim: LatencyClaim) -> dict[str, Any]:
     """A latency that was promised, as text; None where there is no such number."""
 
-    def text(name: str) -> str | None:
-        return None if item.get(name) is None else format_milliseconds(item[name])
+    def text(milliseconds: float | None) -> str | None:
+        return None if milliseconds is None else format_milliseconds(milliseconds)
 
-    low, high = text("low_ms"), text("high_ms")
+    low, high = text(claim.low_ms), text(claim.high_ms)
     return {
-        "limit": text("budget_ms"),
-        "setting": _setting_text(item),
-        "estimated": item["source"] == "estimated",
-        "predicted": text("predicted_ms"),
+        "limit": text(claim.budget_ms),
+        "setting": _setting_text(claim.setting),
+        "estimated": claim.source == "estimated",
+        "predicted": text(claim.predicted_ms),
         "interval": None if low is None else f"{low} to {high}",
-        "measured": text("measured_ms"),
+        "measured": text(claim.measured_ms),
+        "unmeasured": claim.unmeasured,
     }
 
 
-def _setting_text(item: Mapping[str, Any]) -> str:
-    threads = "" if item.get("threads") is None else f", {item['threads']} thread(s)"
-    kind = f"{item['runtime']} {item['precision']}"
-    return f"{item['device']}: {kind}, batch {item['batch']}{threads}"
+def _setting_text(setting: Setting) -> str:
+    threads = "" if setting.threads is None else f", {setting.threads} thread(s)"
+    return (
+        f"{setting.device}: {setting.runtime} {setting.precision}, batch {setting.batch}{threads}"
+    )
 
 
 def _params(run: RunRecord, architecture: Architecture) -> int:

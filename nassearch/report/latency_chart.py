@@ -44,16 +44,16 @@ class _Pair:
 
 
 def prediction_charts(run: RunRecord) -> list[Chart]:
-    """For each setting that was measured in whole networks: what was predicted for them."""
+    """A chart of predicted and measured whole networks for each setting that has any."""
     charts: dict[str, Chart] = {}
     for search in run.searches:
-        for name in search.latency_names:
+        for name in search.settings:
             groups = {
                 "calibration, each predicted without itself": _calibration(search, name),
                 "front, measured afterwards": _front(run, search, name),
                 "exports, verified": _verified(search, name),
             }
-            setting = search.setting(name)
+            setting = str(search.settings[name])
             if any(groups.values()) and setting not in charts:
                 charts[setting] = _prediction_chart(setting, groups)
     return list(charts.values())
@@ -66,13 +66,13 @@ def _calibration(search: SearchRecord, name: str) -> list[_Pair]:
     ratio = snapshot.ratio or 0.0
     return [
         _Pair(
-            f"genes {'-'.join(map(str, one.genes))}",
-            one.measured_ms,
-            one.predicted_ms,
-            one.predicted_ms / (1 + ratio),
-            one.predicted_ms * (1 + ratio),
+            f"genes {'-'.join(map(str, network.genes))}",
+            network.measured_ms,
+            network.predicted_ms,
+            network.predicted_ms / (1 + ratio),
+            network.predicted_ms * (1 + ratio),
         )
-        for one in snapshot.networks
+        for network in snapshot.networks
     ]
 
 
@@ -80,38 +80,42 @@ def _front(run: RunRecord, search: SearchRecord, name: str) -> list[_Pair]:
     """Networks of the front that the predictor has not learnt from."""
     snapshot = search.snapshot(name)
     assert run.space is not None
-    learnt = set() if snapshot is None else {(one.space, one.genes) for one in snapshot.networks}
+    networks = () if snapshot is None else snapshot.networks
+    learnt = {(network.space, network.genes) for network in networks}
     owner = f"{run.space.name}:{run.space.fingerprint}"
-    found = []
+    milliseconds = search.measured_ms(name)
+    pairs = []
     for candidate in search.candidates:
         architecture = candidate.architecture
-        measured = search.measured.get((search.device(name), architecture.id))
+        measured = milliseconds.get(architecture.id)
         if measured is None or (owner, run.space.encode(architecture)) in learnt:
             continue
         value = candidate.values[name]
-        low = value.number if value.low is None else value.low
-        high = value.number if value.high is None else value.high
-        found.append(_Pair(architecture.id, measured, value.number, low, high))
-    return found
+        low = value.value if value.low is None else value.low
+        high = value.value if value.high is None else value.high
+        pairs.append(_Pair(architecture.id, measured, value.value, low, high))
+    return pairs
 
 
 def _verified(search: SearchRecord, name: str) -> list[_Pair]:
-    found: dict[str, _Pair] = {}
+    setting = search.settings[name]
+    pairs: dict[str, _Pair] = {}
     for pick in search.picks:
         for item in (pick.verified or {}).get("latency", ()):
-            if item["device"] == search.device(name) and item.get("measured_ms") is not None:
+            is_same = (item["device"], item["setting"]) == (setting.device, setting.stem)
+            if is_same and item.get("measured_ms") is not None:
                 predicted = item["predicted_ms"]
                 low = item.get("low_ms") or predicted
                 high = item.get("high_ms") or predicted
                 identity = pick.architecture.id
-                found[identity] = _Pair(identity, item["measured_ms"], predicted, low, high)
-    return list(found.values())
+                pairs[identity] = _Pair(identity, item["measured_ms"], predicted, low, high)
+    return list(pairs.values())
 
 
 def _prediction_chart(setting: str, groups: dict[str, list[_Pair]]) -> Chart:
     pairs = [pair for group in groups.values() for pair in group]
     unit, scale = _unit([pair.measured for pair in pairs])
-    compared, told = [], []
+    compared, remarks = [], []
     for name, group in groups.items():
         columns = np.array([(p.measured, p.predicted, p.low, p.high) for p in group])
         columns = columns.reshape(-1, 4) * scale
@@ -121,18 +125,18 @@ def _prediction_chart(setting: str, groups: dict[str, list[_Pair]]) -> Chart:
         if group:
             error = float(np.mean([pair.error for pair in group]))
             inside = sum(pair.inside for pair in group)
-            told.append(
+            remarks.append(
                 f"{name}: {len(group)} networks, mean error {error:.1%},"
                 f" {inside} of {len(group)} within the interval"
             )
-    return Chart(setting, "; ".join(told) + ".", prediction_figure(compared, unit=unit))
+    return Chart(setting, "; ".join(remarks) + ".", prediction_figure(compared, unit=unit))
 
 
 # -- block times -----------------------------------------------------------------------------------
 
 
 def heat_charts(run: RunRecord) -> list[Chart]:
-    """For each setting and image resolution: what each choice of a block takes at each place."""
+    """A chart of block times, choice by place, for each setting and image resolution."""
     if run.space is None:
         return []
     snapshots = {
@@ -183,7 +187,7 @@ def stage_specs(space: SearchSpace, pixels: int) -> list[BlockSpec]:
     """Every block that can stand in a stage when images have `pixels`, in the order of the walk."""
     gene = space.layout.resolution.gene
     level = space.resolutions.index(pixels)
-    found: dict[BlockSpec, None] = {}
+    standing: dict[BlockSpec, None] = {}
     for slot in slots(space):
         if not slot.name.startswith("stages"):
             continue
@@ -191,8 +195,8 @@ def stage_specs(space: SearchSpace, pixels: int) -> list[BlockSpec]:
         if slot.genes and slot.genes[0] == gene:
             step = len(specs) // slot.shape[0]
             specs = specs[level * step : (level + 1) * step]
-        found |= dict.fromkeys(spec for spec in specs if spec is not None)
-    return list(found)
+        standing |= dict.fromkeys(spec for spec in specs if spec is not None)
+    return list(standing)
 
 
 def _place(spec: BlockSpec) -> str:
@@ -204,7 +208,7 @@ _Row = tuple[tuple[str, float | str], ...]
 
 
 def _labels(specs: Sequence[BlockSpec]) -> dict[BlockSpec, _Row]:
-    """What tells the blocks of one place apart: op, numbers and names, as far as they vary."""
+    """Labels of the blocks of one place: op, numbers and names, as far as these vary."""
     by_place: dict[str, list[BlockSpec]] = {}
     for spec in specs:
         by_place.setdefault(_place(spec), []).append(spec)

@@ -5,13 +5,14 @@ document's JSON cannot end its script element, and the page's policy lets it loa
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import plotly.graph_objects as go
 
 from nassearch.config import format_count
 from nassearch.errors import ConfigError, RuntimeUnavailableError
@@ -22,6 +23,7 @@ from nassearch.report.latency_chart import Chart
 from nassearch.report.quantity import quantities
 from nassearch.report.record import RunRecord, read_run
 from nassearch.report.view import Series, View, figure_dict, views
+from nassearch.search.algorithm import algorithm_name
 
 ASSETS = Path(__file__).parent / "assets"
 # Plotly's own bundle of the charts used here: a third of the whole, and reading it is most of what
@@ -49,12 +51,10 @@ def write_front(*runs: Path, out: Path) -> Path:
     """
     if out.suffix not in IMAGES:
         raise ConfigError("is no image", where=out, fix=f"name it {', '.join(IMAGES)}")
-    found = views(_series([read_run(run) for run in runs]))
-    if not found:
-        raise ConfigError("holds no search, so there is no front to draw", where=runs[0])
+    figure = front_figure(*runs)
     with atomic_write(out) as temporary:
         try:
-            image = for_paper(found[0].figure).to_image(out.suffix[1:], scale=3)
+            image = for_paper(figure).to_image(out.suffix[1:], scale=3)
         except (ImportError, ValueError, RuntimeError, OSError) as error:
             line = str(error).strip().partition("\n")[0]
             raise RuntimeUnavailableError(
@@ -64,6 +64,17 @@ def write_front(*runs: Path, out: Path) -> Path:
             ) from error
         temporary.write_bytes(image)
     return out
+
+
+def front_figure(*runs: Path) -> go.Figure:
+    """The first figure of a report: the candidates of one or two runs, and their fronts.
+
+    Raises ConfigError where there is no search.
+    """
+    shown = views(_series([read_run(run) for run in runs]))
+    if not shown:
+        raise ConfigError("holds no search, so there is no front to draw", where=runs[0])
+    return shown[0].figure
 
 
 def render(records: Sequence[RunRecord]) -> str:
@@ -78,7 +89,7 @@ def render(records: Sequence[RunRecord]) -> str:
     }
     content = {
         "runs": [
-            document.run_dict(record, [one for one in series if one.run == number])
+            document.run_dict(record, [item for item in series if item.run == number])
             for number, record in enumerate(records)
         ],
         "views": [view.to_dict() for view in shown],
@@ -99,7 +110,7 @@ def render(records: Sequence[RunRecord]) -> str:
     )
     return environment.get_template("page.html").render(
         title=title,
-        runs=[{"number": number, **_told(record)} for number, record in enumerate(records)],
+        runs=[{"number": number, **_run_text(record)} for number, record in enumerate(records)],
         sections=sections,
         has_candidates=bool(series),
         not_compared=len(records) == 2 and _not_compared(series, shown),
@@ -130,12 +141,12 @@ def _series_name(records: Sequence[RunRecord], number: int, index: int) -> str:
     words = [record.name] if len(records) > 1 else []
     if len(record.searches) > 1:
         search = record.searches[index]
-        devices = ", ".join(search.device(name) for name in search.latency_names)
+        devices = ", ".join(map(search.target, search.settings))
         words.append(f"search {search.past.directory.name}" + (f" ({devices})" if devices else ""))
     return " ".join(words) or record.name
 
 
-def _charts(records: Sequence[RunRecord], make: Any) -> list[Chart]:
+def _charts(records: Sequence[RunRecord], make: Callable[[RunRecord], list[Chart]]) -> list[Chart]:
     """The charts of every run, with the run's name before the label where there are two."""
     return [
         Chart(f"{record.name}: {chart.label}", chart.note, chart.figure)
@@ -157,12 +168,12 @@ def _training(record: RunRecord) -> list[Chart]:
 
 def _not_compared(series: Sequence[Series], shown: Sequence[View]) -> bool:
     """Whether both runs have candidates and yet nothing that may stand in one figure."""
-    both = {one.run for one in series} == {0, 1}
+    both = {item.run for item in series} == {0, 1}
     return both and all(len(view.series) == 1 for view in shown)
 
 
-def _told(record: RunRecord) -> dict[str, Any]:
-    """What the template says about a run in words."""
+def _run_text(record: RunRecord) -> dict[str, Any]:
+    """A run in the words and rows that the template shows."""
     training = record.recipe.get("training") or {}
     rows = document.chosen_rows(record)
     for row in rows:
@@ -209,26 +220,30 @@ def _summary(record: RunRecord) -> str:
     if record.searches:
         search = record.searches[0]
         words.append(f"{len(search.candidates)} networks evaluated")
-        words += [f"latency on {search.device(name)}" for name in search.latency_names]
+        words += [f"latency on {search.target(name)}" for name in search.settings]
     return ", ".join(words)
 
 
 def _search_text(settings: Mapping[str, Any]) -> str:
     goals = ", ".join(f"{item['direction']} {item['name']}" for item in settings["objectives"])
     limits = ", ".join(f"{name} ≤ {value:.4g}" for name, value in settings["budgets"].items())
-    algorithm = str(settings["algorithm"]).rpartition(":")[2]
+    algorithm = algorithm_name(str(settings["algorithm"]))
     within = f", within {limits}" if limits else ""
     return f"{algorithm}, seed {settings['seed']}: {goals}{within}"
 
 
 def _provenance(record: RunRecord) -> list[tuple[str, str, bool]]:
     """(quantity, where its numbers come from, whether that is an estimate), each once."""
-    found = [
-        (name.replace("_", " "), value.provenance, value.provenance.startswith("estimated"))
+    rows = [
+        (
+            name.replace("_", " "),
+            str(value.provenance),
+            value.provenance.source == "estimated",
+        )
         for search in record.searches
         for name, value in search.candidates[0].values.items()
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(rows))
 
 
 def _asset(name: str) -> str:

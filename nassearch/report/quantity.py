@@ -1,4 +1,4 @@
-"""What is known about the candidates of a search, by the column and in the unit it is shown in."""
+"""Quantities of the candidates of a search, by the column and in the unit they are shown in."""
 
 import math
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ import numpy as np
 
 from nassearch.latency.device import HOST
 from nassearch.networks import block_cost
+from nassearch.provenance import Provenance
 from nassearch.report.figure import Floats
 from nassearch.report.record import RunRecord, SearchRecord
-from nassearch.search.candidate import Direction
+from nassearch.search.problem import Direction
 from nassearch.space import lower
 
 COUNTED = {"macs": "multiply-accumulates", "params": "parameters"}
@@ -28,7 +29,7 @@ class Quantity:
     unit: str
     scale: float
     direction: Direction
-    provenance: str
+    provenance: Provenance
     key: str
     numbers: Floats
     low: Floats | None = None
@@ -36,7 +37,7 @@ class Quantity:
 
     @property
     def estimated(self) -> bool:
-        return self.provenance.startswith("estimated")
+        return self.provenance.source == "estimated"
 
     @property
     def title(self) -> str:
@@ -54,7 +55,7 @@ class Quantity:
             "label": self.label,
             "unit": self.unit,
             "direction": self.direction,
-            "provenance": self.provenance,
+            "provenance": str(self.provenance),
             "estimated": self.estimated,
             "values": _rounded(self.shown),
             "low": None if self.low is None else _rounded(self.low * self.scale),
@@ -64,15 +65,15 @@ class Quantity:
 
 def quantities(run: RunRecord, search: SearchRecord) -> list[Quantity]:
     """Everything known about the candidates of a search, and their counted costs."""
-    found = [_told(run, search, name) for name in search.candidates[0].values]
-    known = {quantity.name for quantity in found}
-    return found + [_counted(run, search, name) for name in COUNTED if name not in known]
+    recorded = [_recorded(run, search, name) for name in search.candidates[0].values]
+    known = {quantity.name for quantity in recorded}
+    return recorded + [_counted(run, search, name) for name in COUNTED if name not in known]
 
 
-def _told(run: RunRecord, search: SearchRecord, name: str) -> Quantity:
+def _recorded(run: RunRecord, search: SearchRecord, name: str) -> Quantity:
     """A quantity that the search itself recorded."""
     values = [candidate.values[name] for candidate in search.candidates]
-    numbers = np.array([value.number for value in values])
+    numbers = np.array([value.value for value in values])
     low = np.array([math.nan if value.low is None else value.low for value in values])
     high = np.array([math.nan if value.high is None else value.high for value in values])
     known = bool(np.isfinite(low).any())
@@ -83,10 +84,10 @@ def _told(run: RunRecord, search: SearchRecord, name: str) -> Quantity:
     if name == "accuracy":
         label, unit, scale = "accuracy on validation images", "%", 100.0
         key = f"{name} {run.recipe.get('data')} {provenance}"
-    elif name in search.latency_names:
-        label = f"latency on {search.device(name)}"
+    elif name in search.settings:
+        label = f"latency on {search.target(name)}"
         unit, scale = ("µs", 1e3) if float(np.nanmedian(numbers)) < 1.0 else ("ms", 1.0)
-        key = f"latency {search.setting(name)} {_machine(run, search, name)}"
+        key = f"latency {search.settings[name]} {_machine(run, search, name)}"
     elif not unit:
         label = COUNTED.get(name, label)
         unit, scale = count_unit(numbers)
@@ -105,10 +106,10 @@ def _told(run: RunRecord, search: SearchRecord, name: str) -> Quantity:
 
 
 def _machine(run: RunRecord, search: SearchRecord, name: str) -> object:
-    """What tells the machines apart that measured devices of one name: 'host' is any machine."""
+    """A value by which machines of one device's name differ: 'host' is any machine."""
     snapshot = search.snapshot(name)
     host = None if snapshot is None else snapshot.host
-    return run.path if host is None and search.device(name) == HOST else host
+    return run.path if host is None and search.settings[name].device == HOST else host
 
 
 def _counted(run: RunRecord, search: SearchRecord, name: str) -> Quantity:
@@ -117,13 +118,17 @@ def _counted(run: RunRecord, search: SearchRecord, name: str) -> Quantity:
     numbers = np.array(
         [
             float(
-                sum(getattr(block_cost(spec), name) for spec in lower(run.space, one.architecture))
+                sum(
+                    getattr(block_cost(spec), name)
+                    for spec in lower(run.space, candidate.architecture)
+                )
             )
-            for one in search.candidates
+            for candidate in search.candidates
         ]
     )
     unit, scale = count_unit(numbers)
-    return Quantity(name, COUNTED[name], unit, scale, "min", "counted", name, numbers)
+    counted = Provenance("counted")
+    return Quantity(name, COUNTED[name], unit, scale, "min", counted, name, numbers)
 
 
 def count_unit(numbers: Floats) -> tuple[str, float]:

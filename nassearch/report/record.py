@@ -1,4 +1,4 @@
-"""What a run's directory holds, read into values for the page; what it lacks is named."""
+"""The content of a run's directory, read into values for the page; what it lacks is named."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,23 +8,32 @@ from typing import Any
 
 from nassearch import config
 from nassearch.errors import ConfigError
+from nassearch.export.export_config import LatencyClaim
+from nassearch.export.picks import (
+    PICKS,
+    MeasuredRecord,
+    PickRecord,
+    PicksFile,
+    load_picks,
+    run_of,
+)
 from nassearch.files import read_json, read_json_lines
 from nassearch.latency.snapshot import LatencySnapshot, read_snapshots
-from nassearch.search.candidate import Axis, Candidate
+from nassearch.search.candidate import Candidate
 from nassearch.search.journal import PastSearch, load_searches
+from nassearch.search.problem import Axis
+from nassearch.setting import Setting
 from nassearch.space import Architecture, BlockSpec, SearchSpace, lower
 from nassearch.training import checkpoint
 
-PICKS = "picks.json"
-
 
 @dataclass(frozen=True)
-class Budgeted:
+class BudgetPick:
     """The network chosen for a budget, and what its export was verified to be."""
 
     budget: str
     architecture: Architecture
-    latency: tuple[Mapping[str, Any], ...]
+    latency: tuple[LatencyClaim, ...]
     verified: Mapping[str, Any] | None
 
 
@@ -34,9 +43,9 @@ class SearchRecord:
 
     past: PastSearch
     snapshots: tuple[LatencySnapshot, ...]
-    picks: tuple[Budgeted, ...]
-    measured: Mapping[tuple[str, str], float]
-    """(device, architecture id) -> milliseconds measured after the search."""
+    picks: tuple[BudgetPick, ...]
+    measured: tuple[MeasuredRecord, ...]
+    """Latencies measured after the search."""
     command: str
 
     @property
@@ -51,39 +60,51 @@ class SearchRecord:
     def front_ids(self) -> frozenset[str]:
         return frozenset(candidate.architecture.id for candidate in self.past.front)
 
-    @property
-    def latency_names(self) -> list[str]:
-        """The latencies among the candidates' values."""
-        names = self.candidates[0].values
-        return [name for name in names if name.partition(":")[0] == "latency"]
+    @cached_property
+    def settings(self) -> dict[str, Setting]:
+        """The setting of each latency among the candidates' values, by its name."""
+        values = self.candidates[0].values
+        return {
+            name: value.provenance.setting
+            for name, value in values.items()
+            if value.provenance.setting is not None
+        }
 
     def snapshot(self, latency: str) -> LatencySnapshot | None:
-        """What the latency called so was made of."""
-        device = latency.partition(":")[2]
-        found = [snapshot for snapshot in self.snapshots if device in ("", snapshot.device)]
-        return found[0] if found else None
+        """The tables and fits that the latency called so was predicted from."""
+        setting = self.settings[latency]
+        return next((item for item in self.snapshots if item.setting == setting), None)
 
-    def device(self, latency: str) -> str:
-        """The device of the latency called so, by the setting in its provenance."""
-        return latency.partition(":")[2] or self.setting(latency).partition("/")[0]
+    def target(self, latency: str) -> str:
+        """How the latency's target is called: its device, or its setting where several share it."""
+        setting = self.settings[latency]
+        same = [item for item in self.settings.values() if item.device == setting.device]
+        return setting.device if len(same) == 1 else str(setting)
 
-    def setting(self, latency: str) -> str:
-        """The setting, 'host/onnxruntime-fp32-b1-t1': the last word of the provenance."""
-        return self.candidates[0].values[latency].provenance.rpartition(" ")[2]
+    def measured_ms(self, latency: str) -> dict[str, float]:
+        """Architecture id -> milliseconds measured for the latency called so."""
+        setting = self.settings[latency]
+        return {
+            item.id: item.ms
+            for item in self.measured
+            if item.setting == str(setting)
+            or (item.setting is None and item.device == setting.device)
+        }
 
     def limits(self) -> list[tuple[str, str, float]]:
         """(budget as it was given, latency's name, milliseconds) of every latency budget."""
-        names = self.latency_names
-        found = [
-            (pick.budget, name, float(item["budget_ms"]))
+        limits = [
+            (pick.budget, name, claim.budget_ms)
             for pick in self.picks
-            for item in pick.latency
-            for name in names
-            if item.get("budget_ms") is not None and self.device(name) == item["device"]
+            for claim in pick.latency
+            for name, setting in self.settings.items()
+            if claim.budget_ms is not None and claim.setting == setting
         ]
         budgets = self.past.settings.get("budgets", {})
-        loosest = [("budget", name, float(budgets[name])) for name in names if name in budgets]
-        return list(dict.fromkeys(found or loosest))
+        loosest = [
+            ("budget", name, float(budgets[name])) for name in self.settings if name in budgets
+        ]
+        return list(dict.fromkeys(limits or loosest))
 
 
 @dataclass(frozen=True)
@@ -107,16 +128,16 @@ class RunRecord:
     @cached_property
     def specs(self) -> tuple[BlockSpec, ...]:
         """Every block that a candidate has, each once."""
-        found: dict[BlockSpec, None] = {}
+        specs: dict[BlockSpec, None] = {}
         if self.space is not None:
             for search in self.searches:
                 for candidate in search.candidates:
-                    found |= dict.fromkeys(lower(self.space, candidate.architecture))
-        return tuple(found)
+                    specs |= dict.fromkeys(lower(self.space, candidate.architecture))
+        return tuple(specs)
 
 
 def read_run(path: Path) -> RunRecord:
-    """What is in `path`, a run or the --out of a search.
+    """Read `path`, a run or the --out of a search.
 
     Raises ConfigError where it is neither, and what the rooms raise for a file that is damaged.
     """
@@ -149,7 +170,7 @@ def read_run(path: Path) -> RunRecord:
         metrics=metrics,
         space=space,
         searches=tuple(searches),
-        verified=tuple(read_json(one) for one in sorted(path.glob("exports/*/verify.json"))),
+        verified=tuple(map(read_json, sorted(path.glob("exports/*/verify.json")))),
         missing=tuple(dict.fromkeys(missing)),
     )
 
@@ -158,7 +179,7 @@ def _home(path: Path) -> Path:
     """The run that a directory of searches belongs to, where it is not a run itself."""
     if (path / "recipe.yaml").is_file():
         return path
-    run = Path(read_json(path / "search" / PICKS)["run"])
+    run = run_of(path)
     if not (run / "recipe.yaml").is_file():
         raise ConfigError(f"belongs to the run {run}, which is not there any more", where=path)
     return run
@@ -179,14 +200,14 @@ def _searches(path: Path, space: SearchSpace) -> Iterable[SearchRecord]:
     past = load_searches(path, space=space)
     chosen = [search for search in past if _picks_file(search, path).is_file()]
     for search in chosen or past[:1]:
-        picks = _picks_file(search, path)
-        content = read_json(picks) if picks.is_file() else {"picks": [], "measured": []}
+        place = _picks_file(search, path)
+        content = load_picks(place) if place.is_file() else PicksFile(run="", picks=())
         yield SearchRecord(
             past=search,
             snapshots=read_snapshots(search.directory),
-            picks=tuple(_budgeted(item, path) for item in content["picks"]),
-            measured={(row["device"], row["id"]): row["ms"] for row in content["measured"]},
-            command=str(content.get("command", "")),
+            picks=tuple(_pick(item, path) for item in content.picks),
+            measured=content.measured,
+            command=content.command,
         )
 
 
@@ -198,13 +219,13 @@ def _picks_file(search: PastSearch, path: Path) -> Path:
     return search.directory / PICKS
 
 
-def _budgeted(item: Mapping[str, Any], path: Path) -> Budgeted:
-    architecture = Architecture.from_dict(item["architecture"])
+def _pick(item: PickRecord, path: Path) -> BudgetPick:
+    architecture = Architecture.from_dict(item.architecture)
     verified = path / "exports" / architecture.id / "verify.json"
-    return Budgeted(
-        str(item["budget"]),
+    return BudgetPick(
+        item.budget,
         architecture,
-        tuple(item["latency"]),
+        item.latency,
         read_json(verified) if verified.is_file() else None,
     )
 
@@ -215,7 +236,7 @@ def _lacking(search: SearchRecord) -> Iterable[str]:
         yield f"The search {name} was stopped before its end: --resume goes on."
     elif not search.picks:
         yield f"The search {name} chose no network: none was measured within its budgets."
-    if search.latency_names and not search.snapshots:
+    if search.settings and not search.snapshots:
         yield (
             f"The search {name} kept no block times, so networks are drawn without them:"
             " search again to have them."

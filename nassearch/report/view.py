@@ -11,8 +11,9 @@ import plotly.graph_objects as go
 from nassearch.report.figure import Cloud, front_figure
 from nassearch.report.quantity import Quantity
 from nassearch.report.record import SearchRecord
-from nassearch.search.candidate import Axis, Candidate
+from nassearch.search.candidate import Candidate
 from nassearch.search.pareto import non_dominated
+from nassearch.search.problem import Axis
 
 
 @dataclass(frozen=True)
@@ -42,26 +43,26 @@ class View:
     def to_dict(self) -> dict[str, Any]:
         return {
             "label": self.label,
-            "series": [[one.run, one.search] for one in self.series],
-            "x": [one.name for one in self.x],
-            "y": [one.name for one in self.y],
-            "factors": [self.x[0].scale / one.scale for one in self.x],
+            "series": [[item.run, item.search] for item in self.series],
+            "x": [quantity.name for quantity in self.x],
+            "y": [quantity.name for quantity in self.y],
+            "factors": [self.x[0].scale / quantity.scale for quantity in self.x],
             "figure": figure_dict(self.figure),
         }
 
 
 def views(series: Sequence[Series]) -> list[View]:
     """Each search over each of its costs, and before them two runs in what they share."""
-    found = []
-    firsts = [next((one for one in series if one.run == run), None) for run in (0, 1)]
+    shown = []
+    firsts = [next((item for item in series if item.run == run), None) for run in (0, 1)]
     if firsts[0] is not None and firsts[1] is not None:
-        found += _shared(firsts[0], firsts[1])
-    for one in series:
-        y = _merit(one)
-        for x in _costs(one, y):
-            prefix = f"{one.name}: " if len(series) > 1 else ""
-            found.append(_view(f"{prefix}{x.label}", [one], [x], [y]))
-    return found
+        shown += _shared(firsts[0], firsts[1])
+    for item in series:
+        y = _merit(item)
+        for x in _costs(item, y):
+            prefix = f"{item.name}: " if len(series) > 1 else ""
+            shown.append(_view(f"{prefix}{x.label}", [item], [x], [y]))
+    return shown
 
 
 def _shared(first: Series, second: Series) -> list[View]:
@@ -69,27 +70,27 @@ def _shared(first: Series, second: Series) -> list[View]:
     pair = (_merit(first), _merit(second))
     if pair[0].key != pair[1].key:
         return []
-    found = []
+    shown = []
     for x in _costs(first, pair[0]):
-        other = next((one for one in second.quantities if one.key == x.key), None)
+        other = next((quantity for quantity in second.quantities if quantity.key == x.key), None)
         if other is not None:
-            found.append(_view(f"both: {x.label}", [first, second], [x, other], pair))
-    return found
+            shown.append(_view(f"both: {x.label}", [first, second], [x, other], pair))
+    return shown
 
 
 def _merit(series: Series) -> Quantity:
-    """What goes up: accuracy, or else the first objective."""
+    """The quantity that goes up: accuracy, or else the first objective."""
     return series.quantity(
         "accuracy"
-        if any(one.name == "accuracy" for one in series.quantities)
+        if any(quantity.name == "accuracy" for quantity in series.quantities)
         else series.record.axes[0].name
     )
 
 
 def _costs(series: Series, merit: Quantity) -> list[Quantity]:
-    """What goes across: latencies first."""
-    others = [one for one in series.quantities if one.name != merit.name]
-    return sorted(others, key=lambda one: one.name not in series.record.latency_names)
+    """The quantities that go across: latencies first."""
+    others = [quantity for quantity in series.quantities if quantity.name != merit.name]
+    return sorted(others, key=lambda quantity: quantity.name not in series.record.settings)
 
 
 def _view(
@@ -97,11 +98,11 @@ def _view(
 ) -> View:
     scale, unit = x[0].scale, x[0].unit
     clouds, budgets = [], []
-    for one, across, up in zip(series, x, y, strict=True):
-        clouds.append(_cloud(one, across, up, scale))
+    for item, across, up in zip(series, x, y, strict=True):
+        clouds.append(_cloud(item, across, up, scale))
         budgets += [
             (f"{text} = {limit * scale:.3g} {unit}" if text.endswith("%") else text, limit * scale)
-            for text, name, limit in one.record.limits()
+            for text, name, limit in item.record.limits()
             if name == across.name
         ]
     figure = front_figure(
@@ -113,24 +114,20 @@ def _view(
 def _cloud(series: Series, x: Quantity, y: Quantity, scale: float) -> Cloud:
     record = series.record
     losses = np.column_stack(
-        [Axis(one.name, one.direction, one.unit).sign * one.numbers for one in (x, y)]
+        [Axis(axis.name, axis.direction, axis.unit).sign * axis.numbers for axis in (x, y)]
     )
     finite = np.flatnonzero(np.isfinite(losses).all(axis=1))
     front = finite[non_dominated(losses[finite])]
     front = front[np.argsort(x.numbers[front], kind="stable")]
     place = places(record.candidates)
-    device = record.device(x.name) if x.name in record.latency_names else ""
+    measured = record.measured_ms(x.name) if x.name in record.settings else {}
     return Cloud(
         series.name,
         x.numbers * scale,
         y.shown,
         [int(index) for index in front],
         list(dict.fromkeys(place[p.architecture.id] for p in record.picks)),
-        {
-            place[name]: ms * scale
-            for (where, name), ms in record.measured.items()
-            if where == device and name in place
-        },
+        {place[name]: ms * scale for name, ms in measured.items() if name in place},
     )
 
 
@@ -139,8 +136,8 @@ def places(candidates: Sequence[Candidate]) -> dict[str, int]:
     return {candidate.architecture.id: index for index, candidate in enumerate(candidates)}
 
 
-def figure_dict(figure: go.Figure) -> Any:
+def figure_dict(figure: go.Figure) -> dict[str, Any]:
     """The figure as JSON values, without Plotly's template: the page has its own."""
-    made = json.loads(figure.to_json())
+    made: dict[str, Any] = json.loads(figure.to_json())
     made["layout"].pop("template", None)
     return made

@@ -169,6 +169,7 @@ def test_a_table_of_host_from_another_machine_is_refused(
     text = Path("latency_tables/box/fake-fp32-b1-t1.csv").read_text()
     text = text.replace("# device: box", "# device: host")
     text = text.replace("# runtime: fake", "# runtime: onnxruntime")
+    text = text.replace("#   vendor: ", "#   vendor: Other")
     lines = [line for line in text.splitlines() if not line.startswith("# host:")]
     table.write_text("# host: Some Other CPU\n" + "\n".join(lines) + "\n")
     line = refused(nassearch, "search", "--supernet", copy, "--device", "host")

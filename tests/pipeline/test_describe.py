@@ -6,13 +6,13 @@ import pytest
 
 from nassearch import config
 from nassearch.networks.cost import network_cost
-from nassearch.pipeline.listing import description, listing
+from nassearch.pipeline.listing import describe, list_plugins
 from nassearch.space import SearchSpace, block_specs, lower
 
 
 def test_a_space_is_described_stage_by_stage() -> None:
     space = SearchSpace.load("digits_tiny")
-    facts = description("digits_tiny")
+    facts = describe("digits_tiny")
     assert facts["networks"] == len(list(space.enumerate()))
     assert facts["latency_keys"] == len(block_specs(space))
     assert [row["stage"] for row in facts["stages"]] == ["stem", "0", "1", "2", "head"]
@@ -26,24 +26,24 @@ def test_a_space_is_described_stage_by_stage() -> None:
 
 
 def test_a_space_says_how_its_networks_may_be_run() -> None:
-    assert description("digits_tiny")["patches"] is None
-    assert description("mcu")["patches"] == {"grid": [1, 2, 3], "stages": [3]}
+    assert describe("digits_tiny")["patches"] is None
+    assert describe("mcu")["patches"] == {"grid": [1, 2, 3], "stages": [3]}
 
 
 def test_each_op_a_block_may_choose_has_a_row() -> None:
-    rows = [row for row in description("mixer_choice")["stages"] if row["stage"] == "1"]
+    rows = [row for row in describe("mixer_choice")["stages"] if row["stage"] == "1"]
     assert [row["op"] for row in rows] == ["skip", "convnext", "inception_mixer", "lka"]
 
 
 def test_a_latency_nobody_measured_is_called_estimated() -> None:
-    rows = {row["setting"]: row for row in description("mobilenet_v3:large")["latency"]}
+    rows = {row["setting"]: row for row in describe("mobilenet_v3:large")["latency"]}
     row = rows["a100/tensorrt-fp16-b1"]
     assert row["latency_ms"] > 0
     assert row["provenance"].startswith("estimated")
 
 
 def test_a_space_names_the_published_networks_it_holds() -> None:
-    assert description("resnet50")["references"] == ["resnet:50"]
+    assert describe("resnet50")["references"] == ["resnet:50"]
 
 
 @pytest.mark.slow
@@ -58,6 +58,6 @@ def test_the_documented_sizes_are_the_spaces_own(name: str) -> None:
 
 
 def test_listed_spaces_say_where_they_come_from() -> None:
-    rows = listing("spaces")
+    rows = list_plugins("spaces")
     assert [row["name"] for row in rows] == config.list_files("search_spaces")
     assert not [row["name"] for row in rows if not row["origin"]]

@@ -24,7 +24,6 @@ from nassearch.export import FORMATS
 from nassearch.export.export_config import sha256
 from nassearch.export.format import Batch, make_format
 from nassearch.export.verify import TOLERANCE
-from nassearch.pipeline.export import export_networks
 from nassearch.training.evaluation import measure_accuracy
 from tests.pipeline.conftest import CommandLine
 from tests.pipeline.test_bad_input import refused
@@ -34,8 +33,8 @@ ALL = ("config", *FORMATS)
 
 def export_knee(workplace: Path, out: Path, batch: Batch) -> Path:
     run = workplace / "runs" / "tiny"
-    (directory,) = export_networks(run, pick="knee", formats=ALL, batch=batch, out=out)
-    return directory
+    (exported,) = package.export_subnets(run, pick="knee", formats=ALL, batch=batch, out=out)
+    return exported.directory
 
 
 @pytest.fixture(scope="session")

@@ -96,29 +96,27 @@ class Stop:
     """A watcher that presses Ctrl-C after some steps."""
 
     def __init__(self, steps: int) -> None:
-        self.left = steps
+        self.left, self.fractions = steps, []
 
-    def start(self, total: int, *, done: int) -> None:
-        self.done = done
-
-    def advance(self, *, loss: float) -> None:
+    def __call__(self, stage: str, fraction: float, note: str = "") -> None:
+        if stage != "fine-tuning":
+            return
+        self.fractions.append(fraction)
         self.left -= 1
         if self.left == 0:
             signal.raise_signal(signal.SIGINT)
-
-    def report(self, record: object) -> None:
-        pass
 
 
 def test_an_interrupted_one_goes_on_to_the_same_weights(run: Path, export: Path) -> None:
     straight = finetune_export(export, epochs=2, out=export.parent / "straight")
     broken = export.parent / "broken"
     with pytest.raises(KeyboardInterrupt):
-        finetune_export(export, epochs=2, out=broken, training=Stop(5))
+        finetune_export(export, epochs=2, out=broken, progress=Stop(5))
     assert [path.name for path in broken.iterdir()] == [STATE]
     watch = Stop(0)
-    resumed = finetune_export(export, epochs=2, out=broken, resume=True, training=watch)
-    assert watch.done == 5
+    resumed = finetune_export(export, epochs=2, out=broken, resume=True, progress=watch)
+    steps = len(watch.fractions) + 5
+    np.testing.assert_allclose(watch.fractions, np.arange(6, steps + 1) / steps)
     assert resumed.after == straight.after
     expected = package.load(straight.directory).state_dict()
     for name, tensor in package.load(broken).state_dict().items():

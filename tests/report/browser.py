@@ -71,16 +71,16 @@ class Browser:
         )
 
     def text(self, selector: str) -> str:
-        """What can be read in the first element of a kind."""
+        """The text of the first element of a kind."""
         return self.texts(selector)[0]
 
     def texts(self, selector: str) -> list[str]:
-        found: list[str] = self.run(
+        texts: list[str] = self.run(
             "return [...document.querySelectorAll(arguments[0])]"
-            ".map((one) => one.innerText ?? one.textContent)",  # SVG has only the latter
+            ".map((node) => node.innerText ?? node.textContent)",  # SVG has only the latter
             selector,
         )
-        return found
+        return texts
 
     def click_at(self, x: float, y: float) -> None:
         """Move the mouse there and click."""
@@ -97,10 +97,10 @@ class Browser:
         width = self.value("innerWidth")
         for _ in range(2):  # figures that come into sight may change the height
             self.resize(width, self.value("document.documentElement.scrollHeight"))
-            self.until("[...document.querySelectorAll('.figure')].every((one) => one.data)")
+            self.until("[...document.querySelectorAll('.figure')].every((node) => node.data)")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.driver.save_screenshot(str(path))
 
     def complaints(self) -> list[str]:
-        """What the console holds: errors, warnings, anything the page was refused."""
+        """Lines of the console: errors, warnings, anything the page was refused."""
         return [entry["message"] for entry in self.driver.get_log("browser")]

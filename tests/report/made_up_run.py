@@ -14,11 +14,13 @@ from nassearch.latency.device import Device, load_device
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.roofline import roofline
 from nassearch.latency.snapshot import LatencySnapshot, write_snapshots
+from nassearch.latency.target import Target
 from nassearch.networks.cost import network_cost
+from nassearch.provenance import Estimate, Provenance
 from nassearch.runtimes.fake import fake_block_ms
-from nassearch.search.candidate import Objective, ObjectiveValue, Problem
-from nassearch.search.pareto import ParetoFront, write_candidates
-from nassearch.search.runner import serial
+from nassearch.search.candidate_evaluation import serial
+from nassearch.search.pareto import ParetoFront, candidate_table
+from nassearch.search.problem import Objective, Problem
 from nassearch.setting import Setting
 from nassearch.space import Architecture, SearchSpace, block_specs, lower
 from nassearch.training import checkpoint
@@ -42,37 +44,40 @@ def make_run(
     start_run(run, owner, data=data, seed=seed)
     rng = np.random.default_rng(seed)
     predictors = [_predictor(owner, device, rng) for device in devices]
-    context = objectives.Context(owner, tuple(predictors))
-    latencies = objectives.latency(context)
+    targets = [
+        Target(
+            load_device(name) if name == ESTIMATED else Device(name=name),
+            predictor.setting,
+            predictor,
+        )
+        for predictor, name in zip(predictors, devices, strict=True)
+    ]
+    latencies = objectives.build("latency", objectives.Context(owner, tuple(targets)))
     accuracy = Objective("accuracy", "max", "", _accuracy(owner, rng), source="made up")
     problem = Problem(owner, (accuracy, *latencies), seed=seed)
     architectures = list(dict.fromkeys(owner.sample_many(rng, candidates * 2)))[:candidates]
-    found = list(serial(problem)(architectures, to_beat=lambda _: {}))
+    evaluated = list(serial(problem)(architectures, to_beat=lambda _: {}))
     search = files.make_directory(run / "search" / "feedbeef-1")
     settings = {
         "schema": 1,
-        "algorithm": "nassearch.search.algorithms.guided:Guided",
-        **problem.settings(),
+        "algorithm": "guided",
+        **problem.identity(),
+        "axes": [axis.to_dict() for axis in problem.axes],
     }
     files.write_json(search / "search.json", settings)
-    lines = [json.dumps(candidate.to_record(owner)) + "\n" for candidate in found]
+    lines = [json.dumps(candidate.to_record(owner)) + "\n" for candidate in evaluated]
     (search / "candidates.jsonl").write_text("".join(lines))
-    front = ParetoFront(problem.axes, found)
-    write_candidates(search / "candidates.csv", found, space=owner)
-    front.write(search / "front.csv", space=owner)
+    front = ParetoFront(problem.axes, evaluated)
+    candidate_table(evaluated, space=owner).to_csv(search / "candidates.csv", index=False)
+    front.to_pandas(space=owner).to_csv(search / "front.csv", index=False)
     (run / "search" / "latest").write_text(search.name + "\n")
     write_snapshots(
         search,
-        [
-            LatencySnapshot.of(
-                one, None, load_device(name) if name == ESTIMATED else Device(name=name)
-            )
-            for one, name in zip(predictors, devices, strict=True)
-        ],
+        [LatencySnapshot.of(item.predictor, None, item.device) for item in targets],
     )
     picks = _picks(front, predictors, budget, rng)
     for directory in (search, search.parent):
-        files.write_json(directory / "picks.json", {"run": str(run.resolve()), **picks})
+        files.write_json(directory / "picks.json", {"run": ".", **picks})
     return run
 
 
@@ -105,19 +110,18 @@ def _predictor(space: SearchSpace, name: str, rng: np.random.Generator) -> Laten
     noise = rng.normal(1.0, 0.03, len(networks))
     measured = predictor.predict(networks) * noise
     return predictor.calibrate(
-        [(space, one, float(ms)) for one, ms in zip(networks, measured, strict=True)]
+        [(space, network, float(ms)) for network, ms in zip(networks, measured, strict=True)]
     )
 
 
-def _accuracy(
-    space: SearchSpace, rng: np.random.Generator
-) -> Callable[[Architecture], ObjectiveValue]:
+def _accuracy(space: SearchSpace, rng: np.random.Generator) -> Callable[[Architecture], Estimate]:
     largest = network_cost(lower(space, space.largest)).params
 
-    def evaluate(architecture: Architecture) -> ObjectiveValue:
+    def evaluate(architecture: Architecture) -> Estimate:
         share = network_cost(lower(space, architecture)).params / largest
         number = min(0.995, 0.9 + 0.09 * share**0.3 + rng.normal(0, 0.006))
-        return ObjectiveValue(number, "val (1000 images)", number - 0.01, min(1.0, number + 0.008))
+        images = Provenance("evaluated", split="val", num_images=1000)
+        return Estimate(number, images, number - 0.01, min(1.0, number + 0.008))
 
     return evaluate
 
@@ -130,26 +134,25 @@ def _picks(
 ) -> dict[str, object]:
     pick = front.knee()
     latency, measured = [], []
-    for one in predictors:
-        setting = one.setting
-        predicted = float(one.predict([pick.architecture])[0])
-        low, high = (float(bound[0]) for bound in one.interval([pick.architecture]))
+    for predictor in predictors:
+        setting = predictor.setting
+        predicted = float(predictor.predict([pick.architecture])[0])
+        low, high = (float(bound[0]) for bound in predictor.interval([pick.architecture]))
         item = {
-            "device": setting.device,
-            "runtime": setting.runtime,
-            "precision": setting.precision,
-            "batch": setting.batch,
-            "source": one.source,
+            **{name: value for name, value in setting.to_dict().items() if value is not None},
+            "source": predictor.source,
             "predicted_ms": predicted,
             "low_ms": low,
             "high_ms": high,
             "budget_ms": 1.2 * predicted,
         }
-        if one.source != "estimated":
+        if predictor.source != "estimated":
             for candidate in front:
-                ms = float(one.predict([candidate.architecture])[0] * rng.normal(1.0, 0.02))
+                ms = float(predictor.predict([candidate.architecture])[0] * rng.normal(1.0, 0.02))
                 name = candidate.architecture.id
-                measured.append({"device": setting.device, "id": name, "ms": ms})
+                measured.append(
+                    {"device": setting.device, "id": name, "ms": ms, "noise_floor": 0.01}
+                )
             item["measured_ms"] = predicted
         latency.append(item)
     chosen = {"budget": budget, "architecture": pick.architecture.to_dict(), "latency": latency}

@@ -120,7 +120,7 @@ def test_the_table_is_filtered_by_words_and_comparisons(opened: Browser) -> None
     assert all(float(cell) > 96 for cell in rows(opened, 3))
     assert all(float(cell) < middle for cell in rows(opened, 4))
     type_filter(opened, "front")
-    assert set(rows(opened, 2)) <= {"front", *(one for one in rows(opened, 2) if "chosen" in one)}
+    assert set(rows(opened, 2)) <= {"front", *(row for row in rows(opened, 2) if "chosen" in row)}
     type_filter(opened, "nonsense>3")
     assert "no column nonsense" in opened.text("#filter-help")
     type_filter(opened, "no-such-network")
@@ -152,7 +152,7 @@ def test_the_table_downloads_what_it_shows(opened: Browser, tmp_path: Path) -> N
 
 
 def test_the_quantity_across_changes_the_figure(opened: Browser) -> None:
-    labels = opened.value("[...document.querySelector('#view').options].map((one) => one.text)")
+    labels = opened.value("[...document.querySelector('#view').options].map((node) => node.text)")
     assert labels[:2] == ["latency on box", "latency on a100"]
     opened.run(
         "const view = document.querySelector('#view'); view.value = 1;"
@@ -203,7 +203,7 @@ def test_on_a_phone_nothing_is_wider_than_the_window(opened: Browser) -> None:
 def test_the_page_prints_on_white_with_every_figure(opened: Browser) -> None:
     opened.run("dispatchEvent(new Event('beforeprint'))")
     assert opened.value("document.documentElement.dataset.theme") == "light"
-    assert opened.value("[...document.querySelectorAll('.figure')].every((one) => one.data)")
+    assert opened.value("[...document.querySelectorAll('.figure')].every((node) => node.data)")
     opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert opened.text("#candidate-table th").strip() == "network"
     assert opened.value("document.querySelector('nav').offsetHeight") == 0

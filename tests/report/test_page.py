@@ -1,6 +1,7 @@
-"""What the page says of a run, and of a run that lacks something; no browser is needed."""
+"""The page of a run, and of a run that lacks something; no browser is needed."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -25,10 +26,10 @@ EVIL = "</script><img src=x onerror=alert(1)>"
 
 
 def document_of(page: Path) -> Any:
-    """What the page's script reads."""
-    found = re.search(r'id="document">(.*?)</script>', page.read_text(), re.DOTALL)
-    assert found is not None
-    return json.loads(found.group(1))
+    """The document that the page's script reads."""
+    match = re.search(r'id="document">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert match is not None
+    return json.loads(match.group(1))
 
 
 def test_the_page_is_one_file_that_loads_nothing(page: Path) -> None:
@@ -59,7 +60,7 @@ def test_every_candidate_and_its_blocks_are_on_the_page(page: Path, made_up: Pat
 def test_block_times_add_up_to_the_predicted_latency(page: Path) -> None:
     (search,) = document_of(page)["runs"][0]["searches"]
     for setting in search["settings"]:
-        column = next(one for one in search["columns"] if one["name"] == setting["latency"])
+        column = next(item for item in search["columns"] if item["name"] == setting["latency"])
         scale = {"ms": 1.0, "µs": 1e3}[column["unit"]]
         for stages, shown in zip(search["stages"], column["values"], strict=True):
             blocks = sum(setting["ms"][index] for stage in stages for index in stage)
@@ -69,12 +70,12 @@ def test_block_times_add_up_to_the_predicted_latency(page: Path) -> None:
 def test_the_front_of_each_device_is_a_staircase_nothing_is_above(page: Path) -> None:
     content = document_of(page)
     (search,) = content["runs"][0]["searches"]
-    columns = {one["name"]: np.array(one["values"]) for one in search["columns"]}
+    columns = {item["name"]: np.array(item["values"]) for item in search["columns"]}
     latencies = [view for view in content["views"] if view["x"][0].startswith("latency")]
     assert [view["x"] for view in latencies] == [["latency:box"], ["latency:a100"]]
     for view in latencies:
         x, y = columns[view["x"][0]], columns[view["y"][0]]
-        front = next(one for one in view["figure"]["data"] if one["meta"]["kind"] == "front")
+        front = next(trace for trace in view["figure"]["data"] if trace["meta"]["kind"] == "front")
         at = front["customdata"]
         assert (np.diff(x[at]) >= 0).all()
         for index in range(len(x)):
@@ -86,7 +87,7 @@ def test_an_estimate_is_called_one_wherever_it_stands(page: Path) -> None:
     content = document_of(page)
     text = page.read_text()
     (search,) = content["runs"][0]["searches"]
-    flags = {one["name"]: one["estimated"] for one in search["columns"]}
+    flags = {item["name"]: item["estimated"] for item in search["columns"]}
     assert flags == {
         "accuracy": False, "latency:box": False, "latency:a100": True,
         "macs": False, "params": False,
@@ -103,7 +104,7 @@ def test_predictions_are_compared_with_networks_the_fit_had_not_seen(made_up: Pa
     (chart,) = prediction_charts(read_run(made_up))
     snapshot = read_snapshots(made_up / "search" / "feedbeef-1")[0]
     assert f"{len(snapshot.networks)} networks" in chart.note
-    shown = next(one for one in chart.figure.data if (one.name or "").startswith("cal"))
+    shown = next(trace for trace in chart.figure.data if (trace.name or "").startswith("cal"))
     errors = np.sort(np.abs(np.array(shown.y) / np.array(shown.x) - 1))
     assert f"mean error {errors.mean():.1%}" in chart.note
     # the interval is made of these very errors
@@ -128,15 +129,15 @@ def test_the_heat_map_fits_spaces_with_elastic_widths_and_ops(name: str) -> None
         device="box", runtime="fake", precision="fp32", batch=1,
         source="measured", constant_ms=0.0, blocks=blocks,
     )  # fmt: skip
-    found: set[str] = set()
+    keys: set[str] = set()
     for pixels in space.resolutions:
         figure = block_figure(space, snapshot, pixels)
         assert figure is not None
         cells = [cell for row in figure.data[0].customdata for cell in row if cell]
         assert len(set(cells)) == len(cells)
-        found |= {cell.partition("<")[0] for cell in cells}
+        keys |= {cell.partition("<")[0] for cell in cells}
     stages = (slot for slot in slots(space) if slot.name.startswith("stages"))
-    assert found == {spec.key for slot in stages for spec in slot.specs if spec is not None}
+    assert keys == {spec.key for slot in stages for spec in slot.specs if spec is not None}
 
 
 def test_what_the_user_named_is_escaped(tmp_path: Path) -> None:
@@ -211,9 +212,9 @@ def test_a_search_that_was_killed_shows_what_it_had_found(made_up: Path, tmp_pat
     lines = (search / "candidates.jsonl").read_text().splitlines()
     (search / "candidates.jsonl").write_text("\n".join(lines[:7]) + '\n{"architecture": "cut')
     page = write_report(run)
-    (found,) = document_of(page)["runs"][0]["searches"]
-    assert len(found["ids"]) == 7
-    assert found["settings"] == []
+    (search,) = document_of(page)["runs"][0]["searches"]
+    assert len(search["ids"]) == 7
+    assert search["settings"] == []
     text = page.read_text()
     assert "was stopped before its end" in text
     assert "kept no block times" in text
@@ -222,6 +223,9 @@ def test_a_search_that_was_killed_shows_what_it_had_found(made_up: Path, tmp_pat
 def test_a_search_in_a_place_of_its_own_has_a_report_too(made_up: Path, tmp_path: Path) -> None:
     place = tmp_path / "elsewhere"
     shutil.copytree(made_up / "search", place / "search")
+    picks = place / "search" / "picks.json"
+    content = json.loads(picks.read_text())
+    picks.write_text(json.dumps({**content, "run": os.path.relpath(made_up, place)}))
     page = write_report(place)
     assert page == place / "report.html"
     assert document_of(page)["runs"][0]["searches"]

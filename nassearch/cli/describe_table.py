@@ -1,19 +1,65 @@
 """A space drawn stage by stage, and what else `nassearch describe` shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 
+from nassearch.cli.terminal import fact_table, table
 from nassearch.config import format_count, format_milliseconds
-from nassearch.report.terminal import fact_table, table
+from nassearch.export.card import latency_text
+from nassearch.export.export_config import LatencyClaim
 
 
 def overview(facts: Mapping[str, Any]) -> RenderableType:
-    """The facts of `pipeline.inventory.description`: those of a space and a network as tables."""
+    """The facts that `describe` gives about a space, a network, a device or an export."""
     if "stages" in facts:
         return _space(facts)
-    return _network(facts) if "network" in facts else fact_table(facts)
+    if "network" in facts:
+        return _network(facts)
+    return _export(facts) if "accuracy" in facts else fact_table(dict(_flat(facts)))
+
+
+def _export(facts: Mapping[str, Any]) -> RenderableType:
+    architecture, accuracy, data = facts["architecture"], facts["accuracy"], facts["data"]
+    shown: dict[str, object] = {
+        "network": facts["id"],
+        "space": facts["space"],
+        "parameters": format_count(facts["params"]),
+        "MACs": format_count(facts["macs"]),
+        "resolution": architecture["resolution"],
+    }
+    for number, stage in enumerate(architecture["stages"]):
+        blocks = (" ".join(map(str, block.values())) for block in stage["blocks"])
+        shown[f"stage {number}"] = f"width {stage['width']}: {', '.join(blocks)}"
+    shown["accuracy"] = (
+        f"{accuracy['value']:.2%} ({accuracy['low']:.2%} to {accuracy['high']:.2%}) on"
+        f" {accuracy['num_images']} images of the split '{accuracy['split']}' of {data['spec']}"
+    )
+    shown["supernet"] = accuracy["supernet"]
+    shown["classes"] = ", ".join(data["class_names"])
+    for claim in map(LatencyClaim.model_validate, facts["latency"]):
+        shown[f"latency, {claim.setting}"] = latency_text(claim)
+    for name, written in facts["formats"].items():
+        shown[f"format {name}"] = ", ".join(f"{key} {text}" for key, text in _flat(written))
+    if facts["finetuned"] is not None:
+        shown["fine-tuned"] = ", ".join(f"{key} {text}" for key, text in _flat(facts["finetuned"]))
+    return fact_table(shown)
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Names and values, what lies deeper under names with a point; without what is not known."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            rows = (
+                dict(_flat(item)).values() if isinstance(item, Mapping) else (item,)
+                for item in value
+            )
+            yield f"{prefix}{name}", ", ".join(" ".join(map(str, row)) for row in rows)
+        elif value is not None:
+            yield f"{prefix}{name}", value
 
 
 def _space(facts: Mapping[str, Any]) -> Group:
@@ -38,16 +84,16 @@ def _space(facts: Mapping[str, Any]) -> Group:
     return _apart(parts)
 
 
-def _patches(said: Mapping[str, Sequence[int]] | None) -> str:
-    if said is None:
+def _patches(patches: Mapping[str, Sequence[int]] | None) -> str:
+    if patches is None:
         return ""
-    grids = "/".join(f"{grid}x{grid}" for grid in said["grid"])
-    return f"{grids} over the first {_values(said['stages'])} stages"
+    grids = "/".join(f"{grid}x{grid}" for grid in patches["grid"])
+    return f"{grids} over the first {_values(patches['stages'])} stages"
 
 
 def _network(facts: Mapping[str, Any]) -> Group:
-    told = {name: facts[name] for name in ("network", "origin", "space", "id")}
-    parts: list[RenderableType] = [fact_table(told), _costs({facts["network"]: facts})]
+    named = {name: facts[name] for name in ("network", "origin", "space", "id")}
+    parts: list[RenderableType] = [fact_table(named), _costs({facts["network"]: facts})]
     if facts["latency"]:
         parts.append(_latency(facts["latency"], ("latency",)))
     return _apart(parts)

@@ -1,0 +1,5 @@
+"""`python -m nassearch`."""
+
+from nassearch.cli import main
+
+main()

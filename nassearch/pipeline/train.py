@@ -1,0 +1,116 @@
+"""Training a recipe's supernet into a run directory."""
+
+from functools import partial
+from pathlib import Path
+
+from nassearch import config
+from nassearch.data.dataset import AnyData, Data, load_data, restore_data
+from nassearch.data.identity import DataIdentity
+from nassearch.data.location import HERE
+from nassearch.data.torch_dataset import PREFIX
+from nassearch.errors import ConfigError
+from nassearch.files import owned, write_text
+from nassearch.networks import Supernet
+from nassearch.ops import check_space
+from nassearch.pipeline.run_directory import start_run, torch_threads
+from nassearch.pipeline.teacher import load_teacher
+from nassearch.progress import Progress, silent
+from nassearch.recipe import Recipe
+from nassearch.space import SearchSpace
+from nassearch.training import checkpoint
+from nassearch.training.distribution import train_on_workers
+from nassearch.training.state import Loss, refuse_present, start
+from nassearch.training.strategies import STRATEGIES
+from nassearch.training.trainer import train_from
+
+SPACE_FILE = "space.yaml"
+
+
+def train_supernet(
+    recipe: Recipe,
+    run: Path,
+    *,
+    resume: bool = False,
+    data: AnyData | None = None,
+    space: SearchSpace | None = None,
+    loss: Loss | None = None,
+    workers: int = 0,
+    address: str | None = None,
+    progress: Progress = silent,
+) -> Supernet:
+    """Train the recipe's supernet into the run directory, on Ray where workers are asked for.
+
+    All that can be refused is checked before anything is written, and the directory is owned from
+    before the check to the end.
+
+    Args:
+        recipe: What is trained, and how.
+        run: The run directory.
+        resume: Go on from the run's newest checkpoint.
+        data: The images, where the recipe does not name them or they lie elsewhere now.
+        space: The space, where the recipe does not name it; it is kept in the run.
+        loss: What passes on labels minimise, instead of cross entropy with smoothed labels.
+        workers: Data-parallel processes; 0 trains in this one.
+        address: Of a Ray cluster.
+        progress: Called after every step.
+
+    Raises:
+        ConfigError: the recipe cannot be trained.
+        DataError: the images are missing, or not those that the checkpoint was trained on.
+        OutputError: `run` holds a training already, or something else writes there.
+    """
+    config.resolve(STRATEGIES, recipe.training.strategy, kind="strategy")
+    if space is not None:
+        recipe = recipe.model_copy(update={"space": f"{HERE}/{SPACE_FILE}"})
+    chosen = check_space(space if space is not None else SearchSpace.load(recipe.space))
+    training = recipe.training.model_copy(update={"seed": recipe.seed})
+    with owned(run, doing="training"), torch_threads(recipe.threads):
+        refuse_present(run, resume=resume)
+        if resume and not (checkpoint.paths(run) or (run / "recipe.yaml").is_file()):
+            raise ConfigError(
+                "there is no run to resume here", where=run, fix="name it with --out, or begin anew"
+            )
+        images = _images(recipe, run, data, resume=resume)
+        recipe = recipe.model_copy(update={"data": images.name})
+        read_teacher = None if training.teacher is None else partial(load_teacher, training.teacher)
+        teacher = None if read_teacher is None else read_teacher(images)
+        state = start(
+            chosen, images, recipe=training, out=run, resume=resume, teacher=teacher, loss=loss
+        )
+        if not (workers or address is not None):
+            _write_run(recipe, run, space)
+            return train_from(state, progress=progress)
+        del state
+        if images.name.startswith(PREFIX):
+            raise ConfigError(
+                "workers read the images themselves, these were given in Python",
+                fix="train without workers, or name the images, imagefolder:PATH",
+            )
+        return train_on_workers(
+            chosen,
+            images.name,
+            recipe=training,
+            out=run,
+            workers=max(1, workers),
+            address=address,
+            resume=resume,
+            load_teacher=read_teacher,
+            loss=loss,
+            on_start=partial(_write_run, recipe, run, space),
+            progress=progress,
+        )
+
+
+def _images(recipe: Recipe, run: Path, data: AnyData | None, *, resume: bool) -> Data:
+    """The images to train on; of a training that goes on, with the split it began with."""
+    source = data if data is not None else recipe.data
+    if not (resume and checkpoint.paths(run)):
+        return load_data(source, seed=recipe.seed)
+    identity = DataIdentity.from_dict(checkpoint.load(run).data)
+    return restore_data(source, identity, seed=recipe.seed)
+
+
+def _write_run(recipe: Recipe, run: Path, space: SearchSpace | None) -> None:
+    if space is not None:
+        write_text(run / SPACE_FILE, config.dump_yaml(space.to_dict()))
+    start_run(recipe, run)

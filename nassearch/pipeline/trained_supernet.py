@@ -1,0 +1,99 @@
+"""TrainedSupernet: a supernet with what is needed to evaluate, search and export its subnets."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nassearch import objectives
+from nassearch.config import format_count
+from nassearch.data.dataset import AnyData, Data
+from nassearch.latency.target import Target
+from nassearch.networks import Subnet, Supernet
+from nassearch.pipeline.evaluation_cache import EvaluationCache
+from nassearch.pipeline.run_directory import run_data, run_recipe
+from nassearch.provenance import Estimate
+from nassearch.recipe import Recipe
+from nassearch.space import Architecture, SearchSpace
+from nassearch.training import checkpoint
+from nassearch.training.evaluation import Evaluator
+
+
+@dataclass(frozen=True)
+class TrainedSupernet:
+    """A trained supernet, the images it is validated on, and the run directory that holds it.
+
+    Examples:
+        >>> import nassearch as ns
+        >>> supernet = ns.load_supernet("runs/latest")
+        >>> supernet.accuracy(supernet.space.largest).provenance.split
+        'val'
+    """
+
+    directory: Path
+    supernet: Supernet
+    recipe: Recipe
+    data: Data
+    step: int
+
+    @classmethod
+    def load(cls, run: Path, *, data: AnyData | None = None) -> "TrainedSupernet":
+        """The supernet of a run; `data` where its images are not where its recipe says.
+
+        Raises:
+            ConfigError: `run` is no run.
+            DataError: the images are not those that it was trained on.
+            CheckpointError: it holds no checkpoint, or a damaged one.
+        """
+        recipe = run_recipe(run)
+        saved = checkpoint.load(run)
+        return cls(run, checkpoint.load_supernet(run), recipe, run_data(run, data), saved.step)
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.supernet.space
+
+    @property
+    def name(self) -> str:
+        """The run and the step of its training, as people read it."""
+        return f"{self.directory.resolve().name} step {self.step}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits of the weights: accuracies of others are none of theirs."""
+        digest = hashlib.sha256(self.space.fingerprint.encode())
+        for name, tensor in self.supernet.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        return Evaluator(self.supernet, self.data)
+
+    @cached_property
+    def cache(self) -> EvaluationCache:
+        """Measurements by earlier searches of these weights on these images."""
+        images = f"{self.data.name} {self.recipe.seed} {len(self.data.val)}"
+        return EvaluationCache(self.directory, f"{self.fingerprint} {images}", self.space)
+
+    def context(self, targets: Sequence[Target] = ()) -> objectives.Context:
+        """The context that objectives over this supernet and these devices are computed from."""
+        source = f"{self.name} {self.fingerprint}"
+        return objectives.Context(self.space, tuple(targets), self.evaluator, source)
+
+    def extract(self, architecture: Architecture) -> Subnet:
+        """The subnet as a plain module with recalibrated batch norm, in evaluation mode."""
+        return self.evaluator.subnet(architecture)
+
+    def accuracy(self, architecture: Architecture) -> Estimate:
+        """Top-1 accuracy of a subnet on the validation images, with its 95 % interval."""
+        return objectives.accuracy_estimate(self.evaluator.accuracy(architecture))
+
+    def __repr__(self) -> str:
+        return (
+            f"TrainedSupernet({self.directory}: {self.space.name},"
+            f" {format_count(self.space.size())} networks, trained on {self.data.name},"
+            f" step {self.step})"
+        )

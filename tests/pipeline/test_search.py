@@ -1,0 +1,189 @@
+"""Budgets and objectives as users write them, on one device and on several."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from nassearch.errors import BudgetError, ConfigError, SearchError
+from nassearch.latency.target import Target
+from nassearch.objectives import Context, build
+from nassearch.pipeline.profile import table_places
+from nassearch.pipeline.search import (
+    SearchRequest,
+    loosest,
+    make_problem,
+    make_target,
+    resolve_budgets,
+)
+from nassearch.pipeline.search_result import SearchResult
+from nassearch.setting import Setting
+from nassearch.space import Architecture, SearchSpace
+from tests.pipeline.conftest import CommandLine
+
+SPACE = SearchSpace.load("digits_tiny")
+
+
+def target(device: str) -> Target:
+    return make_target(device, SPACE, places=table_places(None))
+
+
+@pytest.fixture(scope="module")
+def pi() -> Target:
+    return target("raspberry_pi_4")
+
+
+@pytest.fixture(scope="module")
+def a100() -> Target:
+    return target("a100")
+
+
+def half(item: Target) -> float:
+    """The milliseconds half of the way from the fastest network to the largest."""
+    fastest = item.predictor.minimum()[1]
+    return (fastest + float(item.predictor.predict([SPACE.largest])[0])) / 2
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("30us", 0.030),
+        ("latency=30us", 0.030),
+        ("latency:raspberry_pi_4=30us", 0.030),
+        ("latency:raspberry_pi_4/onnxruntime-fp32-b1=30us", 0.030),
+        ("50%", None),
+        ("latency=50%", None),
+        ("latency:raspberry_pi_4=50%", None),
+    ],
+)
+def test_a_latency_budget_may_name_its_one_device(
+    pi: Target, text: str, limit: float | None
+) -> None:
+    text = text.replace("raspberry_pi_4/onnxruntime-fp32-b1", str(pi.setting))
+    ((budget,),) = resolve_budgets([text], Context(SPACE, (pi,)))
+    assert budget.name == "latency"
+    assert budget.limit == pytest.approx(half(pi) if limit is None else limit)
+
+
+def test_a_share_is_each_devices_own_whatever_their_order(pi: Target, a100: Target) -> None:
+    for targets in ((pi, a100), (a100, pi)):
+        (budgets,) = resolve_budgets(["50%"], Context(SPACE, targets))
+        limits = {budget.name: budget.limit for budget in budgets}
+        assert limits == {
+            "latency:raspberry_pi_4": pytest.approx(half(pi)),
+            "latency:a100": pytest.approx(half(a100)),
+        }
+    (budgets,) = resolve_budgets([("latency:a100=50%", "params=50K")], Context(SPACE, (pi, a100)))
+    assert [budget.name for budget in budgets] == ["latency:a100", "params"]
+
+
+def test_a_budget_for_a_device_that_is_not_searched_for_is_refused(pi: Target) -> None:
+    with pytest.raises(BudgetError, match=r"names a device that is not searched.*raspberry_pi_4"):
+        resolve_budgets(["latency:a100=50%"], Context(SPACE, (pi,)))
+
+
+@pytest.mark.parametrize("text", ["5", "0%", "120%", "latency:=5ms", "5 parsecs", "params=lots"])
+def test_what_is_no_budget_is_refused(pi: Target, text: str) -> None:
+    with pytest.raises(BudgetError):
+        resolve_budgets([text], Context(SPACE, (pi,)))
+
+
+def test_two_settings_of_one_device_make_a_front_each() -> None:
+    space = SearchSpace.load("mobilenet_v3")
+    context = Context(
+        space,
+        tuple(
+            make_target(f"zen4/{stem}", space, places=table_places(None))
+            for stem in ("openvino-fp32-b1-t1", "openvino-int8-b1-t1")
+        ),
+    )
+    names = [objective.name for objective in build("latency", context)]
+    assert names == ["latency:zen4/openvino-fp32-b1-t1", "latency:zen4/openvino-int8-b1-t1"]
+    request = SearchRequest(("8ms",), objectives=("macs", "latency"))
+    problem = make_problem(request, context, resolve_budgets(request.budgets, context))
+    assert problem.fronts == ((0, 1), (0, 2))
+    assert set(problem.limits) == set(names)
+    estimate = problem.quantity(names[1]).evaluate(space.smallest)
+    assert estimate.provenance.setting == Setting("zen4", "openvino", "int8")
+
+
+def test_the_search_runs_under_the_loosest_of_the_sets(pi: Target) -> None:
+    context = Context(SPACE, (pi,))
+    sets = resolve_budgets(["30us", ("60us", "params=50K")], context)
+    assert [(budget.name, budget.limit) for budget in loosest(sets)] == [("latency", 0.060)]
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of a user's with two objectives, found in the working directory."""
+    (tmp_path / "my_objectives.py").write_text(
+        textwrap.dedent("""
+            def joules(architecture):
+                return float(architecture.resolution)
+            joules.is_cheap = True
+            joules.unit = "J"
+
+            def dollars(architecture):
+                return 2.0 * len(architecture.stages)
+
+            def nothing(architecture):
+                return None
+
+            broken = 7
+        """)
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "my_objectives"
+
+
+def test_two_objectives_of_one_module_are_traded_like_any_others(mine: str, pi: Target) -> None:
+    names = (f"{mine}:joules", f"{mine}:dollars")
+    request = SearchRequest((f"{mine}:joules=100",), objectives=(*names, "latency"))
+    context = Context(SPACE, (pi,))
+    problem = make_problem(request, context, resolve_budgets(request.budgets, context))
+    assert problem.fronts == ((0, 1, 2),)
+    assert problem.limits == {names[0]: 100.0}
+    estimate = problem.quantity(names[0]).evaluate(SPACE.largest)
+    assert (estimate.value, estimate.provenance.source) == (SPACE.largest.resolution, names[0])
+
+
+def test_a_budget_on_an_expensive_function_says_how_to_make_it_cheap(mine: str, pi: Target) -> None:
+    request = SearchRequest((f"{mine}:dollars=100",), objectives=("latency",))
+    context = Context(SPACE, (pi,))
+    with pytest.raises(BudgetError, match="is_cheap = True"):
+        make_problem(request, context, resolve_budgets(request.budgets, context))
+
+
+def test_an_objective_that_is_no_function_or_gives_no_number_is_one_line(mine: str) -> None:
+    with pytest.raises(ConfigError, match=r"my_objectives:broken: is a int, not a function"):
+        build(f"{mine}:broken", Context(SPACE))
+    (objective,) = build(f"{mine}:nothing", Context(SPACE))
+    with pytest.raises(SearchError, match=r"my_objectives:nothing: returned a NoneType"):
+        objective.evaluate(SPACE.smallest)
+
+
+def test_an_edited_function_is_another_objective() -> None:
+    def first(architecture: Architecture) -> float:
+        return 1.0
+
+    class Second:
+        source = "version 2"
+
+        def __call__(self, architecture: Architecture) -> float:
+            return 2.0
+
+    (before,), (after,) = build(first, Context(SPACE)), build(Second(), Context(SPACE))
+    assert before.source and before.source != after.source == "version 2"
+
+
+def test_a_search_whose_front_is_one_network_says_why_and_keeps_it(
+    run: Path, nassearch: CommandLine, tmp_path: Path
+) -> None:
+    arguments = ["--objective", "accuracy", "--trials", 3, "--algorithm", "random", "--json"]
+    answer = nassearch("search", "--device", "box", "--budget", "1s", *arguments, "--out", tmp_path)
+    assert answer.code == 0, answer.err
+    remark = answer.json()["remark"]
+    assert "above the largest network of the space (latency" in remark
+    assert remark in answer.err
+    assert SearchResult.load(tmp_path).remark == remark
