@@ -1,11 +1,11 @@
 # Two commands do everything on a fresh machine with Python 3.11: `make quickstart`, `make test`.
 PYTHON ?= python3.11
-DATA ?= ../shared/data/latency
+DATA ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: bench-report bench-search help install quickstart test test-all check format bench bench-data bench-latency bench-spaces
+.PHONY: bench-report bench-search help install quickstart test test-all test-wheel check docs format bench bench-data bench-latency bench-spaces
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -26,10 +26,22 @@ test: install ## install, then run the quick tests
 test-all: install ## every test, the slow ones too
 	$(BIN)/pytest
 
+test-wheel: install ## the built wheel in an environment of its own: quickstart and a search
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps -w build/wheel .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt build/wheel/*.whl
+	cd build/wheel && venv/bin/nassearch quickstart
+	cd build/wheel && venv/bin/nassearch search --device a100 --budget 5ms --trials 10
+
 check: install ## ruff, ruff format, mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: install ## build the site from docs/; warnings are errors, and it loads nothing from elsewhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python docs/site_check.py site
 
 format: install ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
@@ -54,4 +66,4 @@ bench-report: install ## report: opening and answering over 2,000 candidates (ne
 
 bench-latency: install ## latency: fits, imports, speed, and this machine (needs DATA=..., a quiet machine)
 	for part in networks curves published operators note10 speed memory tables device plots; do \
-	  $(BIN)/python experiments/latency-accuracy/bench.py $$part --data $(DATA) || exit 1; done
+	  $(BIN)/python experiments/latency-accuracy/bench.py $$part $(if $(DATA),--data $(DATA)) || exit 1; done
