@@ -125,9 +125,9 @@ def import_results(results: Path, setting: Setting, *, bundle: Path | None = Non
                 where=results,
                 fix=f"nassearch profile {measured_in.options} --import {results}",
             )
-        _check_provider(measured, measured_in, results)
         if "trace" not in measured:
             raise TableError("is unfinished", where=results, fix="run run.py again, it goes on")
+        _check_provider(measured, measured_in, results)
         return _table(measured, setting)
     except (KeyError, TypeError, ValueError, IndexError, ConfigError) as error:
         raise TableError(
