@@ -57,7 +57,7 @@ def networks(data: Path, *, splits: int) -> None:
     source, target = pairs["v100_64_ms"], pairs["2080ti_64_ms"]
     order = np.random.default_rng(9).permutation(len(source))
     held_out, pool = [target[index] for index in order[:HELD_OUT]], order[HELD_OUT:]
-    setting = Setting("v100", "torch", "fp32", 64)
+    setting = Setting("v100", "torch", "fp32", 64, None)
     known = LatencyPredictor.from_networks(wide, setting, [source[index] for index in pool])
     for count in (5, 10, 20):
         errors = []

@@ -134,7 +134,7 @@ def tables(device_name: str) -> None:
     found: dict[Setting, LatencyTable] = {}
     device = load_device(device_name)
     for setting in (device.default, *device.settings):
-        table = find_table(Setting(device.name, **setting.model_dump()), table_directories())
+        table = find_table(setting, table_directories())
         if table is None:
             continue
         found[table.setting] = table
