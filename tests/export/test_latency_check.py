@@ -62,7 +62,7 @@ def test_a_drift_without_bound_is_not_divided_out(
     (check,) = found.latency
     assert check.drift == pytest.approx(1 / factor, rel=0.01)
     assert check.as_predicted is None
-    assert "cannot be checked: this machine takes" in found.broken[0]
+    assert "cannot be checked: this machine is 10.00 times" in found.broken[0]
 
 
 def test_a_promise_of_an_int8_file_needs_the_file(write: WriteExport, digits: Data) -> None:
