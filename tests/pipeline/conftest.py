@@ -57,6 +57,14 @@ def nassearch(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     return call
 
 
+def succeed(command: str, patch: pytest.MonkeyPatch) -> None:
+    """Give the command line a command, which must exit with 0."""
+    patch.setattr(sys, "argv", ["nassearch", *command.split()])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+
+
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with a finished run, `runs/tiny`, and the table of a fake device, `box`."""
@@ -68,10 +76,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "profile --device box --runtime fake --space digits_tiny --seconds 1",
             "run recipe.yaml --out runs/tiny --json",
         ):
-            patch.setattr(sys, "argv", ["nassearch", *command.split()])
-            with pytest.raises(SystemExit) as stop:
-                cli.main()
-            assert not stop.value.code
+            succeed(command, patch)
     yield place
 
 

@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nassearch import cli
 from nassearch.errors import Interrupted
 from nassearch.files import LOCK, owned
 from nassearch.pipeline.run_directory import environment, new_run, run_data
 from nassearch.training import checkpoint
-from tests.pipeline.conftest import CommandLine
+from tests.pipeline.conftest import CommandLine, succeed
 
 CLASSES = ("apple", "bear", "cat")
 
@@ -48,10 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "train-supernet --space digits_tiny --data imagefolder:photos --epochs 1 --out run",
             "search --supernet run --device raspberry_pi_5 --budget 60% --trials 2",
         ):
-            patch.setattr(sys, "argv", ["nassearch", *command.split()])
-            with pytest.raises(SystemExit) as stop:
-                cli.main()
-            assert not stop.value.code
+            succeed(command, patch)
     yield place
 
 
