@@ -26,13 +26,14 @@ test: install ## install, then run the quick tests
 test-all: install ## every test, the slow ones too
 	$(BIN)/pytest
 
-test-wheel: install ## the built wheel in an environment of its own: quickstart and a search
+test-wheel: ## the built wheel in an environment of its own, away from the checkout: quickstart and a search
 	rm -rf build/wheel && mkdir -p build/wheel
-	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps -w build/wheel .
 	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps -w build/wheel .
 	build/wheel/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt build/wheel/*.whl
-	cd build/wheel && venv/bin/nassearch quickstart
-	cd build/wheel && venv/bin/nassearch search --device a100 --budget 5ms --trials 10
+	work=$$(mktemp -d) && cd "$$work" && $(CURDIR)/build/wheel/venv/bin/nassearch quickstart \
+	  && $(CURDIR)/build/wheel/venv/bin/nassearch search --device a100 --budget 5ms --trials 10 \
+	  && rm -rf "$$work"
 
 check: install ## ruff, ruff format, mypy --strict
 	$(BIN)/ruff check .

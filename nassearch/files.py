@@ -21,6 +21,8 @@ from nassearch.errors import ConfigError, OutputError
 
 LOCK = ".nassearch.lock"
 """Held by the operating system while a process writes to the directory, and gone with it."""
+OWNER = ".nassearch.owner"
+"""Says who holds the lock: a file of its own, as nobody else may read a locked one on Windows."""
 
 
 @contextmanager
@@ -40,20 +42,22 @@ def owned(directory: Path, *, doing: str) -> Iterator[Path]:
     """
     made = [path for path in (directory, *directory.parents) if not path.exists()]
     make_directory(directory)
-    path = directory / LOCK
+    path, owner = directory / LOCK, directory / OWNER
     lock = FileLock(path)
     try:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise _owned_by_another(path) from None
+            raise _owned_by_another(owner) from None
         except OSError as error:
             raise _cannot_write(path, error) from error
         try:
-            path.write_text(json.dumps(_owner(doing)), encoding="utf-8")
+            owner.write_text(json.dumps(_owner(doing)), encoding="utf-8")
             yield directory
         finally:
-            path.unlink(missing_ok=True)  # before the release: after it, it may be another's
+            for held in (owner, path):  # before the release: after it, they may be another's
+                with suppress(OSError):  # Windows removes no open file
+                    held.unlink()
             lock.release()
     finally:
         with suppress(OSError):  # not empty
@@ -66,14 +70,14 @@ def _owner(doing: str) -> dict[str, object]:
     return {"doing": doing, "host": socket.gethostname(), "process": os.getpid(), "since": since}
 
 
-def _owned_by_another(lock: Path) -> OutputError:
+def _owned_by_another(record: Path) -> OutputError:
     """The refusal, with what the owner wrote of itself; it may be about to write that."""
     try:
-        owner = json.loads(lock.read_text(encoding="utf-8"))
+        owner = json.loads(record.read_text(encoding="utf-8"))
         who = "a {doing} runs here (process {process} on {host}, since {since})".format(**owner)
     except (OSError, ValueError, KeyError, TypeError):
         who = "another process writes here"
-    return OutputError(who, where=lock.parent, fix="wait until it ends, or choose another --out")
+    return OutputError(who, where=record.parent, fix="wait until it ends, or choose another --out")
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:
@@ -105,7 +109,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)
-        with temporary.open("rb") as written:
+        with temporary.open("rb+") as written:  # Windows flushes no file that is only read
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:

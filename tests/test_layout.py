@@ -134,6 +134,73 @@ def test_no_module_hides_behind_a_vague_name() -> None:
     assert not [name for name, _ in _modules() if vague & set(name.split("."))]
 
 
+POSIX_MODULES = {
+    "crypt", "curses", "fcntl", "grp", "nis", "posix", "pty", "pwd", "readline", "resource",
+    "spwd", "syslog", "termios", "tty",
+}  # fmt: skip
+# what `os`, `signal` and others have on some systems only, by what Windows or macOS lack
+POSIX_NAMES = {
+    "fork", "forkpty", "fchmod", "fchown", "chown", "chroot", "getegid", "geteuid", "getgid",
+    "getgroups", "getloadavg", "getpgid", "getpriority", "getuid", "killpg", "mkfifo", "nice",
+    "posix_fadvise", "pread", "pwrite", "register_at_fork", "sched_getaffinity",
+    "sched_setaffinity", "sendfile", "setpgid", "setsid", "setuid", "statvfs", "sync", "sysconf",
+    "uname", "wait3", "wait4", "waitpid", "O_NONBLOCK", "O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW",
+    "SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGSTOP", "SIGTSTP",
+    "SIGUSR1", "SIGUSR2", "SIGWINCH", "alarm", "pthread_kill", "pthread_sigmask", "setitimer",
+    "sigwait", "tzset",
+}  # fmt: skip
+MODULES_OF_NAMES = {"os", "signal", "time"}
+
+
+def _only_on_posix(source: str) -> list[str]:
+    """What of a module's source fails where it is imported, or used unasked, on another system.
+
+    A name counts as asked for where the module gives it to `hasattr` or `getattr`.
+    """
+    tree = ast.parse(source)
+    asked = {
+        node.args[1].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("hasattr", "getattr")
+        and isinstance(node.args[1], ast.Constant)
+    }
+    found = []
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [name.name for name in node.names if name.name in POSIX_MODULES]
+        elif isinstance(node, ast.ImportFrom) and node.module in POSIX_MODULES:
+            names = [node.module or ""]
+        elif isinstance(node, ast.ImportFrom) and node.module in MODULES_OF_NAMES:
+            names = [name.name for name in node.names if name.name in POSIX_NAMES]
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id in MODULES_OF_NAMES
+            and node.attr in POSIX_NAMES - asked
+        ):
+            names = [f"{node.value.id}.{node.attr}"]
+        found += [f"{node.lineno}: {name}" for name in names]
+    return found
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import fcntl", "from resource import getrlimit", "import os, pwd", "x = signal.SIGHUP",
+     "from os import fork", "def f():\n    return os.getuid()", "def f():\n    import termios"],
+)  # fmt: skip
+def test_what_only_posix_has_is_recognised(line: str) -> None:
+    assert _only_on_posix(line)
+    assert not _only_on_posix("x = os.sysconf('x') if hasattr(os, 'sysconf') else None")
+
+
+@pytest.mark.parametrize(("module", "path"), list(_modules()), ids=lambda value: str(value))
+def test_no_module_asks_for_posix(module: str, path: Path) -> None:
+    assert _only_on_posix(path.read_text(encoding="utf-8")) == []
+
+
 @pytest.mark.parametrize("code", ["import nassearch", "import nassearch.space"])
 def test_light_imports_bring_no_torch(code: str) -> None:
     check = f"{code}; import sys; sys.exit('torch' in sys.modules)"

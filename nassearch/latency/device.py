@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, field_serializer, model_validator
 
 from nassearch import config
@@ -114,7 +113,7 @@ class Device(StrictModel):
         path = directory / self.name / "device.yaml"
         if not path.exists():
             content = self.model_dump(mode="json", exclude_none=True)
-            write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+            write_text(path, config.dump_yaml(content))
 
     @property
     def present(self) -> bool:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -122,8 +122,17 @@ def link_latest(run: Path) -> None:
         warnings.warn(f"{LATEST} was a directory, not a link: it is {aside} now", stacklevel=2)
     temporary = RUNS / f".latest-{os.getpid()}"
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(run, RUNS), target_is_directory=True)
-    temporary.replace(LATEST)
+    try:
+        temporary.symlink_to(os.path.relpath(run, RUNS), target_is_directory=True)
+        temporary.replace(LATEST)
+    except OSError as error:  # some disks hold no links, and Windows asks for a right to make one
+        with suppress(OSError):
+            LATEST.unlink()  # it named another run
+        reason = error.strerror or error
+        warnings.warn(
+            f"{LATEST} cannot be linked to {run} ({reason}); name the run with --supernet",
+            stacklevel=2,
+        )
 
 
 def start_run(recipe: Recipe, run: Path) -> None:

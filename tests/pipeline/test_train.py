@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nassearch.errors import Interrupted
-from nassearch.files import LOCK, owned
-from nassearch.pipeline.run_directory import environment, new_run, run_data
+from nassearch.errors import Interrupted, OutputError
+from nassearch.files import LOCK, OWNER, owned
+from nassearch.pipeline.run_directory import environment, link_latest, new_run, run_data
 from nassearch.training import checkpoint
 from tests.pipeline.conftest import CommandLine, succeed
 
@@ -117,7 +117,7 @@ def test_a_second_training_in_a_directory_is_refused_with_its_owner(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from nassearch.errors import Interrupted
+from nassearch.errors import Interrupted, OutputError
 from nassearch.files import owned
 with owned(Path(sys.argv[1]), doing="training"):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -127,11 +127,54 @@ with owned(Path(sys.argv[1]), doing="training"):
 def test_the_lock_of_a_killed_process_is_none(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False)
     assert killed.returncode == -signal.SIGKILL
-    owner = json.loads((tmp_path / LOCK).read_text())
+    owner = json.loads((tmp_path / OWNER).read_text())
     assert owner["process"] != os.getpid()
     with owned(tmp_path, doing="training"):
-        assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
-    assert not (tmp_path / LOCK).exists()
+        assert json.loads((tmp_path / OWNER).read_text())["process"] == os.getpid()
+    assert not (tmp_path / LOCK).exists() and not (tmp_path / OWNER).exists()
+
+
+def test_a_locked_file_is_neither_read_nor_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, where nobody else may do either while it is held."""
+
+    def denied(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "sharing violation", str(path))
+
+    for name in ("read_text", "write_text", "unlink"):
+        honest = getattr(Path, name)
+        monkeypatch.setattr(
+            Path,
+            name,
+            lambda path, *rest, honest=honest, **named: (denied if path.name == LOCK else honest)(
+                path, *rest, **named
+            ),
+        )
+    with (
+        owned(tmp_path / "run", doing="training"),
+        pytest.raises(OutputError, match=f"a training runs here .process {os.getpid()} on "),
+        owned(tmp_path / "run", doing="export"),
+    ):
+        pass
+    with owned(tmp_path / "run", doing="export"):
+        pass
+
+
+def test_a_disk_without_links_has_no_latest_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "old").mkdir(parents=True)
+    link_latest(Path("runs/old"))
+
+    def no_links(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", no_links)
+    with pytest.warns(UserWarning, match=r"cannot be linked to runs/new .*name the run with"):
+        link_latest(Path("runs/new"))
+    assert not (tmp_path / "runs" / "latest").is_symlink()
 
 
 def test_runs_that_begin_in_the_same_second_have_two_names() -> None:
