@@ -10,6 +10,7 @@ import yaml
 from nassearch import config
 from nassearch.cli.option import assignment
 from nassearch.errors import BudgetError, ConfigError
+from nassearch.files import read_json, read_json_lines
 from nassearch.pipeline.run_directory import load_recipe
 
 
@@ -83,6 +84,14 @@ def test_hostile_yaml_is_one_line(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("text", ["20us", "20µs", "20μs", "0.02ms"])
 def test_microseconds_have_two_letters(text: str) -> None:
     assert config.parse_milliseconds(text) == pytest.approx(0.02)
+
+
+def test_json_nested_without_end_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="not valid JSON"):
+        read_json(path)
+    assert read_json_lines(path) == []
 
 
 def test_a_bare_number_is_no_latency() -> None:

@@ -40,7 +40,7 @@ def check_archive(path: Path) -> None:
                 if entry.filename.endswith(".json"):
                     for key, text in _texts(json.loads(archive.read(entry)), ""):
                         _check_text(path, key, text)
-    except (BadZipFile, ValueError, RecursionError) as error:
+    except (BadZipFile, ValueError, RuntimeError) as error:
         raise CheckpointError("is no archive of torch.export", where=path) from error
 
 

@@ -1,6 +1,5 @@
 """The weights as safetensors, and reading them back as a plain module."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,12 +8,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from nassearch.config import format_count
 from nassearch.data.dataset import Data
 from nassearch.errors import CheckpointError
 from nassearch.export.export_config import CONFIG, inside, read_export
 from nassearch.export.format import FormatOptions, Run
 from nassearch.networks import Subnet
+from nassearch.networks.cost import check_memory
 from nassearch.progress import Progress
 
 WEIGHTS = "model.safetensors"
@@ -105,19 +104,6 @@ def build(directory: Path) -> Subnet:
             fix="export the network again",
         ) from error
     return subnet.eval()
-
-
-def check_memory(network: Subnet, *, where: object) -> None:
-    """CheckpointError where a network, on the meta device, takes more memory than there is."""
-    if not hasattr(os, "sysconf"):
-        return
-    needed = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > present:
-        raise CheckpointError(
-            f"its network takes {format_count(needed)}B, this machine has {format_count(present)}B",
-            where=where,
-        )
 
 
 def _misfit(error: Exception) -> str:

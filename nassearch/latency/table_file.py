@@ -115,6 +115,12 @@ def _read(
             where=path,
             fix=f"it must have {', '.join(columns)}",
         )
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the surplus in front for an index
+        raise TableError(
+            "its rows have more cells than it has columns",
+            where=path,
+            fix="write decimals with a point",
+        )
     empty = frame[frame[list(columns)].isna().any(axis=1)]
     if len(empty):
         raise TableError(f"row {int(empty.index[0]) + 1} lacks a value", where=path)

@@ -1,6 +1,7 @@
 """Costs: multiply-accumulates, parameters and layers of a block, counted and never derived."""
 
 import math
+import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nassearch.config import format_count
 from nassearch.errors import SpaceError
 from nassearch.ops import build_op
 from nassearch.space import BlockSpec
@@ -20,6 +22,7 @@ with warnings.catch_warnings():
     from fvcore.nn.jit_analysis import JitModelAnalysis
 
 FLOAT_BYTES = 4
+_SMALLER = "use smaller widths"
 
 # Operators that do no multiply-accumulate of their own. Batch norm folds into its convolution.
 # Anything else that fvcore cannot count is an error, never zero.
@@ -145,10 +148,18 @@ def macs(specs: Sequence[BlockSpec]) -> int:
 def block_cost(spec: BlockSpec) -> Cost:
     """The cost of one block, counted by fvcore on the built module; on tiles, that of all of them.
 
-    Raises SpaceError where the block holds an operator that cannot be counted.
+    Raises SpaceError where the block holds an operator that cannot be counted, or does not fit into
+    memory.
     """
-    image = torch.zeros(1, spec.in_channels, spec.run_resolution, spec.run_resolution)
-    found = count(build_op(spec), image, name=spec.key)
+    try:
+        image = torch.zeros(1, spec.in_channels, spec.run_resolution, spec.run_resolution)
+        found = count(build_op(spec), image, name=spec.key)
+    except RuntimeError as error:
+        if "allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        raise SpaceError(
+            "takes more memory than this machine has", where=spec.key, fix=_SMALLER
+        ) from error
     if spec.grid == 1:
         return found
     layers = tuple((layer, times * spec.grid**2) for layer, times in found.layers)
@@ -171,6 +182,20 @@ def count(module: nn.Module, image: Tensor, *, name: str) -> Cost:
         )
     params = sum(parameter.numel() for parameter in module.parameters())
     return Cost(tuple(sorted(counted.items())), params)
+
+
+def check_memory(network: nn.Module, *, where: object) -> None:
+    """SpaceError where a network, on the meta device, takes more memory than there is."""
+    if not hasattr(os, "sysconf"):
+        return
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise SpaceError(
+            f"its network takes {format_count(needed)}B, this machine has {format_count(present)}B",
+            where=where,
+            fix=_SMALLER,
+        )
 
 
 def _shape(value: Any) -> list[int]:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nassearch.networks.cost import check_memory
 from nassearch.networks.subnet import Subnet
 from nassearch.ops import Elastic, check_space, static_op
 from nassearch.ops.elastic import elastic_specs
@@ -40,6 +42,13 @@ class Supernet(nn.Module):
         )
         self.head = _elastic(places[-1])
         self.apply(_initialise)
+
+    @classmethod
+    def within_memory(cls, space: SearchSpace, *, where: object) -> "Supernet":
+        """The supernet of `space`; SpaceError, naming `where`, if this machine cannot hold it."""
+        with torch.random.fork_rng(), torch.device("meta"):
+            check_memory(cls(space), where=where)
+        return cls(space)
 
     def forward(
         self,

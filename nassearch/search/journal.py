@@ -250,6 +250,6 @@ def _read(path: Path, space: SearchSpace) -> tuple[list[Candidate], int, int]:
             candidates[candidate.architecture.id] = candidate
             if record.get(GIVEN):
                 given.add(candidate.architecture.id)
-        except (ValueError, SearchError):
+        except (ValueError, RecursionError, SearchError):
             skipped += 1
     return list(candidates.values()), len(candidates) - len(given), skipped

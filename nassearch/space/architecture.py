@@ -29,6 +29,7 @@ DIMENSIONS = (*NUMBERS, *NAMES)
 ATTENTIONS = ("se", "se_input", "eca")
 NORMS = ("layernorm",)
 NEUTRAL = "none"
+_MAX_PART = 64  # characters of one choice in a key: a number of more digits is no count
 
 Value = int | float | str
 Choices = tuple[tuple[str, Value], ...]
@@ -197,6 +198,8 @@ class BlockSpec:
         choices: dict[str, Value] = {}
         for part in parts:
             match = re.fullmatch(r"([a-z])([0-9]+(?:\.[0-9]+)?)", part)
+            if len(part) > _MAX_PART:
+                raise TableError(f"'{key[:60]}...' is not the key of a block")
             if match is None:
                 choices[_dimension_of(part)] = part
             elif match.group(1) in letters:

@@ -125,10 +125,11 @@ def load(run_dir: Path) -> Checkpoint:
 def load_supernet(run_dir: Path) -> Supernet:
     """The trained supernet of a run, in evaluation mode; its space comes from the checkpoint.
 
-    Where the training averaged its weights, those are the weights.
+    Where the training averaged its weights, those are the weights. SpaceError where it takes more
+    memory than this machine has.
     """
     checkpoint = load(run_dir)
-    supernet = Supernet(checkpoint.space)
+    supernet = Supernet.within_memory(checkpoint.space, where=run_dir)
     restore_weights(supernet, checkpoint, where=run_dir)
     supernet.load_state_dict(checkpoint.evaluated)
     return supernet.eval()

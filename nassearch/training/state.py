@@ -124,7 +124,7 @@ def start(
     device = training_device(recipe.device)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(recipe.seed, Stream.WEIGHTS))
-        supernet = Supernet(fitted).to(device)
+        supernet = Supernet.within_memory(fitted, where=fitted.name).to(device)
     if recipe.zero_gamma:
         zero_gamma(supernet)
     for module in supernet.modules():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import subprocess
 import venv
 import zipfile
@@ -263,6 +264,34 @@ def test_a_run_does_not_go_on_from_changed_results(results: Path, tmp_path: Path
 def test_what_is_no_bundle_is_refused(results: Path) -> None:
     with pytest.raises(TableError, match="not a bundle"):
         import_results(results, SETTING, bundle=results)
+
+
+@pytest.mark.parametrize("kind", ["link", "damaged", "encrypted", "nested"])
+def test_a_stranger_s_bundle_leads_nowhere_and_is_one_line(
+    results: Path, tmp_path: Path, kind: str
+) -> None:
+    manifest = zipfile.ZipInfo("bundle.json")
+    manifest.compress_type = zipfile.ZIP_DEFLATED
+    content = json.dumps({"id": "a" * 12})
+    if kind == "link":  # to the manifest of these very results: it must not be followed
+        (tmp_path / "real.json").write_text(results.read_text(encoding="utf-8"), encoding="utf-8")
+        manifest.external_attr = (stat.S_IFLNK | 0o777) << 16
+        content = str(tmp_path / "real.json")
+    elif kind == "nested":
+        content = "[" * 100_000
+    path = tmp_path / "bundle.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(manifest, content)
+    data = bytearray(path.read_bytes())
+    if kind == "damaged":
+        data[50:54] = b"\xff\xff\xff\xff"
+    elif kind == "encrypted":
+        data[6] |= 1
+        data[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    with pytest.raises(TableError, match="is not a bundle") as caught:
+        import_results(results, SETTING, bundle=path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:

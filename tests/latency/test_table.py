@@ -1,5 +1,6 @@
 """Latency tables: what is written is read back, and what is wrong is refused with its place."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,6 +149,101 @@ def test_an_incomplete_row_is_refused(path: Path, setting: Setting) -> None:
     row = _row(path)
     _edit(path, ",".join(row), ",".join(row[:-1]))
     with pytest.raises(TableError, match="lacks a value"):
+        LatencyTable.load(path, setting)
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        ('"0,26"', "median_ms: '0,26' is not a number; write decimals with a point"),
+        ("0.26 ms", "median_ms: '0.26 ms' is not a number"),
+        ("1e999", "plausible"),
+        ("9" * 5000, "plausible"),
+    ],
+)
+def test_a_cell_that_is_no_number_is_named_with_its_row(
+    path: Path, setting: Setting, number: str, says: str
+) -> None:
+    key, median, *_ = _row(path)
+    _edit(path, f"{key},{median},", f"{key},{number},")
+    with pytest.raises(TableError, match=re.escape(says)) as caught:
+        LatencyTable.load(path, setting)
+    assert key in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_a_decimal_comma_that_splits_a_row_is_refused(
+    path: Path, setting: Setting, everywhere: bool
+) -> None:
+    text = path.read_text(encoding="utf-8")
+    head, blocks = text[: text.index("key,")], text[text.index("key,") :]
+    blocks = re.sub(r"(?<=,0)\.(?=\d)", ",", blocks, count=0 if everywhere else 1)
+    path.write_text(head + blocks, encoding="utf-8")
+    with pytest.raises(TableError) as caught:
+        LatencyTable.load(path, setting)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_table(
+    table: LatencyTable, path: Path, setting: Setting
+) -> None:
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert set(LatencyTable.load(path, setting).blocks) == set(table.blocks)
+
+
+def _keep_header(path: Path, *, rows: int) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    first = next(number for number, line in enumerate(lines) if line[0] != "#")
+    path.write_text("".join(lines[: first + rows]), encoding="utf-8")
+
+
+def test_a_table_of_columns_alone_predicts_nothing(
+    path: Path, setting: Setting, space: SearchSpace
+) -> None:
+    """It is no damage: a device may have whole networks alone."""
+    _keep_header(path, rows=1)
+    table = LatencyTable.load(path, setting)
+    assert table.blocks == {}
+    with pytest.raises(MissingKeyError, match="nassearch profile"):
+        table.require_space(space, block_specs(space))
+
+
+@pytest.mark.parametrize("keeps", ["header", "nothing"])
+def test_a_table_without_columns_is_refused(path: Path, setting: Setting, keeps: str) -> None:
+    if keeps == "header":
+        _keep_header(path, rows=0)
+    else:
+        path.write_text("", encoding="utf-8")
+    with pytest.raises(TableError) as caught:
+        LatencyTable.load(path, setting)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "device: pi",
+        "note: &a [" + "x, " * 999 + "x]\n# many: [" + "*a, " * 1999 + "*a]",
+        "note: " + "[" * 100_000,
+        "note: !!python/object/apply:os.abort []",
+    ],
+    ids=["twice", "aliases", "deep", "object"],
+)
+def test_a_header_is_read_like_any_other_yaml(path: Path, setting: Setting, line: str) -> None:
+    path.write_text(f"# {line}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+    with pytest.raises(TableError, match="its header") as caught:
+        LatencyTable.load(path, setting)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["i", "k", "r"])
+def test_a_key_of_numbers_without_end_is_refused(path: Path, setting: Setting, place: str) -> None:
+    key = _row(path)[0]
+    _edit(path, f"{key},", f"{re.sub(f'-{place}[0-9]+', f'-{place}' + '9' * 5000, key)},")
+    with pytest.raises(TableError, match="not the key of a block"):
         LatencyTable.load(path, setting)
 
 

@@ -1,6 +1,8 @@
 """Checkpoints from strangers: nothing in them is run, and they are as large as they look."""
 
+import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -8,8 +10,10 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import pytest
 import torch
 
-from nassearch.errors import CheckpointError
+from nassearch.errors import CheckpointError, SpaceError
 from nassearch.training import checkpoint
+
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "v0_1_0" / "run"
 
 
 class Mischief:
@@ -39,6 +43,28 @@ def test_a_checkpoint_is_never_unpickled(path: Path, tmp_path: Path, is_archive:
     with pytest.raises(CheckpointError):
         checkpoint.load(tmp_path)
     assert not proof.exists()
+
+
+def test_a_supernet_larger_than_memory_is_not_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint_of = FIXTURE / "checkpoints"
+    shutil.copytree(checkpoint_of, tmp_path / "checkpoints")
+    monkeypatch.setattr(os, "sysconf", lambda name: 64)
+    with pytest.raises(SpaceError, match="this machine has 4.1 KB"):
+        checkpoint.load_supernet(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.*is damaged")
+def test_a_tensor_larger_than_its_file_is_refused(path: Path, tmp_path: Path) -> None:
+    """A view that repeats one number: small in the file, and as large as one likes when copied."""
+    content = torch.load(next((FIXTURE / "checkpoints").iterdir()), weights_only=True)
+    name = next(iter(content["model"]))
+    content["model"][name] = torch.zeros(1).expand(2**40)
+    torch.save(content, path)
+    assert path.stat().st_size < 2**22
+    with pytest.raises(CheckpointError, match="weights of other shapes"):
+        checkpoint.load_supernet(tmp_path)
 
 
 def test_a_checkpoint_that_would_unfold_is_refused(path: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ MANIFEST, RUNNER = "bundle.json", "run.py"
 MAX_MANIFEST, MAX_RESULTS = 64 * 2**20, 1024 * 2**20  # bytes; of 96 networks it is 0.1 and 30 MB
 _UNSIGNED = 2  # the schema of version 0.1, whose results carry no hash and no provider
 _SCHEMAS = (_UNSIGNED, bundle_runner.SCHEMA)
+# what an archive raises that is damaged, encrypted or packed in a way this Python does not know, and
+# a manifest that is none
+_UNREADABLE = (
+    OSError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def write_bundle(
@@ -232,5 +238,5 @@ def _bundle_id(bundle: Path) -> str:
         if len(text) > MAX_MANIFEST:
             raise TableError(f"its manifest is larger than {MAX_MANIFEST >> 20} MB", where=bundle)
         return str(json.loads(text)["id"])
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise TableError(f"is not a bundle ({error!r})", where=bundle) from error
