@@ -48,10 +48,9 @@ def test_a_checkpoint_is_never_unpickled(path: Path, tmp_path: Path, is_archive:
 def test_a_supernet_larger_than_memory_is_not_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint_of = FIXTURE / "checkpoints"
-    shutil.copytree(checkpoint_of, tmp_path / "checkpoints")
+    shutil.copytree(FIXTURE / "checkpoints", tmp_path / "checkpoints")
     monkeypatch.setattr(os, "sysconf", lambda name: 64)
-    with pytest.raises(SpaceError, match="this machine has 4.1 KB"):
+    with pytest.raises(SpaceError, match="this machine has"):
         checkpoint.load_supernet(tmp_path)
 
 

@@ -33,8 +33,8 @@ MANIFEST, RUNNER = "bundle.json", "run.py"
 MAX_MANIFEST, MAX_RESULTS = 64 * 2**20, 1024 * 2**20  # bytes; of 96 networks it is 0.1 and 30 MB
 _UNSIGNED = 2  # the schema of version 0.1, whose results carry no hash and no provider
 _SCHEMAS = (_UNSIGNED, bundle_runner.SCHEMA)
-# what an archive raises that is damaged, encrypted or packed in a way this Python does not know, and
-# a manifest that is none
+# what an archive raises that is damaged, encrypted or packed as this Python cannot unpack, and a
+# manifest that is none
 _UNREADABLE = (
     OSError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
