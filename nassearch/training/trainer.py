@@ -8,20 +8,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nassearch import files
+from nassearch import files, interruption
 from nassearch.data.dataset import Data
 from nassearch.data.seeding import Stream, derive_seed, numpy_generator
+from nassearch.interruption import Interruption
 from nassearch.networks import Subnet, Supernet
 from nassearch.networks.supernet import resize
 from nassearch.progress import Progress, silent
 from nassearch.space import SearchSpace
-from nassearch.training import checkpoint, gradient, interruption
+from nassearch.training import checkpoint, gradient
 from nassearch.training.allocator import keep_buffers
 from nassearch.training.batch import epoch_batches
 from nassearch.training.channel_sorting import sort_channels
 from nassearch.training.distillation import DISTILLATIONS
 from nassearch.training.evaluation import Evaluator
-from nassearch.training.interruption import Interruption
 from nassearch.training.metrics import finish_epoch, record_step, roll_back, save_checkpoint
 from nassearch.training.precision import autocast
 from nassearch.training.process_group import ProcessGroup
