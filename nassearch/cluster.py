@@ -1,6 +1,8 @@
 """Ray, where work is asked to run on several processes or machines; imported by nobody else."""
 
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +25,7 @@ def connected(*, workers: int, address: str | None = None) -> Iterator[Any]:
 
     started = not ray.is_initialized()
     if started:
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
                 address=address,
@@ -33,6 +36,8 @@ def connected(*, workers: int, address: str | None = None) -> Iterator[Any]:
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ClusterError(f"Ray cannot start ({error})", where=address or "") from error
+        if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's would end the process at once
     try:
         yield ray
     finally:

@@ -14,7 +14,7 @@ import nassearch
 from nassearch import config
 
 PACKAGE = Path(nassearch.__file__).parent
-BASE = {"errors", "config", "files", "setting", "provenance", "budget", "progress"}
+BASE = {"errors", "config", "files", "setting", "provenance", "budget", "progress", "interruption"}
 NETWORKS = {*BASE, "space", "ops", "networks"}
 # room -> what it may import, besides itself; a dotted name allows that module alone
 ALLOWED: dict[str, set[str]] = {
@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "cluster": {"errors"},
     "setting": {"errors", "config"},
     "progress": {"errors"},
+    "interruption": {"errors"},
     "provenance": {"errors", "setting"},
     "budget": {"errors", "config"},
     "space": BASE,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import typer
 
+from nassearch import interruption
 from nassearch.cli.describe import describe
 from nassearch.cli.export import export
 from nassearch.cli.finetune import finetune
@@ -55,13 +56,17 @@ for name, command in COMMANDS.items():
 
 
 def main() -> None:
-    """The console script: exit 0, 2 on a user's error, 3 on a broken promise, 130 on Ctrl-C."""
+    """The console script: exit 0, 2 on a user's error, 3 on a broken promise, 130 when interrupted.
+
+    SIGTERM and SIGHUP interrupt as Ctrl-C does.
+    """
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
     warnings.formatwarning = _warning_line
     try:
-        app()
+        with interruption.alike():
+            app()
     except NassearchError as error:
         if debug:
             traceback.print_exc()

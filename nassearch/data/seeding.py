@@ -17,6 +17,7 @@ class Stream(IntEnum):
     SPLIT = 5
     CALIBRATION = 6
     WATCHED = 7
+    FLIPS = 8
 
 
 def derive_seed(seed: int, stream: Stream, *place: int) -> int:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from nassearch.errors import CheckpointError
 from nassearch.networks.subnet import Subnet
 from nassearch.networks.supernet import Supernet
-from nassearch.ops import static_op
+from nassearch.ops import Elastic, static_op
 from nassearch.ops.elastic import elastic_specs
 from nassearch.space import Architecture, BlockSpec, lower, slots
 
@@ -269,6 +269,23 @@ def zero_gamma(supernet: Supernet) -> None:
     with torch.no_grad():
         for _, norm in _residual_norms(supernet):
             nn.init.zeros_(norm.get_parameter("weight"))
+
+
+def scale_outer_channels(supernet: Supernet, scale: float) -> None:
+    """Multiply the batch-norm scales of the channels that the smallest block of a place lacks.
+
+    Wider networks then compute at first nearly what narrow ones do, so that their gradients agree:
+    with independent channels those of two widths are nearly orthogonal (experiments/cifar10-front).
+    """
+    for op in supernet.modules():
+        if not isinstance(op, Elastic):
+            continue
+        shapes, parameters = op.shared_shapes(), dict(op.named_parameters())
+        for name in shapes:
+            path, _, leaf = name.rpartition(".")
+            if leaf == "weight" and f"{path}.running_mean" in shapes:
+                with torch.no_grad():
+                    parameters[name][shapes[name][0] :] *= scale
 
 
 def _residual_norms(supernet: Supernet) -> Iterator[tuple[str, nn.Module]]:

@@ -93,6 +93,14 @@ class Elastic(nn.Module):
         """The shape of each tensor of the block `spec`, which need not be one of `specs`."""
         return {name: tensor.shape for name, tensor in _tensors(self._twin(spec))}
 
+    def shared_shapes(self) -> dict[str, torch.Size]:
+        """The shape of the part of each tensor that all blocks which have it use."""
+        shared: dict[str, torch.Size] = {}
+        for spec in _of_different_shape(self.specs):
+            for name, shape in self.shapes(spec).items():
+                shared[name] = torch.Size(map(min, shared.get(name, shape), shape))
+        return shared
+
     def sortable(self) -> bool:
         """Whether the inner channels of all these blocks may change places together."""
         return all(self._op.sortable(spec) for spec in self.specs)

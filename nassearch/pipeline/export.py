@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from nassearch.errors import ConfigError
+from nassearch.errors import ConfigError, Interrupted
 from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConfig, LatencyClaim
 from nassearch.export.format import DEFAULT, Batch, make_formats
 from nassearch.export.weights import load
@@ -90,12 +90,11 @@ def export_picks(
             facts[directory] = (pick, _facts(pick))
     for directory, (_, config) in facts.items():
         check_place(directory, config, force=force)
-    written = {}
+    written: dict[str, ExportedNetwork] = {}
     for number, (directory, (pick, config)) in enumerate(facts.items()):
-        progress("exporting", number / len(facts))
-        written[directory.name] = ExportedNetwork(
-            directory,
-            write_export(
+        try:
+            progress("exporting", number / len(facts))
+            complete = write_export(
                 pick.supernet.extract(pick.architecture),
                 directory,
                 facts=config,
@@ -104,11 +103,19 @@ def export_picks(
                 options={"batch": batch or _promised_batch(pick), **asked},
                 force=force,
                 progress=progress,
-            ),
-            pick,
-        )
+            )
+        except KeyboardInterrupt as error:
+            raise Interrupted(_whole_text(written, len(facts))) from error
+        written[directory.name] = ExportedNetwork(directory, complete, pick)
     progress("exporting", 1.0)
     return [replace(written[pick.architecture.id], pick=pick) for pick in picks]
+
+
+def _whole_text(written: Mapping[str, ExportedNetwork], total: int) -> str:
+    """What an interrupted export kept: the networks before the one under way."""
+    places = ", ".join(str(item.directory) for item in written.values())
+    found = f"{len(written)} of {total} networks are exported"
+    return f"{found}{f' ({places})' if places else ''}, the same command writes the others"
 
 
 def promised_formats(picks: Sequence[Pick]) -> tuple[str, ...]:

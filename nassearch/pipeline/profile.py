@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nassearch import config
+from nassearch import config, interruption
 from nassearch.errors import ConfigError, Interrupted, RuntimeUnavailableError, TableError
 from nassearch.export.export_config import CONFIG, read_export
 from nassearch.files import make_directory
@@ -34,7 +34,6 @@ from nassearch.space import (
     load_published_network,
     lower,
 )
-from nassearch.training import interruption
 
 
 def profile_device(

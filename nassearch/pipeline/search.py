@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from nassearch.budget import AnyBudget, Budget, BudgetSet, ShareBudget, parse_budget_set
-from nassearch.errors import BudgetError, SearchError
+from nassearch.errors import BudgetError, Interrupted, SearchError
 from nassearch.latency.device import resolve_setting
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.target import Target, load_target, target_from_table
@@ -30,7 +30,7 @@ from nassearch.pipeline.trained_supernet import TrainedSupernet
 from nassearch.progress import Progress, silent
 from nassearch.search.feasible_region import FeasibleRegion
 from nassearch.search.front_remark import front_remark
-from nassearch.search.journal import load_latest
+from nassearch.search.journal import latest_search, load_latest
 from nassearch.search.pareto import ParetoFront
 from nassearch.search.problem import ACCURACY, LATENCY, Objective, Problem
 from nassearch.search.runner import SearchPlan, search
@@ -120,7 +120,11 @@ def search_supernet(
             supernet, problem, request, number, out=out, resume=resume, progress=progress
         )
         keep_snapshots(out, targets)
-        measured |= measure_front(front, supernet, targets)
+        try:
+            measured |= measure_front(front, supernet, targets)
+        except KeyboardInterrupt as error:
+            found = f"{len(front)} networks on the front are in {latest_search(out)}"
+            raise Interrupted(f"{found}, --resume measures them") from error
         chosen = [choose(budgets, front, context, measured) for budgets in budget_sets]
         if None not in chosen:
             picks = tuple(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nassearch import interruption
 from nassearch.errors import Interrupted, SearchError
 from nassearch.progress import Progress, silent
 from nassearch.search.algorithm import Algorithm, make_algorithm
@@ -58,7 +59,8 @@ def search(
     Candidates over budget are never evaluated. With `resume` an interrupted search with the same
     settings goes on to the same total. A candidate with a NaN is recorded, counts as a trial and is
     not on the front. Fewer candidates come back where the space within the budgets holds no more.
-    KeyboardInterrupt passes through after the front so far is written.
+    Ctrl-C, SIGTERM and SIGHUP let the candidate under way end; KeyboardInterrupt passes through
+    after it and the front so far are written.
 
     Args:
         problem: the objectives, and the budgets that every candidate keeps.
@@ -77,10 +79,13 @@ def search(
         run.take_known()
         evaluated = evaluate or serial(problem)
         try:
-            for candidate in evaluated(run.proposals(), to_beat=run.to_beat):
-                journal.append(candidate)
-                run.take(candidate)
-                progress("searching", journal.num_trials / plan.trials, run.note())
+            with interruption.deferred() as interrupted:
+                for candidate in evaluated(run.proposals(), to_beat=run.to_beat):
+                    journal.append(candidate)
+                    run.take(candidate)
+                    progress("searching", journal.num_trials / plan.trials, run.note())
+                    if interrupted.requested:
+                        raise KeyboardInterrupt
         except KeyboardInterrupt as error:
             done = f"{journal.num_trials} of {plan.trials} trials are in {journal.directory}"
             raise Interrupted(f"{done}, --resume goes on") from error

@@ -9,6 +9,7 @@ from torch import Tensor
 from nassearch.data.augmentation import (
     Augmentation,
     Mix,
+    alternating_flips,
     crop_and_flip,
     draw_crops,
     mix,
@@ -63,7 +64,7 @@ def epoch_batches(learner: Learner, *, share: tuple[int, int] = (0, 1)) -> Itera
     batches = train.batches([whole[mine] for whole in chosen])
     for number, whole, batch in zip(numbers, chosen, batches, strict=True):
         place = (position.epoch, number)
-        yield _augmented(learner, batch, augmentation, place=place, count=len(whole), mine=mine)
+        yield _augmented(learner, batch, augmentation, place=place, chosen=whole, mine=mine)
 
 
 def _augmented(
@@ -72,18 +73,21 @@ def _augmented(
     augmentation: Augmentation,
     *,
     place: tuple[int, int],
-    count: int,
+    chosen: Tensor,
     mine: slice,
 ) -> Batch:
-    """`batch` as a step sees it: the positions `mine` of `count` images, for all of which is drawn.
+    """`batch` as a step sees it: the positions `mine` of the images at the indices `chosen`.
 
-    An image's draws are thus the same however many workers share the batch.
+    It draws for all of them, so an image's draws are the same however many workers share the batch.
     """
-    recipe = learner.recipe
+    recipe, count = learner.recipe, len(chosen)
     generator = torch_generator(recipe.seed, Stream.AUGMENTATION, *place)
     shift, mirrored = draw_crops(
         count, padding=augmentation.padding, flip=augmentation.flip, generator=generator
     )
+    if recipe.flip == "alternating":
+        num_images = len(learner.data.train)
+        mirrored = alternating_flips(recipe.seed, num_images, epoch=place[0])[chosen]
     seeds = torch.randint(2**62, (2, count), generator=generator)
     images = crop_and_flip(batch.images.to(learner.device), shift[mine], mirrored[mine])
     images = transform_each(images, augmentation.transforms, seeds[0, mine])

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from nassearch import cluster, errors, files
+from nassearch import cluster, errors, files, interruption
 from nassearch.data.dataset import Data, load_data
 from nassearch.errors import ClusterError, NassearchError
 from nassearch.networks import Supernet
 from nassearch.progress import Progress, silent
 from nassearch.space import SearchSpace
-from nassearch.training import checkpoint, interruption
+from nassearch.training import checkpoint
 from nassearch.training.process_group import ProcessGroup
 from nassearch.training.state import Loss, refuse_present
 from nassearch.training.trainer import STAGE, train

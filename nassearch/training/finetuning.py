@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nassearch import files
+from nassearch import files, interruption
 from nassearch.data.dataset import Data
 from nassearch.data.seeding import Stream, derive_seed
 from nassearch.errors import CheckpointError, ConfigError, Interrupted
 from nassearch.networks import Subnet
 from nassearch.networks.supernet import resize
 from nassearch.progress import Progress, silent
-from nassearch.training import interruption
 from nassearch.training.accelerator import training_device
 from nassearch.training.batch import epoch_batches
 from nassearch.training.checkpoint import read_state, serialise

@@ -45,9 +45,16 @@ def record_step(
         save_checkpoint(state)
 
 
-def step_macs(space: SearchSpace, passes: tuple[SubnetPass, ...], *, teacher_macs: int = 0) -> int:
-    """Multiply-accumulates of a step for one image: forward, backward, the teacher's forward."""
-    trained = sum(macs(lower(space, p.architecture, resolution=p.resolution)) for p in passes)
+def step_macs(
+    space: SearchSpace, passes: tuple[SubnetPass, ...], *, teacher_macs: int = 0
+) -> float:
+    """Multiply-accumulates of a step for one image: forward, backward, the teacher's forward.
+
+    Where each pass sees a part of the batch, the mean over its images.
+    """
+    trained = sum(
+        macs(lower(space, p.architecture, resolution=p.resolution)) / p.part[1] for p in passes
+    )
     taught = teacher_macs if any(taken.target == "labels" for taken in passes) else 0
     return (1 + _BACKWARD) * trained + taught
 

@@ -7,6 +7,7 @@ from nassearch.training.training_recipe import TrainingRecipe
 
 _ENDING = 0.05
 _DECAYED = 0.66
+_PEAK = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,11 @@ def decay(schedule: str, share: float) -> float:
     cosine: (1 + cos(π t / T)) / 2, the schedule of DεpS (Annavajjala et al., 2024).
     constant-ending: max(r^t, 1 / 20), with r such that the floor is reached after 66 % of T, as
     0.97 every 2.4 of 360 epochs does (Yu et al., "BigNAS", ECCV 2020, 3.2).
+    triangular: t / 0.2 T, then (T - t) / 0.8 T.
     """
     share = min(share, 1.0)
     if schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * share))
+    if schedule == "triangular":
+        return min(share / _PEAK, (1 - share) / (1 - _PEAK))
     return max(_ENDING ** (share / _DECAYED), _ENDING)

@@ -17,16 +17,18 @@ from nassearch.data.seeding import Stream, derive_seed
 from nassearch.errors import CheckpointError, ConfigError, DataError, OutputError
 from nassearch.networks import Supernet
 from nassearch.networks.cost import count
-from nassearch.networks.weight_transfer import zero_gamma
+from nassearch.networks.weight_transfer import scale_outer_channels, zero_gamma
 from nassearch.ops import Elastic
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
 from nassearch.training.accelerator import training_device
 from nassearch.training.checkpoint import Checkpoint
 from nassearch.training.muon import Muon
+from nassearch.training.precision import step_seconds
 from nassearch.training.process_group import ProcessGroup
 from nassearch.training.schedule import StepPosition
 from nassearch.training.training_recipe import TrainingRecipe
+from nassearch.training.whitening import whiten
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits, float (n, classes), and targets, int64 (n,) or float (n, classes), to a scalar."""
@@ -125,8 +127,16 @@ def start(
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(recipe.seed, Stream.WEIGHTS))
         supernet = Supernet.within_memory(fitted, where=fitted.name).to(device)
+    group = group if group is not None else ProcessGroup()
+    if recipe.precision == "auto":
+        precision = _faster_precision(supernet, recipe, out, group)
+        recipe = recipe.model_copy(update={"precision": precision})
+    if recipe.whitening:
+        whiten(supernet, data)
     if recipe.zero_gamma:
         zero_gamma(supernet)
+    if recipe.outer_gamma < 1:
+        scale_outer_channels(supernet, recipe.outer_gamma)
     for module in supernet.modules():
         if isinstance(module, Elastic):
             module.compiles = recipe.compile
@@ -141,11 +151,25 @@ def start(
         average=_make_average(supernet, recipe),
         teacher=None if teacher is None else teacher.to(device),
         loss=loss,
-        group=group if group is not None else ProcessGroup(),
+        group=group,
     )
     if checkpoint.paths(out):
         restore(state, checkpoint.load(out))
     return state
+
+
+def _faster_precision(
+    supernet: Supernet, recipe: TrainingRecipe, out: Path, group: ProcessGroup
+) -> str:
+    """float32 or bf16, whichever is faster here; or what the training in `out` began with."""
+    if checkpoint.paths(out):
+        return str(checkpoint.load(out).recipe["precision"])
+    precisions = ("float32", "bf16")
+    batch_size = max(2, recipe.batch_size // group.size)
+    seconds = [step_seconds(supernet, name, batch_size=batch_size) for name in precisions]
+    device = next(supernet.parameters()).device
+    seconds = group.average([torch.zeros(1, device=device)], seconds)  # all take the same one
+    return precisions[seconds.index(min(seconds))]
 
 
 def refuse_present(out: Path, *, resume: bool) -> None:

@@ -20,13 +20,15 @@ class SubnetPass:
 
     On images of `resolution` pixels where that is not the subnet's own. Its loss is multiplied by
     `weight`. The target is the labels (and a teacher's predictions, where the training has a
-    teacher), or the predictions of the step's first pass, without gradient.
+    teacher), or the predictions of the step's first pass, without gradient. Of the batch it sees
+    `part` (i, n): the images at positions i, i + n, ...; only passes on the labels may see a part.
     """
 
     architecture: Architecture
     weight: float = 1.0
     target: Target = "labels"
     resolution: int | None = None
+    part: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,21 +8,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nassearch import files
+from nassearch import files, interruption
 from nassearch.data.dataset import Data
 from nassearch.data.seeding import Stream, derive_seed, numpy_generator
+from nassearch.interruption import Interruption
 from nassearch.networks import Subnet, Supernet
 from nassearch.networks.supernet import resize
 from nassearch.progress import Progress, silent
 from nassearch.space import SearchSpace
-from nassearch.training import checkpoint, gradient, interruption
+from nassearch.training import checkpoint, gradient
 from nassearch.training.allocator import keep_buffers
 from nassearch.training.batch import epoch_batches
 from nassearch.training.channel_sorting import sort_channels
 from nassearch.training.distillation import DISTILLATIONS
 from nassearch.training.evaluation import Evaluator
-from nassearch.training.interruption import Interruption
 from nassearch.training.metrics import finish_epoch, record_step, roll_back, save_checkpoint
+from nassearch.training.precision import autocast
 from nassearch.training.process_group import ProcessGroup
 from nassearch.training.state import (
     Loss,
@@ -35,7 +36,6 @@ from nassearch.training.strategy import StepPlan, Strategy, SubnetPass, make_str
 from nassearch.training.training_recipe import TrainingRecipe
 
 STAGE = "training"
-_PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def train(
@@ -202,13 +202,14 @@ def accumulate(
     first_loss = 0.0
     largest: list[Tensor | None] = []
     for subnet_pass in passes:
-        logits = forward(state, subnet_pass, images)
+        seen = slice(subnet_pass.part[0], None, subnet_pass.part[1])
+        logits = forward(state, subnet_pass, images[seen])
         if first_logits is None or subnet_pass.target == "labels":
-            pass_loss = label_loss(state, logits, targets)
+            pass_loss = label_loss(state, logits, targets[seen])
             first_loss = pass_loss.item() if first_logits is None else first_loss
             if advice is not None:
                 weight = state.recipe.teacher_weight
-                pass_loss = pass_loss + weight * distillation_loss(state, logits, advice)
+                pass_loss = pass_loss + weight * distillation_loss(state, logits, advice[seen])
         else:
             pass_loss = distillation_loss(state, logits, first_logits)
         state.scaler.scale(subnet_pass.weight * pass_loss).backward()
@@ -224,7 +225,7 @@ def accumulate(
 def forward(state: TrainingState, subnet_pass: SubnetPass, images: Tensor) -> Tensor:
     """The logits of a pass, float32; the largest network alone is regularised."""
     is_largest = subnet_pass.architecture == state.space.largest
-    with autocast(state):
+    with autocast(state.device, state.recipe.precision):
         logits: Tensor = state.supernet(
             images,
             subnet_pass.architecture,
@@ -254,13 +255,8 @@ def teacher_logits(
     """The teacher's logits for the images; None without one, or where no pass asks it."""
     if state.teacher is None or not any(taken.target == "labels" for taken in passes):
         return None
-    with torch.no_grad(), autocast(state):
+    with torch.no_grad(), autocast(state.device, state.recipe.precision):
         if isinstance(state.teacher, Subnet):
             images = resize(images, state.teacher.input_shape[-1])
         logits: Tensor = state.teacher(images)
     return logits.float()
-
-
-def autocast(state: TrainingState) -> torch.autocast:
-    precision = _PRECISIONS[state.recipe.precision]
-    return torch.autocast(state.device.type, precision, enabled=precision != torch.float32)

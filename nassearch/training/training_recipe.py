@@ -43,8 +43,9 @@ class TrainingRecipe(AugmentationOptions):
     optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
     """muon: convolutions change by the share lr of themselves in a step; the rest as with sgd."""
     lr: Positive = 0.1
-    schedule: Literal["cosine", "constant-ending"] = "cosine"
-    """constant-ending: exponential decay that ends at a twentieth of lr (BigNAS)."""
+    schedule: Literal["cosine", "constant-ending", "triangular"] = "cosine"
+    """constant-ending: exponential decay that ends at a twentieth of lr (BigNAS). triangular: in a
+    straight line up to lr over a fifth of the training, and down to zero."""
     min_lr: NonNegative = 0.0
     lr_warmup_epochs: NonNegative = 0.0
     momentum: Fraction = 0.9
@@ -75,8 +76,13 @@ class TrainingRecipe(AugmentationOptions):
     """Weight of a teacher's predictions beside the labels'."""
     gradient_projection: bool = False
     """Take from the largest network's gradient what opposes the subnets' (NASViT)."""
+    whitening: bool = False
+    """Start the stem with filters that whiten patches of the images, and leave it so (airbench)."""
     zero_gamma: bool = False
     """Start residual branches at zero (BigNAS)."""
+    outer_gamma: Fraction = 1.0
+    """Where the norms' scales start of channels that not every network has. With 0.3 and zero_gamma
+    networks of every width start alike, and what one learns helps the others."""
     dropout: Rate = 0.0
     """Before the classifier, of the largest network alone."""
     drop_path: Rate = 0.0
@@ -84,8 +90,9 @@ class TrainingRecipe(AugmentationOptions):
 
     # -- the machine
 
-    precision: Literal["float32", "bf16", "fp16"] = "float32"
-    """The type of autocast; fp16 scales its loss."""
+    precision: Literal["float32", "bf16", "fp16", "auto"] = "float32"
+    """The type of autocast; fp16 scales its loss. auto: float32 or bf16, whichever a few steps of
+    the space show to be faster here; the checkpoints name it."""
     channels_last: bool = True
     """The memory format of images and activations; about twice as fast on a CPU."""
     compile: bool = False

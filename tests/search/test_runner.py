@@ -21,7 +21,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from synthetic import Synthetic
 
-from nassearch.errors import BudgetError, SearchError
+from nassearch.errors import BudgetError, Interrupted, SearchError
 from nassearch.provenance import Estimate
 from nassearch.search.algorithms.guided import Guided
 from nassearch.search.candidate import Candidate
@@ -180,6 +180,32 @@ def test_an_interrupt_saves_the_front_so_far(tmp_path: Path) -> None:
         )
     assert len(load_latest(tmp_path, space=synthetic.space).front) >= 1
     assert len(lines(tmp_path / "search" / "candidates.csv")) == 1 + 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_end_keeps_the_candidate_under_way(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    synthetic = Synthetic("digits_tiny")
+    problem = synthetic.problem(cost=900.0)
+
+    def evaluate(architecture: Architecture) -> Estimate:
+        value = synthetic.evaluate(architecture)
+        if synthetic.evaluations == 7:
+            signal.raise_signal(number)
+        return value
+
+    accuracy = dataclasses.replace(problem.objectives[0], evaluate=evaluate)
+    problem = dataclasses.replace(problem, objectives=(accuracy, *problem.objectives[1:]))
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=r"^7 of 30 trials are in .*, --resume goes on$"):
+        search(problem, SearchPlan("random", trials=30, batch=3), out=tmp_path)
+    assert signal.getsignal(number) is before
+    (journal,) = journals(tmp_path)
+    assert len(lines(journal)) == synthetic.evaluations == 7
+    assert len(lines(tmp_path / "search" / "candidates.csv")) == 1 + 7
+    resume(tmp_path, synthetic)
+    assert len(lines(journal)) == synthetic.evaluations == 30
 
 
 def test_progress_counts_every_candidate_and_hypervolume_only_grows_within_a_budget(

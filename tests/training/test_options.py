@@ -40,6 +40,19 @@ EVERYTHING: dict[str, Any] = {
     "warmup_resolution": 0.5,
     "precision": "bf16",
 }
+FAST: dict[str, Any] = {
+    "epochs": 4,
+    "batch_size": 128,
+    "optimizer": "muon",
+    "schedule": "triangular",
+    "flip": "alternating",
+    "whitening": True,
+    "zero_gamma": True,
+    "outer_gamma": 0.3,
+    "sandwich_rule": "apart",
+    "ramp_epochs": 1.0,
+    "eval_every": 2,
+}
 DELAYED = ("ramp_epochs", "warmup_resolution")
 TOGETHER = [
     EVERYTHING,
@@ -50,6 +63,7 @@ TOGETHER = [
         "precision": "float32",
     },
     {"epochs": 4, "ramp_epochs": 1.0, "eval_every": 2},
+    FAST,
 ]
 
 
@@ -60,7 +74,7 @@ def test_a_run_killed_anywhere_resumes_to_the_same_weights(
     """Killed at a moment that differs for each recipe: in the warm-up, the ramp, the end."""
     recipe = TrainingRecipe(**TOGETHER[number])
     undisturbed = trainer.train(space, digits, recipe=recipe, out=tmp_path / "undisturbed")
-    after = (5, 13, 27)[number]
+    after = (5, 13, 27, 17)[number]
     out = tmp_path / "killed"
     arguments = [space.to_dict(), recipe.model_dump(), str(out), after]
     killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(arguments)], check=False)

@@ -7,6 +7,7 @@ from nassearch.errors import ConfigError
 
 STRATEGIES = {
     "delayed-shrinking": "nassearch.training.strategies.delayed_shrinking:DelayedShrinking",
+    "growing": "nassearch.training.strategies.growing:Growing",
     "progressive-shrinking": (
         "nassearch.training.strategies.progressive_shrinking:ProgressiveShrinking"
     ),

@@ -1,6 +1,6 @@
 """Strategy `sandwich`: largest, smallest and random subnets in every step, from the start."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ from nassearch.training.schedule import StepPosition, learning_rate
 from nassearch.training.strategy import StepPlan, SubnetPass
 from nassearch.training.training_recipe import TrainingRecipe
 
-SandwichRule = Literal["together", "in-turn"]
+SandwichRule = Literal["together", "in-turn", "apart"]
 
 
 class SandwichOptions(SamplingOptions):
@@ -23,8 +23,9 @@ class SandwichOptions(SamplingOptions):
     """Random subnets in each sandwich."""
     sandwich_rule: SandwichRule | None = None
     """together: a step trains every network of the sandwich on one batch, as published. in-turn: a
-    step trains one of them, on the labels of images of its own. Unset: in-turn for
-    delayed-shrinking, together for sandwich."""
+    step trains one of them, on the labels of images of its own. apart: a step trains every one,
+    each on the labels of its part of the batch. Unset: in-turn for delayed-shrinking, together for
+    sandwich."""
 
 
 class Sandwich:
@@ -60,11 +61,27 @@ def sandwich(
     """The largest on the labels; the smallest and random ones on its predictions, by `weight`.
 
     In turn, each of these networks has a step of its own instead, all on the labels: for the same
-    arithmetic the supernet sees as many times the images.
+    arithmetic the supernet sees as many times the images. Apart, each has a part of the batch in
+    every step, all on the labels: as many images, and no network undoes what another just learned.
     """
     subnets = [space.smallest, *(draw(space, options, rng) for _ in range(options.num_random))]
     taught = (SubnetPass(subnet, weight(subnet), "in-place") for subnet in subnets)
     passes = (SubnetPass(space.largest), *taught)
     if rule == "together":
         return passes
+    if rule == "apart":
+        return apart([taken.architecture for taken in passes], [taken.weight for taken in passes])
     return (replace(passes[position.step % len(passes)], target="labels"),)
+
+
+def apart(
+    networks: Sequence[Architecture], weights: Sequence[float] | None = None
+) -> tuple[SubnetPass, ...]:
+    """A pass of each network on the labels of its part of the batch; the step's loss is a mean."""
+    count = len(networks)
+    return tuple(
+        SubnetPass(network, weight / count, part=(index, count))
+        for index, (network, weight) in enumerate(
+            zip(networks, weights or count * [1.0], strict=True)
+        )
+    )
