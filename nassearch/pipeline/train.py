@@ -26,6 +26,7 @@ from nassearch.training.strategies import STRATEGIES
 from nassearch.training.time_plan import plan_time
 from nassearch.training.trainer import train_from
 from nassearch.training.training_recipe import TrainingRecipe
+from nassearch.training.trial import try_step
 
 SPACE_FILE = "space.yaml"
 
@@ -91,6 +92,8 @@ def train_supernet(
             planned = recipe.training.model_copy(update={"epochs": epochs})
             recipe = recipe.model_copy(update={"training": planned})
         state = begin(recipe=training)
+        if not state.step:
+            try_step(state, workers=max(1, workers))
         if not (workers or address is not None):
             _write_run(recipe, run, space)
             return train_from(state, progress=progress)
@@ -127,7 +130,9 @@ def _epochs_within(
     assert recipe.time_budget is not None
     if checkpoint.paths(run):
         return int(checkpoint.load(run).recipe["epochs"])
-    plan = plan_time(begin(recipe=recipe), recipe.time_budget, began=began)
+    state = begin(recipe=recipe)
+    try_step(state)
+    plan = plan_time(state, recipe.time_budget, began=began)
     progress("planning", 1.0, f"{recipe.time_budget}: {plan}")
     return plan.epochs
 
