@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent
 UNKNOWN_KEY = "unknown_key"
 """The type of a validator's own error for an unknown key; its context says what is `known`."""
 _PREFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
+_SECONDS = {"h": 3600.0, "min": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
 _MILLISECONDS = {"s": 1e3, "ms": 1.0, "us": 1e-3}
 MAX_NODES = 1_000_000
 """Values that a YAML document may hold, each alias counted as what it stands for."""
@@ -313,11 +314,11 @@ def parse_milliseconds(text: str) -> float:
 
 
 def parse_seconds(text: str) -> float:
-    """'2min', '90s' to seconds; a bare number is refused."""
-    number, unit = text.strip()[:-3], text.strip()[-3:]
-    if unit == "min":
-        return parse_milliseconds(f"{number}s") * 60 / 1e3
-    return parse_milliseconds(text) / 1e3
+    """'1.5h', '2min', '90s' to seconds; a bare number is refused."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(h|min|s|ms|us)\s*", text)
+    if match is None or float(match[1]) <= 0:
+        raise BudgetError(f"'{text}' is not a time", fix="write it as 1.5h, 20min or 90s")
+    return float(match[1]) * _SECONDS[match[2]]
 
 
 def parse_share(text: str) -> float:
@@ -346,6 +347,14 @@ def parse_count(text: str) -> float:
 def format_milliseconds(value: float) -> str:
     """A latency as people write it: '5.12 ms' or '430 µs'."""
     return f"{value * 1e3:.0f} µs" if value < 1.0 else f"{value:.2f} ms"
+
+
+def format_seconds(value: float) -> str:
+    """A duration as people write it, and as `parse_seconds` reads it: '2.1h', '20min', '3.2s'."""
+    for unit in ("h", "min"):
+        if value >= _SECONDS[unit]:
+            return f"{value / _SECONDS[unit]:.3g}{unit}"
+    return f"{value:.3g}s" if value < 100 else f"{value:.0f}s"
 
 
 def format_count(value: float) -> str:

@@ -27,6 +27,8 @@ NOISY = 0.02  # a noise floor over which a table says so
 class Bars:
     """Progress bars with time left on stderr; where that is no terminal, a line now and then.
 
+    A stage that is done when it is first told of has its line at once.
+
     `clock` gives seconds.
     """
 
@@ -58,12 +60,16 @@ class Bars:
 
     def stage(self, stage: str, fraction: float, note: str = "") -> None:
         """Show that `stage` is done to `fraction`, 0..1, and what is worth saying about it."""
+        is_said_once = stage not in self._stages and fraction == 1.0
         if stage not in self._stages:
             self._stages[stage] = self._progress.add_task(stage, total=1.0, note="")
         self._progress.update(self._stages[stage], completed=fraction, note=note)
-        if self._progress.disable and self._clock() - self._told_at >= _EVERY_S:
+        if not self._progress.disable:
+            return
+        if is_said_once or self._clock() - self._told_at >= _EVERY_S:
             self._told_at = self._clock()
-            sys.stderr.write(f"{stage} {fraction:.0%}  {note}".rstrip() + "\n")
+            done = stage if is_said_once else f"{stage} {fraction:.0%}"
+            sys.stderr.write(f"{done}  {note}".rstrip() + "\n")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -7,6 +7,7 @@ import typer
 import nassearch
 from nassearch.cli.option import DataSpec, Json, Out, Resume, Seed, Settings, Space, assignment
 from nassearch.cli.output import print_result
+from nassearch.errors import ConfigError
 
 
 def train_supernet(
@@ -15,6 +16,10 @@ def train_supernet(
     data: DataSpec = None,
     strategy: Annotated[str | None, typer.Option("--strategy", help="How to train.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
+    time_budget: Annotated[
+        str | None,
+        typer.Option("--time-budget", help="2h: as many epochs as end within it."),
+    ] = None,
     seed: Seed = None,
     out: Out = None,
     resume: Resume = False,
@@ -33,8 +38,13 @@ def train_supernet(
         "seed": seed,
         "training.strategy": strategy,
         "training.epochs": epochs,
+        "training.time_budget": time_budget,
     }
     changes: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
+    if epochs is not None:
+        if time_budget is not None:
+            raise ConfigError("--epochs and --time-budget exclude one another", fix="give one")
+        changes["training.time_budget"] = None
     if recipe is None and (space or data):
         changes["threads"] = None  # one thread suits the default recipe's tiny networks alone
     changes |= dict(assignment(text) for text in settings or ())
