@@ -32,7 +32,11 @@ def connected(*, workers: int, address: str | None = None) -> Iterator[Any]:
                 include_dashboard=False if address is None else None,
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ClusterError(f"Ray cannot start ({error})", where=address or "") from error
+            raise ClusterError(
+                f"Ray cannot start ({error})",
+                where=address or "this machine",
+                fix="leave the workers and the address out to go on in this process",
+            ) from error
     try:
         yield ray
     finally:

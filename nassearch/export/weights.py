@@ -117,6 +117,7 @@ def check_memory(network: Subnet, *, where: object) -> None:
         raise CheckpointError(
             f"its network takes {format_count(needed)}B, this machine has {format_count(present)}B",
             where=where,
+            fix="load it on a machine with more memory",
         )
 
 

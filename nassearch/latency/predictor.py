@@ -116,7 +116,11 @@ class LatencyPredictor:
         _enough(pairs, setting)
         unknown = next((spec for spec in _blocks(pairs) if spec not in self.block_ms), None)
         if unknown is not None:
-            raise TableError(f"the predictor does not know {unknown.key}", where=self.setting)
+            raise TableError(
+                f"the predictor does not know {unknown.key}",
+                where=self.setting,
+                fix="give networks of the space that it was made for",
+            )
         known = {spec: self.calibration.block_ms(spec, ms) for spec, ms in self.block_ms.items()}
         return LatencyPredictor(self.space, setting, self.source, known).calibrate(pairs)
 

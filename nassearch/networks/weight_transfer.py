@@ -157,6 +157,7 @@ def _of_network(supernet: Supernet, other: nn.Module, architecture: Architecture
         raise CheckpointError(
             f"has {len(given)} tensors where the architecture has {len(wanted)}",
             where=type(other).__name__,
+            fix="build it with the same layers, or name the architecture that it has",
         )
     tensors = {name: tensor for (name, _), (_, tensor) in zip(wanted, given, strict=True)}
     return _Source(tensors, other, architecture)

@@ -79,7 +79,9 @@ class OpenVinoRuntime:
         ran = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
         if wanted not in ran and _NAMES[wanted] not in ran:
             raise RuntimeUnavailableError(
-                f"OpenVINO runs {ran} where {wanted} was asked for", where=self.setting
+                f"OpenVINO runs {ran} where {wanted} was asked for",
+                where=self.setting,
+                fix="this processor lacks it: use --precision fp32",
             )
         return compiled
 

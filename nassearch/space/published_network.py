@@ -55,7 +55,11 @@ class PublishedStageConfig(StrictModel):
         if said is None:
             return _only(dimension, f"{where}.{name}")
         if len(said) > 1 and number >= len(said):
-            raise ArchitectureError(f"has {len(said)} values", where=f"{where}.{name}")
+            raise ArchitectureError(
+                f"has {len(said)} values",
+                where=f"{where}.{name}",
+                fix="give one for all blocks, or one for each",
+            )
         return said[0] if len(said) == 1 else said[number]
 
 
@@ -101,6 +105,7 @@ def load_published_network(name: str) -> PublishedNetwork:
         known = [f"{family}:{other}" for other in networks]
         raise ConfigError(
             f"unknown network '{name}'{config.nearest(name, known)}",
+            where=path,
             fix=f"known: {', '.join(known)}",
         )
     where = f"{path}: {network}"
@@ -113,7 +118,11 @@ def _family(family: str) -> tuple[Path, Mapping[str, Any]]:
     path = config.find_file(FOLDER, family, kind="family of networks")
     content = config.read_yaml(path)
     if not isinstance(content, Mapping):
-        raise ConfigError("must be a mapping of names to networks", where=path)
+        raise ConfigError(
+            "must be a mapping of names to networks",
+            where=path,
+            fix="begin it with the name of a network and a colon",
+        )
     return path, content
 
 
@@ -123,6 +132,7 @@ def _architecture(space: SearchSpace, content: PublishedNetworkConfig, where: st
         raise ArchitectureError(
             f"{len(content.stages)} stages where the space {space.name} has {len(layouts)}",
             where=where,
+            fix=f"list one entry under stages for each stage of {space.name}",
         )
     stages = tuple(
         _stage(layout, said, f"{where}.stages[{index}]")
@@ -138,7 +148,11 @@ def _stage(layout: StageLayout, said: PublishedStageConfig, where: str) -> Stage
     for number, position in enumerate(layout.positions[:depth]):
         op = said.choice("op", number, position.op, where)
         if op not in position.op.choices:
-            raise ArchitectureError(f"the space has no op '{op}' here", where=f"{where}.op")
+            raise ArchitectureError(
+                f"the space has no op '{op}' here",
+                where=f"{where}.op",
+                fix=f"allowed: {', '.join(map(str, position.op.choices))}",
+            )
         dials = position.alternatives[position.op.choices.index(op)].dimensions
         chosen = {name: said.choice(name, number, dimension, where) for name, dimension in dials}
         blocks.append(Block(op, canonical_choices(chosen)))

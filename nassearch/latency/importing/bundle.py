@@ -138,13 +138,23 @@ def import_results(results: Path, setting: Setting, *, bundle: Path | None = Non
 def _read_results(path: Path) -> dict[str, Any]:
     """What a runner wrote, if it is whole."""
     if path.is_file() and path.stat().st_size > MAX_RESULTS:
-        raise TableError(f"is larger than {MAX_RESULTS >> 20} MB", where=path)
+        raise TableError(
+            f"is larger than {MAX_RESULTS >> 20} MB",
+            where=path,
+            fix="name the results.json that run.py wrote",
+        )
     measured = read_json(path)
     if not isinstance(measured, dict) or measured.get("schema") not in _SCHEMAS:
-        raise TableError("is not what a bundle's runner writes", where=path)
+        raise TableError(
+            "is not what a bundle's runner writes",
+            where=path,
+            fix="name the results.json that run.py wrote",
+        )
     manifest = measured.get("manifest")
     if not isinstance(manifest, dict) or _id(manifest) != measured.get("bundle"):
-        raise TableError("its manifest is not that of its bundle", where=path)
+        raise TableError(
+            "its manifest is not that of its bundle", where=path, fix="run run.py again"
+        )
     if measured["schema"] > _UNSIGNED and measured.get("digest") != bundle_runner.digest(measured):
         raise TableError(
             "was changed since the runner wrote it", where=path, fix="run run.py again"
@@ -230,7 +240,13 @@ def _bundle_id(bundle: Path) -> str:
         with zipfile.ZipFile(bundle) as archive, archive.open(MANIFEST) as file:
             text = file.read(MAX_MANIFEST + 1)
         if len(text) > MAX_MANIFEST:
-            raise TableError(f"its manifest is larger than {MAX_MANIFEST >> 20} MB", where=bundle)
+            raise TableError(
+                f"its manifest is larger than {MAX_MANIFEST >> 20} MB",
+                where=bundle,
+                fix="name the .zip that --bundle wrote",
+            )
         return str(json.loads(text)["id"])
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise TableError(f"is not a bundle ({error!r})", where=bundle) from error
+        raise TableError(
+            f"is not a bundle ({error!r})", where=bundle, fix="name the .zip that --bundle wrote"
+        ) from error
