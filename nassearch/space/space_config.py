@@ -67,8 +67,8 @@ class DimensionsConfig(StrictModel):
 
     def dimensions(self) -> dict[str, tuple[Any, ...]]:
         """Dimension -> choices, in vocabulary order."""
-        found = {name: getattr(self, name, None) for name in DIMENSIONS}
-        return {name: values for name, values in found.items() if values is not None}
+        choices = {name: getattr(self, name, None) for name in DIMENSIONS}
+        return {name: values for name, values in choices.items() if values is not None}
 
 
 class AlternativeConfig(DimensionsConfig):
@@ -104,14 +104,16 @@ class StageConfig(DimensionsConfig):
 
         What is fixed at 'none' is no dimension.
         """
-        found = []
+        alternatives = []
         for item in self.op:
-            said = {**self.dimensions(), **item.dimensions()}
+            choices = {**self.dimensions(), **item.dimensions()}
             ordered = {
-                name: said[name] for name in DIMENSIONS if said.get(name, (NEUTRAL,)) != (NEUTRAL,)
+                name: choices[name]
+                for name in DIMENSIONS
+                if choices.get(name, (NEUTRAL,)) != (NEUTRAL,)
             }
-            found.append((item.op, ordered))
-        return found
+            alternatives.append((item.op, ordered))
+        return alternatives
 
 
 class StemConfig(StrictModel):

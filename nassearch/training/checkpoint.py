@@ -105,14 +105,14 @@ def load(run_dir: Path) -> Checkpoint:
     Raises CheckpointError where none is good, or where the newest is not a supernet's.
     """
     config.import_nothing_from(run_dir)
-    found = paths(run_dir)
-    if not found:
+    present = paths(run_dir)
+    if not present:
         raise CheckpointError(
             "there is no checkpoint of a supernet here",
             where=run_dir,
             fix="train one with `nassearch train-supernet`",
         )
-    for path in reversed(found):
+    for path in reversed(present):
         content = read_state(path)
         if content is not None:
             return _checked(content, path)

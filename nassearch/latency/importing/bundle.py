@@ -164,8 +164,8 @@ def _read_results(path: Path) -> dict[str, Any]:
 
 def _check_provider(measured: dict[str, Any], setting: Setting, where: Path) -> None:
     """Refuse what ran on another processor than the setting says."""
-    wanted = runtime_class(setting.runtime)
-    provider = wanted.provider if issubclass(wanted, OnnxRuntime) else None
+    runtime = runtime_class(setting.runtime)
+    provider = runtime.provider if issubclass(runtime, OnnxRuntime) else None
     # the runners of version 0.1 knew the CPU only
     ran = bundle_runner.CPU if measured["schema"] == _UNSIGNED else measured.get("provider")
     if ran != provider:
@@ -213,17 +213,17 @@ def _times(rounds: object, *, whole: bool = True) -> Floats:
     return times
 
 
-def _facts(told: dict[str, Any]) -> dict[str, Any]:
+def _facts(answers: dict[str, Any]) -> dict[str, Any]:
     """What a runner says of its machine; it has no say in the rest of a table's header."""
     facts = {
-        name: told[name]
+        name: answers[name]
         for name in ("host", "cores", "governor", "clock_khz", "temperature_mc")
-        if isinstance(told.get(name), str | int)
+        if isinstance(answers.get(name), str | int)
     }
-    info = told.get("cpuinfo")
+    info = answers.get("cpuinfo")
     if isinstance(info, dict):
         texts = {str(name): str(value) for name, value in info.items()}
-        machine, gpu = str(told.get("machine", "")), str(told.get("gpu", ""))
+        machine, gpu = str(answers.get("machine", "")), str(answers.get("gpu", ""))
         facts[IDENTITY] = identity_of(texts, machine=machine, gpu=gpu).to_dict()
     return facts
 
