@@ -84,12 +84,18 @@ def parse_yaml(text: str, *, where: object) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
         problem = str(error.problem)
-        known = problem.startswith("holds ")
-        what = problem if known else f"is not valid YAML ({problem})"
-        raise ConfigError(what, where=f"{where}{line}") from error
+        if not problem.startswith("holds "):
+            problem, fix = f"is not valid YAML ({problem})", "mend this line, or quote its texts"
+        else:
+            fix = "keep one" if "twice" in problem else "write the values out, without & and *"
+        raise ConfigError(problem, where=f"{where}{line}", fix=fix) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = "nested too deeply" if isinstance(error, RecursionError) else "not text"
-        raise ConfigError(f"is not valid YAML ({problem})", where=where) from error
+        deep = isinstance(error, RecursionError)
+        raise ConfigError(
+            f"is not valid YAML ({'nested too deeply' if deep else 'not text'})",
+            where=where,
+            fix="write it with fewer brackets in brackets" if deep else "save it as UTF-8 text",
+        ) from error
     finally:
         if loader is not None:
             loader.dispose()
@@ -126,16 +132,24 @@ def read_yaml(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ConfigError(f"cannot read ({error.strerror or error})", where=path) from error
+        raise ConfigError(
+            f"cannot read ({error.strerror or error})",
+            where=path,
+            fix="name a file that is there and that you may read",
+        ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError("is not valid YAML (not text)", where=path) from error
+        raise ConfigError(
+            "is not valid YAML (not text)", where=path, fix="save it as UTF-8 text"
+        ) from error
     return parse_yaml(text, where=path)
 
 
 def parse(model: type[Model], value: object, *, where: object) -> Model:
     """`value` as `model`; ConfigError names `where`, the key path and what is allowed."""
     if not isinstance(value, Mapping):
-        raise ConfigError("must be a mapping of keys to values", where=where)
+        raise ConfigError(
+            "must be a mapping of keys to values", where=where, fix=f"write {_example(model)}"
+        )
     try:
         return model.model_validate(_tuples(value))
     except ValidationError as error:
@@ -150,12 +164,29 @@ def parse(model: type[Model], value: object, *, where: object) -> Model:
                 f"unknown key '{location}'{near}", where=where, fix=f"allowed: {', '.join(known)}"
             ) from error
         if first["type"] == "missing":
-            raise ConfigError(f"the key '{location}' is missing", where=where) from error
-        message = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(
+                f"the key '{location}' is missing", where=where, fix=f"add {location}: VALUE"
+            ) from error
         shown = repr(first["input"])
         got = f" (got {shown})" if len(shown) <= 60 else ""
+        what, fix = _problem(first["msg"])
         place = f"{location}: " if location else ""
-        raise ConfigError(f"{place}{message}{got}", where=where) from error
+        raise ConfigError(f"{place}{what}{got}", where=where, fix=fix) from error
+
+
+def _example(model: type[BaseModel]) -> str:
+    """The first line of a mapping that `model` reads."""
+    return f"{next(iter(model.model_fields), 'key')}: VALUE, one key a line"
+
+
+def _problem(message: str) -> tuple[str, str]:
+    """What is wrong and how to fix it, of a message of pydantic or of a validator of ours."""
+    rule = re.fullmatch(r"(?:Input|String|Tuple|List|Dictionary) should (.+)", message)
+    if rule is not None:
+        wish = re.sub(r"a valid (dictionary|mapping).*", "a mapping of keys to values", rule[1])
+        return "does not fit", f"it must {wish.replace('tuple', 'list')}"
+    what, _, fix = message.removeprefix("Value error, ").partition("; ")
+    return what, fix
 
 
 def load(model: type[Model], path: Path) -> Model:
@@ -281,7 +312,8 @@ def find_file(folder: str, name: str, *, kind: str) -> Path:
     if name.endswith((".yaml", ".yml")) or os.sep in name:
         path = Path(name)
         if not path.is_file():
-            raise ConfigError(f"there is no such {kind} file", where=path)
+            names = ", ".join(list_files(folder))
+            raise ConfigError(f"there is no such {kind} file", where=path, fix=f"known: {names}")
         return path
     for directory in data_directories(folder):
         path = directory / f"{name}.yaml"
@@ -309,7 +341,9 @@ def parse_milliseconds(text: str) -> float:
         problem = (
             "needs a unit" if match is not None and match.group(2) is None else "is not a time"
         )
-        raise BudgetError(f"'{text}' {problem}", fix="write a latency as 5ms, 800us or 0.1s")
+        raise BudgetError(
+            f"'{text}' {problem}", where="latency", fix="write a latency as 5ms, 800us or 0.1s"
+        )
     return float(match.group(1)) * _MILLISECONDS[match.group(2)]
 
 
@@ -328,7 +362,9 @@ def parse_share(text: str) -> float:
     except ValueError:
         share = -1.0
     if not (text.strip().endswith("%") and 0 < share <= 1):
-        raise BudgetError(f"'{text}' is not a share", fix="write it as 0.5%")
+        raise BudgetError(
+            f"'{text}' is not a share", where="share", fix="write it as 0.5%, from above 0% to 100%"
+        )
     return share
 
 
@@ -336,7 +372,11 @@ def parse_count(text: str) -> float:
     """'3M', '250K', '1.5MB', '4096' to a plain number (of parameters, operations or bytes)."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kKMG]?)(i?)(B?)\s*", text)
     if match is None or float(match.group(1)) <= 0:
-        raise BudgetError(f"'{text}' is not a quantity", fix="write it as 3M, 250K, 1.5MB or 4096")
+        raise BudgetError(
+            f"'{text}' is not a quantity",
+            where="budget",
+            fix="write it as 3M, 250K, 1.5MB or 4096",
+        )
     number, prefix, binary, _ = match.groups()
     scale = _PREFIXES[prefix.upper()]
     if binary:

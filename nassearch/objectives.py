@@ -184,7 +184,9 @@ class Accuracy:
     def __init__(self, context: Context) -> None:
         if context.evaluator is None:
             raise ConfigError(
-                "accuracy needs a trained supernet", fix="run 'nassearch train-supernet' first"
+                "accuracy needs a trained supernet",
+                where="objectives",
+                fix="run 'nassearch train-supernet' first",
             )
         self._evaluator = context.evaluator
         self.source = context.supernet
@@ -216,7 +218,11 @@ def network_accuracy(
     """
     evaluator = context.evaluator
     if evaluator is None:
-        raise ConfigError("an accuracy needs a trained supernet", fix="train one first")
+        raise ConfigError(
+            "an accuracy needs a trained supernet",
+            where="objectives",
+            fix="run 'nassearch train-supernet' first",
+        )
     name = getattr(evaluate, "__name__", type(evaluate).__name__)
 
     def measure(architecture: Architecture) -> float | Estimate:

@@ -39,5 +39,7 @@ def assignment(text: str) -> tuple[str, Any]:
 
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set {text} is not key=value", fix="for instance training.lr=0.05")
+        raise ConfigError(
+            "is not key=value", where=f"--set {text}", fix="for instance training.lr=0.05"
+        )
     return key, parse_yaml(value, where=f"--set {text}")

@@ -142,7 +142,7 @@ class Data:
     def _check(self, split: str, images: Images) -> None:
         where = f"{self.name}, {split}"
         if len(images) == 0:
-            raise DataError("holds no images", where=where)
+            raise DataError("holds no images", where=where, fix="give at least one for each class")
         strange = images.labels[(images.labels < 0) | (images.labels >= self.num_classes)]
         if len(strange):
             raise DataError(
@@ -266,9 +266,10 @@ def _read(
     if source.startswith(torch_dataset.PREFIX):
         raise DataError(
             f"the images of '{source}' were given in Python and must be given there again",
+            where="data",
             fix="pass them as data=..., or name images with --data",
         )
-    raise DataError(f"unknown data '{source}'", fix=f"write it as {FORMS}")
+    raise DataError(f"unknown data '{source}'", where="data", fix=f"write it as {FORMS}")
 
 
 def _split(source: Source, held_out: npt.NDArray[np.int64]) -> Data:

@@ -53,7 +53,11 @@ def checked(model: bytes) -> bytes:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"ONNX refuses the graph ({str(error).splitlines()[0]})") from error
+        raise ExportError(
+            f"ONNX refuses the graph ({str(error).splitlines()[0]})",
+            where="format onnx",
+            fix="export without onnx, or write the space's own op with torch's operators",
+        ) from error
     return model
 
 
@@ -68,7 +72,9 @@ def read_graph(path: Path) -> bytes:
     try:
         model = onnx.load_from_string(content)
     except DecodeError as error:
-        raise CheckpointError("is no ONNX graph", where=path) from error
+        raise CheckpointError(
+            "is no ONNX graph", where=path, fix="export the network again"
+        ) from error
     if any(tensor.external_data for tensor in _tensors(model)):
         raise CheckpointError(
             "its tensors lie in other files, which are not read",

@@ -172,11 +172,16 @@ def load_device(name: str, places: Sequence[Path] = ()) -> Device:
         if path.is_file():
             device = config.load(Device, path)
             if device.name != name:
-                raise ConfigError(f"name: must be '{name}', as the folder", where=path)
+                raise ConfigError(
+                    f"name: must be '{name}', as the folder",
+                    where=path,
+                    fix=f"write name: {name}",
+                )
             return device
     known = list_devices(places)
     raise ConfigError(
         f"unknown device '{name}'{config.nearest(name, known)}",
+        where="device",
         fix=f"known: {', '.join(known)}; measure a new one with"
         f" 'nassearch profile --device {name}'",
     )

@@ -155,7 +155,11 @@ def pick_networks(result: SearchResult, pick: str) -> list[Pick]:
         candidates = [item for item in front if item.architecture.id == pick]
     if not candidates:
         known = ", ".join(candidate.architecture.id for candidate in front)
-        raise ConfigError(f"no network '{pick}' on the front", fix=f"best, knee, all, or {known}")
+        raise ConfigError(
+            f"no network '{pick}' on the front",
+            where="pick",
+            fix=f"name best, knee, all, or one of {known}",
+        )
     latencies = {item.architecture: item.latency for item in reversed(result.picks)}
     return [
         Pick(

@@ -145,6 +145,7 @@ def _for_classes(network: Subnet, export: ExportConfig, data: Data) -> Subnet:
             f"has images of {data.in_channels} channels, the network takes"
             f" {network.input_shape[0]}",
             where=data.name,
+            fix="convert the images, or export a network that was trained on such images",
         )
     if data.class_names == export.data.class_names:
         return network

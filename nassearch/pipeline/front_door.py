@@ -434,6 +434,7 @@ def load_table(table: LatencyTable | Directory, *, tables: Directory = TABLES) -
     if found is None:
         raise ConfigError(
             f"there is no table of {setting}",
+            where=tables,
             fix=f"measure it: nassearch profile {setting.options}",
         )
     return found

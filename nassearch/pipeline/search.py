@@ -191,11 +191,14 @@ def _limits(budget: AnyBudget, context: Context) -> list[Budget]:
     names = {name for item in context.targets for name in (item.setting.device, str(item.setting))}
     if budget.device and budget.device not in names:
         raise BudgetError(
-            f"the budget {budget} names a device that is not searched for",
-            fix=f"one of {', '.join(sorted(names))}",
+            "names a device that is not searched for",
+            where=f"budget {budget}",
+            fix=f"name one of {', '.join(sorted(names))}"
+            if names
+            else f"search with --device {budget.device}",
         )
     if not context.targets:
-        raise BudgetError(f"the budget {budget} needs a device", fix="name one")
+        raise BudgetError("needs a device", where=f"budget {budget}", fix="name one with --device")
     return [
         Budget(LATENCY, _milliseconds(budget, target), "ms", context.label(target))
         for target in context.targets

@@ -101,6 +101,7 @@ def train_supernet(
         if images.name.startswith(PREFIX):
             raise ConfigError(
                 "workers read the images themselves, these were given in Python",
+                where="data",
                 fix="train without workers, or name the images, imagefolder:PATH",
             )
         return train_on_workers(

@@ -42,11 +42,19 @@ class Candidate:
             }
             architecture = space.decode([int(gene) for gene in record["genes"]])
             if architecture.id != record["architecture"]:
-                raise SearchError(f"{record['architecture']} is not an architecture of the space")
+                raise SearchError(
+                    f"{record['architecture']} is not an architecture of the space",
+                    where="candidate",
+                    fix="search again in this space",
+                )
         except (ArchitectureError, ConfigError) as error:
-            raise SearchError(error.what) from error
+            raise SearchError(error.what, where="candidate", fix=error.fix) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SearchError(f"is not a candidate ({type(error).__name__}: {error})") from error
+            raise SearchError(
+                f"cannot be read ({type(error).__name__}: {error})",
+                where="candidate",
+                fix="give what `to_record` wrote",
+            ) from error
         return cls(architecture, values)
 
     def to_row(self, space: SearchSpace | None = None) -> dict[str, Any]:

@@ -42,7 +42,11 @@ class SearchPlan:
 
     def __post_init__(self) -> None:
         if self.trials < 1 or (self.batch is not None and self.batch < 1):
-            raise SearchError("trials and batch must be at least 1")
+            raise SearchError(
+                "trials and batch must be at least 1",
+                where="search plan",
+                fix="leave them out, or give 1 or more",
+            )
 
 
 def search(

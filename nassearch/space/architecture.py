@@ -209,7 +209,11 @@ class BlockSpec:
                 fields[match.group(1)] = int(float(match.group(2)))
         patched = {"t", "n"} & set(fields)
         if set(fields) - patched != {"i", "o", "s", "r"} or len(patched) == 1:
-            raise TableError(f"'{key}' is not the key of a block")
+            raise TableError(
+                "is not the key of a block",
+                where=f"'{key}'",
+                fix="write it as in a table's key column, conv-i3-o16-k3-s2-relu-r32",
+            )
         return cls(
             op,
             fields["i"],

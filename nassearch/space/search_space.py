@@ -136,7 +136,9 @@ class SearchSpace:
         """The architecture of a gene vector; genes of blocks beyond a stage's depth say nothing."""
         if len(genes) != len(self.genes):
             raise ArchitectureError(
-                f"{len(genes)} genes where the space {self.name} has {len(self.genes)}"
+                f"{len(genes)} genes where the space {self.name} has {len(self.genes)}",
+                where="genes",
+                fix="give one index for each of `space.genes`",
             )
         layout = self.layout
         self._check_genes(genes, layout.ahead)
@@ -162,7 +164,9 @@ class SearchSpace:
         for value, gene in zip(genes[which], self.genes[which], strict=True):
             if not 0 <= value < len(gene.choices):
                 raise ArchitectureError(
-                    f"gene {gene.name} is {value}", fix=f"0 to {len(gene.choices) - 1}"
+                    f"gene {gene.name} is {value}",
+                    where=f"space {self.name}",
+                    fix=f"0 to {len(gene.choices) - 1}",
                 )
 
     def decode_many(self, genes: Genes) -> list[Architecture]:
@@ -170,7 +174,9 @@ class SearchSpace:
         counts = np.array([len(gene.choices) for gene in self.genes], dtype=np.int64)
         if genes.ndim != 2 or genes.shape[1] != len(counts):
             raise ArchitectureError(
-                f"genes of shape {genes.shape} where the space {self.name} has (n, {len(counts)})"
+                f"genes of shape {genes.shape} where the space {self.name} has (n, {len(counts)})",
+                where="genes",
+                fix="give one row for each architecture, one column for each of `space.genes`",
             )
         outside = np.argwhere(genes >= counts)
         if len(outside):
@@ -195,6 +201,7 @@ class SearchSpace:
             if value not in dimension.choices:
                 raise ArchitectureError(
                     f"{place} is {value}, outside the space {self.name}",
+                    where="architecture",
                     fix=f"allowed: {', '.join(map(str, dimension.choices))}",
                 )
             if dimension.gene is not None:
@@ -209,7 +216,9 @@ class SearchSpace:
         if len(architecture.stages) != len(self.layout.stages):
             raise ArchitectureError(
                 f"{len(architecture.stages)} stages where the space {self.name}"
-                f" has {len(self.layout.stages)}"
+                f" has {len(self.layout.stages)}",
+                where="architecture",
+                fix="list one stage for each of the space's, or name the space it is of",
             )
         for index, (stage, layout) in enumerate(
             zip(architecture.stages, self.layout.stages, strict=True)
@@ -227,7 +236,9 @@ class SearchSpace:
                     turn(dimension, values.pop(name, NEUTRAL), f"{place}.{name}")
                 if values:
                     raise ArchitectureError(
-                        f"{place}.{next(iter(values))} is not a dimension of the space {self.name}"
+                        f"{place}.{next(iter(values))} is not a dimension of the space {self.name}",
+                        where="architecture",
+                        fix=f"allowed: {', '.join(name for name, _ in alternative.dimensions)}",
                     )
         return tuple(genes)
 

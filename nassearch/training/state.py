@@ -122,7 +122,11 @@ def start(
     fitted = space.for_data(in_channels=data.in_channels, num_classes=data.num_classes)
     refuse_present(out, resume=resume)
     if recipe.crop_padding is not None and recipe.crop_padding >= min(data.train.shape[1:]):
-        raise ConfigError(f"crop_padding {recipe.crop_padding} is as large as the images")
+        raise ConfigError(
+            f"crop_padding {recipe.crop_padding} is as large as the images",
+            where="training",
+            fix=f"write less than {min(data.train.shape[1:])}, or leave it out",
+        )
     device = training_device(recipe.device)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(recipe.seed, Stream.WEIGHTS))
@@ -220,7 +224,11 @@ def check_data(state: TrainingState, saved: Checkpoint) -> None:
             fix=error.fix,
         ) from error
     if saved.steps_per_epoch != state.steps_per_epoch:
-        raise CheckpointError(f"was trained on other images than {data.name}", where=state.out)
+        raise CheckpointError(
+            f"was trained on other images than {data.name}",
+            where=state.out,
+            fix="resume with its images, or train into another directory",
+        )
 
 
 def freeze_teacher(state: TrainingState) -> None:

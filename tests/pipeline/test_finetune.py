@@ -49,6 +49,7 @@ def stripes(tmp_path: Path) -> str:
     return f"imagefolder:{tmp_path / 'stripes'}"
 
 
+@pytest.mark.usefixtures("without_memory")
 def test_it_gets_better_on_its_own_images_with_its_supernet_as_teacher(
     run: Path, export: Path, nassearch: CommandLine
 ) -> None:
@@ -71,6 +72,7 @@ def test_it_gets_better_on_its_own_images_with_its_supernet_as_teacher(
     assert nassearch("verify", new).code == 0
 
 
+@pytest.mark.usefixtures("without_memory")
 def test_it_learns_other_images_of_other_classes(
     run: Path, export: Path, stripes: str, nassearch: CommandLine
 ) -> None:
