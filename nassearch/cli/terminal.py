@@ -19,6 +19,7 @@ from nassearch.latency.table import LatencyTable
 from nassearch.pipeline.finetune import Finetuned
 from nassearch.pipeline.recipe_run import VerifiedPick
 from nassearch.pipeline.search_result import SearchResult
+from nassearch.provenance import Estimate
 
 _EVERY_S = 30.0  # seconds between lines where there are no bars
 NOISY = 0.02  # a noise floor over which a table says so
@@ -139,6 +140,11 @@ def verified_table(verified: Sequence[VerifiedPick]) -> Table:
     return table(names, rows)
 
 
+def _accuracy_text(accuracy: Estimate) -> str:
+    loss = "" if accuracy.loss is None else f", loss {accuracy.loss:.3f}"
+    return f"{accuracy.value:.2%}{loss} ({accuracy.provenance})"
+
+
 def search_table(result: SearchResult) -> Table:
     """The choice for each set of budgets."""
     rows = []
@@ -155,7 +161,7 @@ def search_table(result: SearchResult) -> Table:
                     budget_text(claim, pick.budget),
                     prediction_text(claim),
                     measured,
-                    "" if accuracy is None else f"{accuracy.value:.2%} ({accuracy.provenance})",
+                    "" if accuracy is None else _accuracy_text(accuracy),
                 )
             )
     names = ("id", "setting", "budget", "predicted (90 %)", "measured", "accuracy")

@@ -20,6 +20,10 @@ class Candidate:
     def number(self, name: str) -> float:
         return self.values[name].value
 
+    def rank(self, name: str) -> float:
+        """The number, with ties between accuracies in the order of their losses."""
+        return self.values[name].rank
+
     @property
     def is_finite(self) -> bool:
         """Whether every number is one: a candidate with a NaN is recorded and dropped."""
@@ -69,4 +73,6 @@ class Candidate:
                 f"{name}_high": value.high,
                 f"{name}_provenance": str(value.provenance),
             }
+            if value.loss is not None:
+                row["validation_loss"] = value.loss
         return row

@@ -82,7 +82,7 @@ class ParetoFront:
 
     def loss(self, candidate: Candidate) -> Floats:
         """The candidate's objectives as losses, (objectives,): smaller is better."""
-        return self._signs * [candidate.number(axis.name) for axis in self.axes]
+        return self._signs * [candidate.rank(axis.name) for axis in self.axes]
 
     def add(self, candidate: Candidate) -> bool:
         """Add a candidate; False where it is dominated, equal to one here, or not a number."""

@@ -13,7 +13,7 @@ from nassearch.networks import Subnet, Supernet
 from nassearch.networks.supernet import resize
 from nassearch.space import Architecture
 
-_Z_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
+Z_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 _Z_SURE = 3.290527  # of one of 99.9 %: evaluations are only stopped where they are sure
 _LOOKS = (0.125, 0.25, 0.5)  # the shares of the images after which one may be stopped
 _BATCH_SIZE = 200
@@ -21,17 +21,30 @@ _BATCH_SIZE = 200
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """The share of images classified rightly, 0..1, with Wilson's 95 % interval."""
+    """The share of images classified rightly, 0..1, with Wilson's 95 % interval.
+
+    `loss` is the mean cross entropy on the same images, in nats, and `loss_error` its standard
+    error.
+    """
 
     value: float
     split: str
     num_images: int
     interval: tuple[float, float]
+    loss: float | None = None
+    loss_error: float | None = None
 
     @classmethod
-    def of(cls, num_right: int, num_images: int, *, split: str) -> "Accuracy":
-        """The share of images that were classified rightly."""
-        return cls(num_right / num_images, split, num_images, _wilson(num_right, num_images, _Z_95))
+    def of(
+        cls, num_right: int, num_images: int, *, split: str, losses: Tensor | None = None
+    ) -> "Accuracy":
+        """The share of images that were classified rightly; `losses` are of each image, (n,)."""
+        interval = _wilson(num_right, num_images, Z_95)
+        loss = error = None
+        if losses is not None:
+            loss = float(losses.double().mean())
+            error = float(losses.double().std(correction=0)) / math.sqrt(num_images)
+        return cls(num_right / num_images, split, num_images, interval, loss, error)
 
 
 def _wilson(num_right: int, num_images: int, z: float) -> tuple[float, float]:
@@ -157,13 +170,16 @@ def _accuracy(
     looks: Collection[int] = (),
 ) -> Accuracy:
     num_right = num_images = 0
+    losses = []
     with torch.inference_mode():
         for number, (images, labels) in enumerate(batches, start=1):
-            num_right += int((network(images).argmax(1).cpu() == labels).sum())
+            logits = network(images).float().cpu()
+            losses.append(nn.functional.cross_entropy(logits, labels, reduction="none"))
+            num_right += int((logits.argmax(1) == labels).sum())
             num_images += len(labels)
             if number in looks and _wilson(num_right, num_images, _Z_SURE)[1] < at_least:
                 break
-    return Accuracy.of(num_right, num_images, split=split)
+    return Accuracy.of(num_right, num_images, split=split, losses=torch.cat(losses))
 
 
 def _evenly(values: Tensor, most: int) -> tuple[Tensor, ...]:

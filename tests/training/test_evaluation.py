@@ -56,7 +56,8 @@ def test_validation_accuracy_is_that_of_the_recalibrated_subnet(
     subnet = evaluator.subnet(space.smallest)
     assert not subnet.training
     again = measure_accuracy(subnet, digits.val, digits, split="val", resolution=8)
-    assert accuracy == again
+    assert (accuracy.value, accuracy.interval) == (again.value, again.interval)
+    assert accuracy.loss == pytest.approx(again.loss, rel=1e-6)
     assert (accuracy.split, accuracy.num_images) == ("val", len(digits.val))
 
 
@@ -71,6 +72,21 @@ def test_images_reach_a_network_at_its_resolution(digits: Data) -> None:
     accuracy = measure_accuracy(network, zeros, digits, split="val", resolution=12)
     assert seen == {(1, 12, 12)}
     assert accuracy.value == 1.0
+
+
+def test_the_loss_beside_an_accuracy_is_the_cross_entropy_of_all_images(
+    space: SearchSpace, digits: Data
+) -> None:
+    torch.manual_seed(0)
+    evaluator = Evaluator(Supernet(space), digits, calibration_images=300)
+    accuracy = evaluator.accuracy(space.smallest)
+    subnet = evaluator.subnet(space.smallest)
+    with torch.inference_mode():
+        logits = subnet(digits.normalise(digits.val.images))
+    losses = torch.nn.functional.cross_entropy(logits, digits.val.labels, reduction="none")
+    assert accuracy.loss == pytest.approx(losses.mean().item(), rel=1e-5)
+    error = losses.std(correction=0).item() / len(digits.val) ** 0.5
+    assert accuracy.loss_error == pytest.approx(error, rel=1e-4)
 
 
 def test_wilsons_interval() -> None:
