@@ -70,6 +70,10 @@ class AccuracyClaim(StrictModel):
             supernet=supernet,
         )
 
+    def to_accuracy(self) -> Accuracy:
+        """What `of` was given."""
+        return Accuracy(self.value, self.split, self.num_images, (self.low, self.high))
+
 
 class LatencyClaim(WithSetting):
     """Milliseconds in one setting.

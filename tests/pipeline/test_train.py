@@ -230,3 +230,15 @@ def test_an_interrupted_command_says_what_is_saved(
     monkeypatch.setattr("nassearch.train_recipe", stop)
     answer = nassearch("train-supernet", "--out", "run")
     assert (answer.code, answer.err) == (130, says)
+
+
+def test_a_small_validation_split_is_told_by_training_and_by_search(
+    place: Path, nassearch: CommandLine
+) -> None:
+    train = ("train-supernet", "--space", "digits_tiny", "--data", "imagefolder:photos")
+    says = r"15 validation images .* less than 21\.5 points"
+    for command in ((*train, "--epochs", "1", "--out", "another"), (*SEARCH, "--trials", "2")):
+        with pytest.warns(UserWarning, match=says) as caught:
+            answer = nassearch(*command, "--json")
+        assert answer.json()
+        assert len([item for item in caught if "cannot tell" in str(item.message)]) == 1
