@@ -128,6 +128,8 @@ class ExportConfig(StrictModel):
     finetuned: FinetuneConfig | None = None
     formats: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     files: dict[str, str]
+    test_fingerprint: str | None = None
+    """Of the test images when it was exported, where they are files."""
 
     @classmethod
     def of(
