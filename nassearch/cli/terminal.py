@@ -61,7 +61,7 @@ class Bars:
 
     def stage(self, stage: str, fraction: float, note: str = "") -> None:
         """Show that `stage` is done to `fraction`, 0..1, and what is worth saying about it."""
-        is_said_once = stage not in self._stages and fraction == 1.0
+        is_said_once = stage not in self._stages and fraction == 1.0 and note
         if stage not in self._stages:
             self._stages[stage] = self._progress.add_task(stage, total=1.0, note="")
         self._progress.update(self._stages[stage], completed=fraction, note=note)

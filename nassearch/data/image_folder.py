@@ -70,6 +70,7 @@ def read(folder: Path, pixels: int | None, *, name: str) -> Source:
         _image_files(train, files, labels, form),
         partial(_image_files, held_out, test_files, test_labels, form),
         partial(file_fingerprint, train, files),
+        test_fingerprint=partial(file_fingerprint, held_out, test_files),
     )
 
 

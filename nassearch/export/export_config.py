@@ -70,6 +70,10 @@ class AccuracyClaim(StrictModel):
             supernet=supernet,
         )
 
+    def to_accuracy(self) -> Accuracy:
+        """What `of` was given."""
+        return Accuracy(self.value, self.split, self.num_images, (self.low, self.high))
+
 
 class LatencyClaim(WithSetting):
     """Milliseconds in one setting.
@@ -124,6 +128,8 @@ class ExportConfig(StrictModel):
     finetuned: FinetuneConfig | None = None
     formats: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     files: dict[str, str]
+    test_fingerprint: str | None = None
+    """Of the test images when it was exported, where they are files."""
 
     @classmethod
     def of(

@@ -202,6 +202,7 @@ def _images(export: ExportConfig, data: AnyData | None) -> Data:
             where=data.name,
             fix="name the images with --data, or give the class folders their names back",
         )
+    data.warn_of_other_test_images(export.test_fingerprint, since="when the network was exported")
     learned = replace(data)  # a copy, since these two are worked out and then kept
     learned.__dict__.update(mean=export.data.mean, std=export.data.std)
     return learned

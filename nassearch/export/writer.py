@@ -62,7 +62,8 @@ def write_export(
             written = format.write(subnet, temporary, data=data, progress=progress)
         known[name] = {"file": path.name} | written
         files[path.name] = sha256(path)
-    complete = facts.model_copy(update={"files": files, "formats": known})
+    update = {"files": files, "formats": known, "test_fingerprint": data.test_fingerprint}
+    complete = facts.model_copy(update=update)
     write_text(directory / CARD, model_card(complete, directory, subnet.input_shape))
     complete.save(directory)
     return complete

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from nassearch.data.identity import DataIdentity
 from nassearch.errors import ConfigError, Interrupted
 from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConfig, LatencyClaim
 from nassearch.export.format import DEFAULT, Batch, make_formats
@@ -19,6 +20,7 @@ from nassearch.pipeline.search_result import SearchResult
 from nassearch.progress import Progress, silent
 from nassearch.runtimes import RUNTIMES
 from nassearch.runtimes.runtime import runtime_class
+from nassearch.training import checkpoint
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ def export_picks(
             facts[directory] = (pick, _facts(pick))
     for directory, (_, config) in facts.items():
         check_place(directory, config, force=force)
+    for supernet in {pick.supernet.directory: pick.supernet for pick in picks}.values():
+        trained = DataIdentity.from_dict(checkpoint.load(supernet.directory).data)
+        supernet.data.warn_of_other_test_images(
+            trained.test_fingerprint, since="when the supernet was trained"
+        )
     written: dict[str, ExportedNetwork] = {}
     for number, (directory, (pick, config)) in enumerate(facts.items()):
         try:

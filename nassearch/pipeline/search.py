@@ -36,6 +36,7 @@ from nassearch.search.problem import ACCURACY, LATENCY, Objective, Problem
 from nassearch.search.runner import SearchPlan, search
 from nassearch.setting import Setting
 from nassearch.space import Architecture, SearchSpace
+from nassearch.training.evaluation import warn_of_coarse_validation
 
 MAX_ROUNDS = 3
 LATER_SHARE = 4
@@ -165,6 +166,8 @@ def _one_round(
         first=feasible_points(problem),
         given=() if is_cold else tuple(known_candidates(problem, supernet.cache)),
     )
+    if number == 0 and ACCURACY in request.objectives and request.evaluate is None:
+        warn_of_coarse_validation(supernet.data)
     workers = {"workers": request.workers, "address": request.ray_address}
     with (
         torch_threads(supernet.recipe.threads),

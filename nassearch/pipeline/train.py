@@ -21,10 +21,11 @@ from nassearch.recipe import Recipe
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
 from nassearch.training.distribution import train_on_workers
+from nassearch.training.evaluation import warn_of_coarse_validation
 from nassearch.training.state import Loss, TrainingState, refuse_present, start
 from nassearch.training.strategies import STRATEGIES
 from nassearch.training.time_plan import plan_time
-from nassearch.training.trainer import train_from
+from nassearch.training.trainer import STAGE, train_from
 from nassearch.training.training_recipe import TrainingRecipe
 from nassearch.training.trial import try_step
 
@@ -94,6 +95,9 @@ def train_supernet(
         state = begin(recipe=training)
         if not state.step:
             try_step(state, workers=max(1, workers))
+        if state.step == state.total_steps:
+            progress(STAGE, 1.0, "it was finished already")
+        warn_of_coarse_validation(images)
         if not (workers or address is not None):
             _write_run(recipe, run, space)
             return train_from(state, progress=progress)

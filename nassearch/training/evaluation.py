@@ -1,6 +1,7 @@
 """Accuracy of subnets, never without recalibrated batch norm."""
 
 import math
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ Z_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 _Z_SURE = 3.290527  # of one of 99.9 %: evaluations are only stopped where they are sure
 _LOOKS = (0.125, 0.25, 0.5)  # the shares of the images after which one may be stopped
 _BATCH_SIZE = 200
+_USUAL = 0.9  # the accuracy at which a split's size is judged
+_COARSE = 0.05  # a difference that networks of one space seldom have
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,32 @@ def _wilson(num_right: int, num_images: int, z: float) -> tuple[float, float]:
     spread = share * (1 - share) / num_images + z2 / (4 * num_images**2)
     half = z * math.sqrt(spread) / (1 + z2 / num_images)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def resolvable_difference(num_images: int, *, accuracy: float = _USUAL) -> float:
+    """The least difference of two accuracies near `accuracy` that so many images show, at 95 %.
+
+    1.96 sqrt(2 p (1 - p) / n), for two shares p of n images each (Fleiss et al., "Statistical
+    Methods for Rates and Proportions", 3rd ed., 2003, 3.1). Networks that are wrong on the same
+    images can be told apart somewhat sooner.
+    """
+    return _Z_95 * math.sqrt(2 * accuracy * (1 - accuracy) / num_images)
+
+
+def warn_of_coarse_validation(data: Data) -> None:
+    """Warn where so few images validate that networks of one space cannot be told apart.
+
+    The warning is given from here, so that a command that trains and searches gives it once.
+    """
+    difference = resolvable_difference(len(data.val))
+    if difference > _COARSE:
+        warnings.warn(
+            f"{data.name}: {len(data.val)} validation images cannot tell networks apart whose"
+            f" accuracies differ by less than {100 * difference:.1f} points (at an"
+            f" accuracy of {_USUAL:.0%}, with 95 % confidence): give more images, or hold"
+            " more of them out",
+            stacklevel=1,
+        )
 
 
 def recalibrate(subnet: nn.Module, images: Iterable[Tensor]) -> None:

@@ -49,6 +49,8 @@ def test_a_time_budget_plans_epochs_that_a_resumed_run_keeps(
     assert checkpoint.load(Path("run")).step == 12
     monkeypatch.setattr(time_plan, "measure_pace", None)  # a plan is made once
     assert nassearch("train-supernet", "--resume", "--out", "run").code == 0
+    finished = nassearch("train-supernet", "--resume", "--out", "run")
+    assert (finished.code, finished.err) == (0, "training  it was finished already\n")
     planned = package.train_supernet(space, "digits", **options, out="run", resume=True)
     given = package.train_supernet(space, "digits", epochs=2, options=OPTIONS, out="given")
     weights = given.supernet.state_dict()
