@@ -62,9 +62,7 @@ def main() -> None:
     if arguments.what in ("all", "measure"):
         measure(arguments.out)
     for seed in PLAN["seeds"]:
-        data = ns.load_data(
-            f"imagefolder:{arguments.data}", val_share=PLAN["val_share"], seed=seed
-        )
+        data = ns.load_data(f"imagefolder:{arguments.data}", val_share=PLAN["val_share"], seed=seed)
         if arguments.what in ("all", "train"):
             train_supernet(data, seed, arguments.out)
         if arguments.what in ("all", "search"):
@@ -106,9 +104,7 @@ def train_alone(name: str, share: float, data: Data, seed: int, out: Path) -> No
     part = some(data, round(images / epochs), seed)
     recipe = TrainingRecipe(**PLAN["shared"], **PLAN["alone"], epochs=epochs, seed=seed)
     directory = out / f"{name}-{share:g}-{seed}"
-    evaluator = Evaluator(
-        train(space, part, recipe=recipe, out=directory, resume=True), data
-    )
+    evaluator = Evaluator(train(space, part, recipe=recipe, out=directory, resume=True), data)
     network = evaluator.subnet(space.largest)
     keep(
         {
