@@ -66,7 +66,7 @@ def resolvable_difference(num_images: int, *, accuracy: float = _USUAL) -> float
     Methods for Rates and Proportions", 3rd ed., 2003, 3.1). Networks that are wrong on the same
     images can be told apart somewhat sooner.
     """
-    return _Z_95 * math.sqrt(2 * accuracy * (1 - accuracy) / num_images)
+    return Z_95 * math.sqrt(2 * accuracy * (1 - accuracy) / num_images)
 
 
 def warn_of_coarse_validation(data: Data) -> None:
