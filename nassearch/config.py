@@ -153,25 +153,30 @@ def parse(model: type[Model], value: object, *, where: object) -> Model:
     try:
         return model.model_validate(_tuples(value))
     except ValidationError as error:
-        first = error.errors()[0]
-        location = _key_path(first["loc"])
-        if first["type"] in ("extra_forbidden", UNKNOWN_KEY):
-            known = sorted(
-                first.get("ctx", {}).get("known") or _fields_at(model, first["loc"][:-1])
-            )
-            near = nearest(str(first["loc"][-1]), known)
-            raise ConfigError(
-                f"unknown key '{location}'{near}", where=where, fix=f"allowed: {', '.join(known)}"
-            ) from error
-        if first["type"] == "missing":
-            raise ConfigError(
-                f"the key '{location}' is missing", where=where, fix=f"add {location}: VALUE"
-            ) from error
-        shown = repr(first["input"])
-        got = f" (got {shown})" if len(shown) <= 60 else ""
-        what, fix = _problem(first["msg"])
-        place = f"{location}: " if location else ""
-        raise ConfigError(f"{place}{what}{got}", where=where, fix=fix) from error
+        refusal = _refusal(model, error, where)
+        refusal.key = _key_path(error.errors()[0]["loc"])
+        raise refusal from error
+
+
+def _refusal(model: type[BaseModel], error: ValidationError, where: object) -> ConfigError:
+    """The first thing that a model found wrong, in one line."""
+    first = error.errors()[0]
+    location = _key_path(first["loc"])
+    if first["type"] in ("extra_forbidden", UNKNOWN_KEY):
+        known = sorted(first.get("ctx", {}).get("known") or _fields_at(model, first["loc"][:-1]))
+        near = nearest(str(first["loc"][-1]), known)
+        return ConfigError(
+            f"unknown key '{location}'{near}", where=where, fix=f"allowed: {', '.join(known)}"
+        )
+    if first["type"] == "missing":
+        return ConfigError(
+            f"the key '{location}' is missing", where=where, fix=f"add {location}: VALUE"
+        )
+    shown = repr(first["input"])
+    got = f" (got {shown})" if len(shown) <= 60 else ""
+    what, fix = _problem(first["msg"])
+    place = f"{location}: " if location else ""
+    return ConfigError(f"{place}{what}{got}", where=where, fix=fix)
 
 
 def _example(model: type[BaseModel]) -> str:

@@ -80,17 +80,18 @@ def train_supernet(data: Data, seed: int, out: Path) -> None:
     """The supernet of a seed, through the front door."""
     if done(kind="supernet", seed=seed):
         return
-    supernet = ns.train_supernet(
+    directory = out / f"supernet-{seed}"
+    ns.train_supernet(
         PLAN["space"],
         data,
         epochs=PLAN["epochs"],
         seed=seed,
         threads=1,
         options={**PLAN["shared"], **PLAN["supernet"]},
-        out=out / f"supernet-{seed}",
-        resume=True,
+        out=directory,
+        resume=directory.exists(),
     )
-    keep({"kind": "supernet", "seed": seed, **last_line(supernet.directory)})
+    keep({"kind": "supernet", "seed": seed, **last_line(directory)})
 
 
 def train_alone(name: str, share: float, data: Data, seed: int, out: Path) -> None:
@@ -188,7 +189,6 @@ def measure(out: Path) -> None:
         threads=1,
         seconds=PLAN["profile_seconds"],
         out=out / "latency_tables",
-        resume=True,
     )
     runtime = make_runtime(table.setting)
     names = list(PLAN["hand_designed"])
@@ -221,7 +221,6 @@ def search(data: Data, seed: int, out: Path) -> None:
         budgets=[f"{ms:.4f}ms" for ms in budgets.values()],
         trials=PLAN["trials"],
         seed=seed,
-        resume=True,
     )
     exports = ns.export_subnets(
         result, formats=["onnx"], out=out / f"exports-{seed}", data=data, force=True

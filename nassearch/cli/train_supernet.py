@@ -5,7 +5,17 @@ from typing import Annotated, Any
 import typer
 
 import nassearch
-from nassearch.cli.option import DataSpec, Json, Out, Resume, Seed, Settings, Space, assignment
+from nassearch.cli.option import (
+    DataSpec,
+    Json,
+    Out,
+    Resume,
+    Seed,
+    Settings,
+    Space,
+    assignment,
+    naming_settings,
+)
 from nassearch.cli.output import print_result
 from nassearch.errors import ConfigError
 
@@ -52,7 +62,8 @@ def train_supernet(
     if base is None:
         present = directory / "recipe.yaml"
         base = str(present) if resume and present.is_file() else "digits"
-    loaded = load_recipe(base, changes)
+    with naming_settings(settings):
+        loaded = load_recipe(base, changes)
     if out is None and not resume:
         directory = choose_run(loaded.name, None, resume=False)
     with Bars() as bars:

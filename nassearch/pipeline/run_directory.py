@@ -59,11 +59,13 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
         for parent in parents:
             target = target.setdefault(parent, {})
             if not isinstance(target, dict):
-                raise ConfigError(
+                error = ConfigError(
                     f"'{key}' is not a key of the recipe",
                     where=path,
                     fix=f"'{parent}' holds a value: set it itself, or a key of a mapping",
                 )
+                error.key = key
+                raise error
         target[leaf] = value
     return _located(config.parse(Recipe, content, where=path), path.parent)
 

@@ -1,6 +1,5 @@
 """Checkpoints: the whole state of a training in one file, written atomically, the last two kept."""
 
-import hashlib
 import io
 import warnings
 from collections.abc import Mapping
@@ -51,15 +50,6 @@ class Checkpoint:
         prefix = "module."
         named = self.average.items()
         return {k.removeprefix(prefix): tensor for k, tensor in named if k.startswith(prefix)}
-
-    @property
-    def weights_digest(self) -> str:
-        """Sixteen hexadecimal digits of the weights that count."""
-        digest = hashlib.blake2b(self.space.fingerprint.encode(), digest_size=8)
-        for name, tensor in sorted(self.evaluated.items()):
-            digest.update(name.encode())
-            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
 
 
 def save(run_dir: Path, checkpoint: Checkpoint) -> Path:

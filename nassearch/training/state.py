@@ -23,6 +23,7 @@ from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
 from nassearch.training.accelerator import training_device
 from nassearch.training.checkpoint import Checkpoint
+from nassearch.training.evaluation import Evaluator
 from nassearch.training.muon import Muon
 from nassearch.training.precision import step_seconds
 from nassearch.training.process_group import ProcessGroup
@@ -232,8 +233,11 @@ def check_data(state: TrainingState, saved: Checkpoint) -> None:
 
 
 def freeze_teacher(state: TrainingState) -> None:
-    """Make the largest network as it is now the teacher of what follows."""
-    frozen = state.evaluated.extract(state.space.largest).eval()
+    """Make the largest network as it is now the teacher of what follows.
+
+    Its norms are recalibrated: a supernet has the statistics of all its subnets, its average none.
+    """
+    frozen = Evaluator(state.evaluated, state.data).subnet(state.space.largest)
     state.teacher = frozen.requires_grad_(False).to(state.device)
     state.freezes_teacher = True
 
