@@ -26,7 +26,7 @@ OWNER = ".nassearch.owner"
 
 
 @contextmanager
-def owned(directory: Path, *, doing: str) -> Iterator[Path]:
+def owned(directory: Path, *, doing: str, wait_seconds: float = 0.0) -> Iterator[Path]:
     """Own `directory` while the block writes to it.
 
     The operating system holds the lock, so that one left behind by a killed process is no lock. A
@@ -35,6 +35,7 @@ def owned(directory: Path, *, doing: str) -> Iterator[Path]:
     Args:
         directory: Made where it does not exist.
         doing: For the message that others get, "training".
+        wait_seconds: How long another may go on before this is refused.
 
     Raises:
         OutputError: another process, or another thread of this one, owns it, naming host and
@@ -46,7 +47,7 @@ def owned(directory: Path, *, doing: str) -> Iterator[Path]:
     lock = FileLock(path)
     try:
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=wait_seconds)
         except Timeout:
             raise _owned_by_another(owner) from None
         except OSError as error:
@@ -74,8 +75,12 @@ def _owned_by_another(record: Path) -> OutputError:
     """The refusal, with what the owner wrote of itself; it may be about to write that."""
     try:
         owner = json.loads(record.read_text(encoding="utf-8"))
-        who = "a {doing} runs here (process {process} on {host}, since {since})".format(**owner)
-    except (OSError, ValueError, KeyError, TypeError):
+        article = "an" if owner["doing"][0] in "aeiou" else "a"
+        who = (
+            f"{article} {owner['doing']} runs here (process {owner['process']} on {owner['host']},"
+            f" since {owner['since']})"
+        )
+    except (OSError, ValueError, LookupError, TypeError):
         who = "another process writes here"
     return OutputError(who, where=record.parent, fix="wait until it ends, or choose another --out")
 

@@ -16,6 +16,7 @@ from nassearch.export.export_config import LatencyClaim
 from nassearch.export.latency_check import LatencyCheck
 from nassearch.export.verify import Verification
 from nassearch.latency.table import LatencyTable
+from nassearch.latency.timing import drift_problem
 from nassearch.pipeline.finetune import Finetuned
 from nassearch.pipeline.recipe_run import VerifiedPick
 from nassearch.pipeline.search_result import SearchResult
@@ -197,7 +198,8 @@ def verification_table(verification: Verification) -> Group:
             promised += f", budget {format_milliseconds(check.promised.budget_ms)}"
         measured = measurement_text(check)
         if check.drift is not None:
-            measured += f" (drift {check.drift:.2f} divided out)"
+            is_out = drift_problem(check.drift) is None
+            measured += f" (drift {check.drift:.2f}{' divided out' if is_out else ''})"
         measured += "".join(f" ({note})" for note in check.notes)
         if check.as_predicted is not None:
             measured += ", as predicted" if check.as_predicted else ", outside the interval"

@@ -57,9 +57,14 @@ class AccuracyClaim(StrictModel):
     split: str
     num_images: int
     supernet: str
+    """Its run and step, as people read it."""
+    fingerprint: str | None = None
+    """Of the supernet's weights, which stay the same where its run is renamed."""
 
     @classmethod
-    def of(cls, accuracy: Accuracy, *, supernet: str) -> "AccuracyClaim":
+    def of(
+        cls, accuracy: Accuracy, *, supernet: str, fingerprint: str | None = None
+    ) -> "AccuracyClaim":
         low, high = accuracy.interval
         return cls(
             value=accuracy.value,
@@ -68,11 +73,18 @@ class AccuracyClaim(StrictModel):
             split=accuracy.split,
             num_images=accuracy.num_images,
             supernet=supernet,
+            fingerprint=fingerprint,
         )
 
     def to_accuracy(self) -> Accuracy:
         """What `of` was given."""
         return Accuracy(self.value, self.split, self.num_images, (self.low, self.high))
+
+    def is_same(self, other: "AccuracyClaim") -> bool:
+        """Whether both are of one network of one supernet, whatever its run is called now."""
+        if self.fingerprint is None or other.fingerprint is None:
+            return self.model_copy(update={"fingerprint": other.fingerprint}) == other
+        return self == other.model_copy(update={"supernet": self.supernet})
 
 
 class LatencyClaim(WithSetting):

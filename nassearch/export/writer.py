@@ -9,12 +9,12 @@ from nassearch.errors import NassearchError, OutputError
 from nassearch.export.card import CARD, model_card
 from nassearch.export.export_config import CONFIG, ExportConfig, read_export, sha256
 from nassearch.export.format import DEFAULT, make_formats
-from nassearch.files import atomic_write, write_text
+from nassearch.files import LOCK, OWNER, atomic_write, write_text
 from nassearch.networks import Subnet
 from nassearch.progress import Progress, silent
 
 VERIFICATION = "verify.json"
-_IDENTITY = {"id", "fingerprint", "data", "accuracy", "finetuned"}
+_IDENTITY = {"id", "fingerprint", "data", "finetuned"}
 
 
 def write_export(
@@ -81,8 +81,10 @@ def check_place(directory: Path, facts: ExportConfig, *, force: bool) -> ExportC
         present = read_export(directory)
     except NassearchError:
         present = None
-    if present is not None and all(
-        getattr(present, name) == getattr(facts, name) for name in _IDENTITY
+    if (
+        present is not None
+        and all(getattr(present, name) == getattr(facts, name) for name in _IDENTITY)
+        and present.accuracy.is_same(facts.accuracy)
     ):
         return present
     if force:
@@ -93,7 +95,11 @@ def check_place(directory: Path, facts: ExportConfig, *, force: bool) -> ExportC
             where=directory,
             fix="choose another place with --out, or replace it with --force",
         )
-    foreign = sorted(path.name for path in directory.iterdir() if not _is_ours(path))
+    foreign = sorted(
+        path.name
+        for path in directory.iterdir()
+        if path.name not in (LOCK, OWNER) and not _is_ours(path)
+    )
     if foreign:
         raise OutputError(
             f"holds '{foreign[0]}', which is no part of an export",

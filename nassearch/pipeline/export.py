@@ -14,6 +14,7 @@ from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConf
 from nassearch.export.format import DEFAULT, Batch, make_formats
 from nassearch.export.weights import load
 from nassearch.export.writer import check_place, write_export
+from nassearch.files import owned
 from nassearch.networks import Subnet
 from nassearch.pipeline.pick import Pick
 from nassearch.pipeline.search_result import SearchResult
@@ -101,16 +102,17 @@ def export_picks(
     for number, (directory, (pick, config)) in enumerate(facts.items()):
         try:
             progress("exporting", number / len(facts))
-            complete = write_export(
-                pick.supernet.extract(pick.architecture),
-                directory,
-                facts=config,
-                data=pick.supernet.data,
-                formats=chosen,
-                options={"batch": batch or _promised_batch(pick), **asked},
-                force=force,
-                progress=progress,
-            )
+            with owned(directory, doing="export"):
+                complete = write_export(
+                    pick.supernet.extract(pick.architecture),
+                    directory,
+                    facts=config,
+                    data=pick.supernet.data,
+                    formats=chosen,
+                    options={"batch": batch or _promised_batch(pick), **asked},
+                    force=force,
+                    progress=progress,
+                )
         except KeyboardInterrupt as error:
             raise Interrupted(_whole_text(written, len(facts))) from error
         written[directory.name] = ExportedNetwork(directory, complete, pick)
@@ -188,7 +190,9 @@ def _facts(pick: Pick) -> ExportConfig:
         supernet.space,
         pick.architecture,
         data=DataConfig.of(supernet.data, seed=supernet.recipe.seed),
-        accuracy=AccuracyClaim.of(accuracy, supernet=supernet.name),
+        accuracy=AccuracyClaim.of(
+            accuracy, supernet=supernet.name, fingerprint=supernet.fingerprint
+        ),
     ).model_copy(update={"latency": pick.latency})
 
 

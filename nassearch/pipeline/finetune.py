@@ -22,6 +22,7 @@ from nassearch.export.export_config import (
 from nassearch.export.format import CONFIG_ONLY, Batch, make_formats
 from nassearch.export.weights import load
 from nassearch.export.writer import check_place, write_export
+from nassearch.files import owned
 from nassearch.networks import Subnet
 from nassearch.networks.supernet import resize
 from nassearch.progress import Progress, silent
@@ -104,47 +105,51 @@ def finetune_export(
     facts = _facts(export, new, images, recipe, teacher)
     if directory.resolve() == source.resolve():
         raise OutputError("is the export itself", where=directory, fix="choose another --out")
-    finished = _finished(directory, facts) if resume else None
-    if finished is None:
-        check_place(directory, facts, force=force)
-
-    same = export.data.class_names == images.class_names
-    before = _accuracy(network, images) if same else None
-    if finished is not None:
-        missing = [name for name in chosen if name not in (CONFIG_ONLY, *finished.formats)]
-        if missing:
-            write_export(
-                *(load(directory), directory),
-                facts=finished,
-                data=images,
-                formats=missing,
-                options=asked,
-                progress=progress,
-            )
-        progress(STAGE, 1.0, "it was finished already")
-        return Finetuned(directory, before, finished.accuracy.to_accuracy())
-    teaching = None if teacher is None else _teacher(teacher, images)
-    finetune(
-        new,
-        images,
-        recipe=recipe,
-        out=directory,
-        teacher=teaching,
-        resume=resume,
-        progress=progress,
-    )
-    after = _accuracy(new, images)
-    measured = AccuracyClaim.of(after, supernet=export.accuracy.supernet)
-    write_export(
-        new,
-        directory,
-        facts=facts.model_copy(update={"accuracy": measured}),
-        data=images,
-        formats=chosen,
-        options=asked,
-        force=force,
-        progress=progress,
-    )
+    with owned(directory, doing="fine-tuning"):
+        finished = _finished(directory, facts) if resume else None
+        if finished is None:
+            check_place(directory, facts, force=force)
+        same = export.data.class_names == images.class_names
+        before = _accuracy(network, images) if same else None
+        if finished is not None:
+            missing = [name for name in chosen if name not in (CONFIG_ONLY, *finished.formats)]
+            if missing:
+                write_export(
+                    *(load(directory), directory),
+                    facts=finished,
+                    data=images,
+                    formats=missing,
+                    options=asked,
+                    progress=progress,
+                )
+            progress(STAGE, 1.0, "it was finished already")
+            return Finetuned(directory, before, finished.accuracy.to_accuracy())
+        teaching = None if teacher is None else _teacher(teacher, images)
+        finetune(
+            new,
+            images,
+            recipe=recipe,
+            out=directory,
+            teacher=teaching,
+            resume=resume,
+            progress=progress,
+        )
+        after = _accuracy(new, images)
+        measured = AccuracyClaim.of(
+            after,
+            supernet=export.accuracy.supernet,
+            fingerprint=export.accuracy.fingerprint,
+        )
+        write_export(
+            new,
+            directory,
+            facts=facts.model_copy(update={"accuracy": measured}),
+            data=images,
+            formats=chosen,
+            options=asked,
+            force=force,
+            progress=progress,
+        )
     return Finetuned(directory, before, after)
 
 

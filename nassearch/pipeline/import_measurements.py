@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from nassearch.errors import TableError
+from nassearch.files import owned
 from nassearch.latency.device import Device
 from nassearch.latency.importing.bundle import import_results
 from nassearch.latency.importing.networks_csv import COLUMNS, as_table, column_names, load_networks
@@ -11,6 +12,8 @@ from nassearch.latency.plausibility import UNITS
 from nassearch.latency.table import UNIT, LatencyTable, find_table
 from nassearch.setting import Setting
 from nassearch.space import SearchSpace
+
+_PATIENCE = 10.0  # seconds: of several imports at once, each is done in its turn
 
 
 def import_measurements(
@@ -44,6 +47,7 @@ def import_measurements(
 
     Raises:
         TableError: The file cannot be read, or its figures cannot be.
+        OutputError: A profile writes to the device's tables.
     """
     if unit is not None:
         unit = unit.strip().replace("\u00b5", "u").replace("\u03bc", "u")
@@ -68,12 +72,13 @@ def import_measurements(
             fix="a bundle's results.json, once-for-all's .yaml tables, or networks in a .csv",
         )
     table.check(where=path)
-    present = find_table(setting, [directory])
-    merged = table if present is None else present.merged(table)
-    merged.save(directory)
-    if device is not None:
-        known = device if table.identity is None else device.of_machine(table.identity)
-        known.with_default(setting).save(directory)
+    with owned(directory / setting.device, doing="import", wait_seconds=_PATIENCE):
+        present = find_table(setting, [directory])
+        merged = table if present is None else present.merged(table)
+        merged.save(directory)
+        if device is not None:
+            known = device if table.identity is None else device.of_machine(table.identity)
+            known.with_default(setting).save(directory)
     return merged
 
 

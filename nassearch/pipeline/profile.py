@@ -10,7 +10,7 @@ import numpy as np
 from nassearch import config, interruption
 from nassearch.errors import ConfigError, Interrupted, RuntimeUnavailableError, TableError
 from nassearch.export.export_config import CONFIG, read_export
-from nassearch.files import make_directory
+from nassearch.files import owned
 from nassearch.latency.coverage import MAX_NETWORKS
 from nassearch.latency.device import Device, table_directories
 from nassearch.latency.host_identity import this_machine
@@ -73,44 +73,45 @@ def profile_device(
 
     Raises:
         TableError: The table there was measured on another machine, or the device is another.
+        OutputError: Another process measures this device, or writes to its tables.
         RuntimeUnavailableError: The runtime or its precision is not here.
         KeyboardInterrupt: After saving; its message says what was saved.
     """
     runtime = _checked_runtime(setting, device)
-    make_directory(directory)
-    present = find_table(setting, [directory])
-    identity = this_machine(gpu=runtime.on_gpu)
-    if present is not None:
-        present.check_mergeable(setting, identity)
-    saved: list[LatencyTable] = []
+    with owned(directory / setting.device, doing="profile"):
+        present = find_table(setting, [directory])
+        identity = this_machine(gpu=runtime.on_gpu)
+        if present is not None:
+            present.check_mergeable(setting, identity)
+        saved: list[LatencyTable] = []
 
-    def save(table: LatencyTable) -> LatencyTable:
-        merged = table if present is None else present.merged(table)
-        merged.save(directory)
-        if device is not None:
-            device.of_machine(identity).with_default(setting).save(directory)
-        saved.append(merged)
-        return merged
+        def save(table: LatencyTable) -> LatencyTable:
+            merged = table if present is None else present.merged(table)
+            merged.save(directory)
+            if device is not None:
+                device.of_machine(identity).with_default(setting).save(directory)
+            saved.append(merged)
+            return merged
 
-    with torch_threads(1), interruption.deferred() as interrupted:
-        try:
-            table = profile(
-                space,
-                setting,
-                runtime=runtime,
-                rng=np.random.default_rng(seed),
-                seconds=seconds,
-                target_error=target_error,
-                time_budget=time_budget,
-                max_networks=max_networks,
-                known=present if resume else None,
-                keep=save,
-                interrupted=lambda: interrupted.requested,
-                progress=progress,
-            )
-        except KeyboardInterrupt as error:
-            raise Interrupted(_saved_text(space, saved, directory)) from error
-    return save(table)
+        with torch_threads(1), interruption.deferred() as interrupted:
+            try:
+                table = profile(
+                    space,
+                    setting,
+                    runtime=runtime,
+                    rng=np.random.default_rng(seed),
+                    seconds=seconds,
+                    target_error=target_error,
+                    time_budget=time_budget,
+                    max_networks=max_networks,
+                    known=present if resume else None,
+                    keep=save,
+                    interrupted=lambda: interrupted.requested,
+                    progress=progress,
+                )
+            except KeyboardInterrupt as error:
+                raise Interrupted(_saved_text(space, saved, directory)) from error
+        return save(table)
 
 
 def _checked_runtime(setting: Setting, device: Device | None) -> Runtime:

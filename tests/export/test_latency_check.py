@@ -56,12 +56,14 @@ def test_a_drift_without_bound_is_not_divided_out(
     (check,) = verified(write([claim(FAKE)]), digits).latency
     assert check.measured is not None
     (first,) = verified(write([claim(FAKE, reference_ms=1.0)]), digits).latency
-    assert first.drift is not None
+    assert first.drift is not None and first.measured is not None
     promised = claim(FAKE, reference_ms=first.drift * factor)
     found = verified(write([promised]), digits)
     (check,) = found.latency
     assert check.drift == pytest.approx(1 / factor, rel=0.01)
     assert check.as_predicted is None
+    assert check.measured is not None
+    assert check.measured.median_ms == pytest.approx(first.measured.median_ms, rel=0.01)
     assert "cannot be checked: this machine is 10.00 times" in found.broken[0]
 
 

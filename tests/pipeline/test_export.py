@@ -268,11 +268,13 @@ def test_other_formats_join_an_export_of_the_same_network(
     package.load(directory)
 
 
+@pytest.mark.parametrize("fingerprint", ["0123456789ab", None])
 def test_another_export_is_replaced_only_by_force(
-    run: Path, copy: Path, nassearch: CommandLine
+    run: Path, copy: Path, nassearch: CommandLine, fingerprint: str | None
 ) -> None:
+    """Version 0.2 did not say the fingerprint of its supernet's weights."""
     changed = facts(copy)
-    changed["accuracy"]["supernet"] = "another training"
+    changed["accuracy"] |= {"supernet": "another training", "fingerprint": fingerprint}
     (copy / "config.yaml").write_text(yaml.safe_dump(changed))
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
     command = ("export", "--pick", "knee", "--format", "config,weights", "--out", copy.parent)
@@ -286,6 +288,18 @@ def test_another_export_is_replaced_only_by_force(
         "model.safetensors",
         "README.md",
     }
+
+
+def test_a_renamed_run_exports_to_where_it_did(
+    run: Path, copy: Path, nassearch: CommandLine
+) -> None:
+    changed = facts(copy)
+    changed["accuracy"]["supernet"] = "another name step 12"
+    (copy / "config.yaml").write_text(yaml.safe_dump(changed))
+    command = ("export", "--pick", "knee", "--format", "config,weights", "--out", copy.parent)
+    answer = nassearch(*command)
+    assert answer.code == 0, answer.err
+    assert facts(copy)["accuracy"]["supernet"] != "another name step 12"
 
 
 def test_a_folder_of_something_else_is_refused(

@@ -1,5 +1,6 @@
 """Fine-tuning an exported network: a new export beside the old, on the same images or others."""
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from PIL import Image
 
 import nassearch as package
+from nassearch.files import owned
 from nassearch.pipeline.finetune import finetune_export
 from nassearch.training.finetuning import STATE
 from tests.pipeline.conftest import CommandLine
@@ -160,6 +162,20 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert answer.code == 2
     assert says in answer.err
     assert list(export.parent.iterdir()) == [export]
+
+
+def test_a_place_that_another_writes_to_is_refused(export: Path, nassearch: CommandLine) -> None:
+    place = export.parent / "new"
+    before = (export / "config.yaml").read_bytes()
+    for doing, command in (
+        ("a fine-tuning", ("finetune", export, "--epochs", 1, "--out", place)),
+        ("an export", ("export", "--pick", "knee", "--force", "--out", export.parent)),
+    ):
+        with owned(place if "finetune" in command else export, doing=doing.split()[1]):
+            line = refused(nassearch, *command)
+        assert f"{doing} runs here (process {os.getpid()} on " in line
+    assert (export / "config.yaml").read_bytes() == before
+    assert not place.exists()
 
 
 def test_it_never_replaces_an_export_unasked(

@@ -3,16 +3,19 @@
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from nassearch.errors import NassearchError, RuntimeUnavailableError, TableError
+from nassearch.errors import NassearchError, OutputError, RuntimeUnavailableError, TableError
+from nassearch.files import owned
 from nassearch.latency.device import host_device, load_device, resolve_setting
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.target import load_target
+from nassearch.pipeline.import_measurements import import_measurements
 from nassearch.pipeline.profile import oversubscribed, profile_device
 from nassearch.runtimes.fake import FakeRuntime
 from nassearch.setting import Setting
@@ -81,6 +84,30 @@ def test_an_interruption_before_anything_is_known_says_so(
     with pytest.raises(KeyboardInterrupt, match="nothing is saved"):
         profile_device(space, SETTING, tmp_path, seconds=60, progress=_interrupt(stage, 2))
     assert not list(tmp_path.rglob("*.*"))
+
+
+def test_a_device_that_is_being_profiled_is_not_profiled_again(
+    space: SearchSpace, tmp_path: Path
+) -> None:
+    with (
+        owned(tmp_path / "box", doing="profile"),
+        pytest.raises(OutputError, match=r"box: a profile runs here \(process"),
+    ):
+        profile_device(space, SETTING, tmp_path, seconds=0.01, max_networks=5)
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_imports_at_once_lose_no_row(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.yaml" for number in range(8)]
+    for number, path in enumerate(paths):
+        size = 160 + 2 * number
+        key = f"Conv-input:{size}x{size}x3-output:{size // 2}x{size // 2}x24"
+        path.write_text(f"{key}: {{mean: 0.5, std: 0.01, count: 10}}\n")
+    tables = tmp_path / "tables"
+    setting = Setting("phone", "tflite")
+    with ThreadPoolExecutor(4) as threads:  # each has a lock of its own, as processes have
+        list(threads.map(lambda path: import_measurements(path, setting, tables), paths))
+    assert len(LatencyTable.load(tables / "phone" / "tflite-fp32-b1-t1.csv").blocks) == 8
 
 
 def test_a_user_s_runtime_is_measured_like_one_that_ships(
