@@ -35,9 +35,9 @@ class Provenance:
         made = self.source if self.source == "estimated" else f"predicted from {self.source}"
         return f"{made} {self.setting}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A form that JSON holds, without what is not known."""
-        found: dict[str, Any] = {"source": self.source}
+        found: dict[str, object] = {"source": self.source}
         if self.setting is not None:
             found["setting"] = self.setting.to_dict()
         if self.split is not None:
@@ -93,7 +93,7 @@ class Estimate:
     def is_finite(self) -> bool:
         return math.isfinite(self.value)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A form that JSON holds: a number that is not finite becomes null."""
         record: dict[str, Any] = {
             "number": self.value if self.is_finite else None,

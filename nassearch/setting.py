@@ -94,7 +94,7 @@ class Setting:
     def __str__(self) -> str:
         return f"{self.device}/{self.stem}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The five fields as JSON holds them."""
         return asdict(self)
 
@@ -142,7 +142,7 @@ class WithSetting(StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _gather(cls, value: Any) -> Any:
+    def _gather(cls, value: object) -> Any:
         if not isinstance(value, Mapping) or "setting" in value:
             return value
         own = {name: item for name, item in value.items() if name not in SETTING_FIELDS}
@@ -153,7 +153,7 @@ class WithSetting(StrictModel):
             raise ValueError(str(error)) from error
 
     @model_serializer(mode="wrap")
-    def _spread(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _spread(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         content = handler(self)
         setting = {name: item for name, item in self.setting.to_dict().items() if item is not None}
         return {**setting, **{name: item for name, item in content.items() if name != "setting"}}

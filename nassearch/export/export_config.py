@@ -22,7 +22,7 @@ SCHEMA = 2
 CONFIG = "config.yaml"
 
 
-def _machine(value: Any) -> Any:
+def _machine(value: object) -> Any:
     try:
         return HostIdentity.from_dict(value) if isinstance(value, Mapping) else value
     except TableError as error:
@@ -129,8 +129,8 @@ class ExportConfig(StrictModel):
 
     schema_version: Annotated[int, Field(alias="schema")] = SCHEMA
     id: str
-    architecture: dict[str, Any]
-    space: dict[str, Any]
+    architecture: dict[str, object]
+    space: dict[str, object]
     fingerprint: str
     macs: int
     params: int
@@ -244,7 +244,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _lists(value: Any) -> Any:
+def _lists(value: object) -> Any:
     """Frozen tuples back to the lists of YAML."""
     if isinstance(value, dict):
         return {key: _lists(item) for key, item in value.items()}

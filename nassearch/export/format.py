@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -57,7 +57,7 @@ class Format(Protocol):
 
     def write(
         self, subnet: Subnet, path: Path, *, data: Data, progress: Progress
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """Write the file at `path`.
 
         Args:
@@ -86,7 +86,7 @@ class Format(Protocol):
 _FACTS = ("title", "file_name", "imports", "exact", "write", "open", "snippet")
 
 
-def make_format(name: str, options: Mapping[str, Any] | None = None) -> Format:
+def make_format(name: str, options: Mapping[str, object] | None = None) -> Format:
     """The format called `name`, with those of the `options` that it reads.
 
     Raises:
@@ -122,7 +122,7 @@ def format_of(export: ExportConfig, name: str, directory: Path) -> Format:
 
 
 def make_formats(
-    names: Iterable[str], options: Mapping[str, Any] | None = None
+    names: Iterable[str], options: Mapping[str, object] | None = None
 ) -> dict[str, Format]:
     """The formats called `names`, without `config`, which is always written.
 

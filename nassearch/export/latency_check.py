@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nassearch import config
 from nassearch.errors import ConfigError
@@ -48,7 +47,7 @@ class LatencyCheck:
             return None
         return low <= self.measured.median_ms <= high
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A form that JSON holds."""
         promised, measured = self.promised, self.measured
         return {

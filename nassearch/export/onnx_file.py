@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import onnx
 import torch
@@ -32,7 +32,7 @@ class OnnxFile:
 
     def write(
         self, subnet: Subnet, path: Path, *, data: Data, progress: Progress
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         model = checked(to_onnx(subnet, subnet.input_shape, batch=self.options.fixed_batch))
         path.write_bytes(model)
         return graph_facts(model) | {"batch": self.options.batch}
@@ -95,7 +95,7 @@ def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
                 yield from _tensors(item)
 
 
-def graph_facts(model: bytes) -> dict[str, Any]:
+def graph_facts(model: bytes) -> dict[str, object]:
     """The versions a runtime must know to read the graph."""
     graph = onnx.load_from_string(model)
     return {

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, ClassVar
+from typing import ClassVar
 from zipfile import BadZipFile
 
 import torch
@@ -32,7 +32,7 @@ class TorchExport:
 
     def write(
         self, subnet: Subnet, path: Path, *, data: Data, progress: Progress
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         batch = self.options.fixed_batch
         # with one image torch.export would fix the batch at one, whatever is said of it
         images = torch.zeros(batch or 2, *subnet.input_shape)

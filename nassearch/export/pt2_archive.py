@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 from nassearch.errors import CheckpointError
@@ -46,7 +45,7 @@ def check_archive(path: Path) -> None:
         ) from error
 
 
-def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+def _texts(value: object, key: str) -> Iterator[tuple[str, str]]:
     """Every text of a document, keys too, with the key it stands under; not metadata."""
     if isinstance(value, dict):
         for name, item in value.items():

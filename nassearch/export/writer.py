@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nassearch.data.dataset import Data
 from nassearch.errors import NassearchError, OutputError
@@ -24,7 +23,7 @@ def write_export(
     facts: ExportConfig,
     data: Data,
     formats: Sequence[str] = DEFAULT,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> ExportConfig:

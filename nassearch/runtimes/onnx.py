@@ -96,7 +96,7 @@ class OnnxRuntime:
             self._exported = (network, export_graph(network, self.setting))
         return self._exported[1]
 
-    def _images(self, network: Subnet) -> dict[str, Any]:
+    def _images(self, network: Subnet) -> dict[str, object]:
         return {INPUT: random_images(network, self.setting.batch)}
 
 
@@ -170,7 +170,7 @@ def fell_back(provider: str, running: Sequence[str], setting: Setting) -> Runtim
 class OnnxSession:
     """A network in ONNX Runtime."""
 
-    def __init__(self, session: Any, images: dict[str, Any]) -> None:
+    def __init__(self, session: Any, images: dict[str, object]) -> None:
         self._session = session
         self._images = images
 
@@ -188,7 +188,7 @@ class OnnxTrace:
     """A network in ONNX Runtime with its profiler on."""
 
     def __init__(
-        self, runtime: OnnxRuntime, model: bytes, images: dict[str, Any], blocks: int
+        self, runtime: OnnxRuntime, model: bytes, images: dict[str, object], blocks: int
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="nassearch-trace-")
         self._session = runtime.session(model, Path(self._directory.name) / "trace")
@@ -208,6 +208,6 @@ class OnnxTrace:
         return block_times(events, self._blocks)
 
 
-def block_times(events: list[dict[str, Any]], blocks: int) -> BlockTimes:
+def block_times(events: list[dict[str, object]], blocks: int) -> BlockTimes:
     """What each block took in each run, from ONNX Runtime's trace."""
     return BlockTimes(*attribute(events, blocks))

@@ -29,7 +29,7 @@ class Candidate:
         """Whether every number is one: a candidate with a NaN is recorded and dropped."""
         return all(value.is_finite for value in self.values.values())
 
-    def to_record(self, space: SearchSpace) -> dict[str, Any]:
+    def to_record(self, space: SearchSpace) -> dict[str, object]:
         """A form that JSON holds; `from_record` inverts it."""
         return {
             "architecture": self.architecture.id,
@@ -61,9 +61,9 @@ class Candidate:
             ) from error
         return cls(architecture, values)
 
-    def to_row(self, space: SearchSpace | None = None) -> dict[str, Any]:
+    def to_row(self, space: SearchSpace | None = None) -> dict[str, object]:
         """A flat row of a table, for people: nothing reads it back. Genes only with a space."""
-        row: dict[str, Any] = {"architecture": self.architecture.id}
+        row: dict[str, object] = {"architecture": self.architecture.id}
         if space is not None:
             row["genes"] = "-".join(map(str, space.encode(self.architecture)))
         for name, value in self.values.items():

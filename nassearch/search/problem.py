@@ -45,7 +45,7 @@ class Axis:
         """Number times sign is a loss: smaller is better."""
         return -1.0 if self.direction == "max" else 1.0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A form that JSON holds."""
         setting = None if self.setting is None else self.setting.to_dict()
         return {
@@ -232,7 +232,7 @@ class Problem:
             limits[budget.name] = min(budget.limit, limits.get(budget.name, math.inf))
         return limits
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """The part of a problem that is equal where two searches share a journal."""
         return {
             "space": self.space.fingerprint,

@@ -113,7 +113,7 @@ class Architecture:
     stages: tuple[Stage, ...]
     patches: PatchSchedule | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A form that YAML and JSON hold; `from_dict` inverts it."""
         return {
             "resolution": self.resolution,

@@ -27,7 +27,7 @@ from nassearch.space.search_space import SearchSpace
 FOLDER = "search_spaces/references"
 
 
-def _as_tuple(value: Any) -> Any:
+def _as_tuple(value: object) -> Any:
     return value if isinstance(value, tuple) else (value,)
 
 
@@ -114,7 +114,7 @@ def load_published_network(name: str) -> PublishedNetwork:
     return PublishedNetwork(name, content.origin, space, _architecture(space, content, where))
 
 
-def _family(family: str) -> tuple[Path, Mapping[str, Any]]:
+def _family(family: str) -> tuple[Path, Mapping[str, object]]:
     path = config.find_file(FOLDER, family, kind="family of networks")
     content = config.read_yaml(path)
     if not isinstance(content, Mapping):

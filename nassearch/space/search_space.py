@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -68,14 +67,14 @@ class SearchSpace:
         return cls.from_dict(config.read_yaml(path), where=path)
 
     @classmethod
-    def from_dict(cls, value: Any, *, where: object = "search space") -> "SearchSpace":
+    def from_dict(cls, value: object, *, where: object = "search space") -> "SearchSpace":
         """The space of a mapping as the YAML holds it."""
         try:
             return cls(config.parse(SpaceConfig, value, where=where), source=where)
         except ConfigError as error:
             raise SpaceError(error.what, where=error.where, fix=error.fix) from error
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The canonical form; `from_dict` inverts it."""
         return self.definition.model_dump(mode="json", exclude_none=True)
 
@@ -197,7 +196,7 @@ class SearchSpace:
         """
         genes = [0] * len(self.genes)
 
-        def turn(dimension: Dimension, value: Any, place: str) -> None:
+        def turn(dimension: Dimension, value: object, place: str) -> None:
             if value not in dimension.choices:
                 raise ArchitectureError(
                     f"{place} is {value}, outside the space {self.name}",
