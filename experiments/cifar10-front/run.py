@@ -7,8 +7,9 @@
 network alone with N/5; measures the latencies of the latter on this machine (ONNX Runtime, one
 thread); and searches the supernet for a network at each of these latencies. What results.jsonl
 beside this file holds already is not done again, and a training that was killed goes on from its
-checkpoint; `train`, `measure` and `search` are its parts. `report` prints the tables and draws the
-plot. CIFAR10_FOLDER holds train/ and test/ of class folders.
+checkpoint; `train`, `measure` and `search` are its parts, and several processes may share the work,
+each with seeds of its own (--seeds). `report` prints the tables and draws the plot. CIFAR10_FOLDER
+holds train/ and test/ of class folders.
 """
 
 import argparse
@@ -27,10 +28,10 @@ import nassearch as ns
 from nassearch import files
 from nassearch.data.dataset import Data
 from nassearch.data.seeding import Stream, numpy_generator
+from nassearch.latency.target import Target, target_from_table
 from nassearch.latency.timing import interleave, reference_ms, references
 from nassearch.networks import Subnet, Supernet
 from nassearch.networks.cost import macs
-from nassearch.pipeline.search import make_target
 from nassearch.runtimes.runtime import make_runtime
 from nassearch.space import Architecture, SearchSpace, lower
 from nassearch.training.evaluation import Evaluator, measure_accuracy
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("what", choices=["all", "train", "measure", "search", "report"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/cifar10-front"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=PLAN["seeds"])
     arguments = parser.parse_args()
     if arguments.what == "report":
         from tables import report
@@ -61,7 +63,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if arguments.what in ("all", "measure"):
         measure(arguments.out)
-    for seed in PLAN["seeds"]:
+    for seed in arguments.seeds:
         data = ns.load_data(f"imagefolder:{arguments.data}", val_share=PLAN["val_share"], seed=seed)
         if arguments.what in ("all", "train"):
             train_supernet(data, seed, arguments.out)
@@ -226,7 +228,7 @@ def search(data: Data, seed: int, out: Path) -> None:
         result, formats=["onnx"], out=out / f"exports-{seed}", data=data, force=True
     )
     checks = {check.export.id: check for check in ns.verify_exports(exports, data=data)}
-    target = make_target(table, supernet.space)
+    target = target_from_table(table, supernet.space)
     for (name, ms), pick in zip(budgets.items(), result.picks, strict=True):
         check = checks[pick.architecture.id]
         line: dict[str, Any] = {"kind": "searched", "name": name, "seed": seed, "budget_ms": ms}
@@ -239,7 +241,7 @@ def search(data: Data, seed: int, out: Path) -> None:
         keep(line)
 
 
-def near(space: SearchSpace, target: Any, ms: float, seed: int) -> Iterator[Architecture]:
+def near(space: SearchSpace, target: Target, ms: float, seed: int) -> Iterator[Architecture]:
     """Random networks predicted to take up to 5 % less than the budget."""
     genes = space.sample_genes(np.random.default_rng(seed), 20_000)
     predicted = target.predictor.predict_genes(genes)
@@ -247,7 +249,7 @@ def near(space: SearchSpace, target: Any, ms: float, seed: int) -> Iterator[Arch
     yield from space.decode_many(genes[inside[: PLAN["random_networks"]]])
 
 
-def alike(space: SearchSpace, target: Any, ms: float) -> Iterator[Architecture]:
+def alike(space: SearchSpace, target: Target, ms: float) -> Iterator[Architecture]:
     """Uniform scaling: every gene at the same share of its choices, the largest within budget."""
     shares = np.linspace(1, 0, 101)
     genes = np.array(
