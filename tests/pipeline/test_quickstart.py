@@ -11,6 +11,7 @@ from tests.pipeline.conftest import CommandLine
 from tests.pipeline.test_export import elsewhere, here
 
 
+@pytest.mark.usefixtures("without_memory")
 def test_its_networks_run_anywhere_and_keep_what_they_promise(
     tmp_path: Path, nassearch: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
