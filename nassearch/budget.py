@@ -53,7 +53,9 @@ def parse_budget(text: str) -> AnyBudget:
     if equals and kind != LATENCY:
         return Budget(name, config.parse_count(amount))
     if equals and name.endswith(":"):
-        raise BudgetError(f"'{text}' names no device", fix="write it as latency:DEVICE=5ms")
+        raise BudgetError(
+            f"'{text}' names no device", where="budget", fix="write it as latency:DEVICE=5ms"
+        )
     if amount.endswith("%"):
         return ShareBudget(config.parse_share(amount), device)
     return Budget(LATENCY, config.parse_milliseconds(amount), "ms", device)

@@ -35,7 +35,11 @@ def connected(*, workers: int, address: str | None = None) -> Iterator[Any]:
                 include_dashboard=False if address is None else None,
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ClusterError(f"Ray cannot start ({error})", where=address or "") from error
+            raise ClusterError(
+                f"Ray cannot start ({error})",
+                where=address or "this machine",
+                fix="leave the workers and the address out to go on in this process",
+            ) from error
         if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's would end the process at once
     try:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent
 UNKNOWN_KEY = "unknown_key"
 """The type of a validator's own error for an unknown key; its context says what is `known`."""
 _PREFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
+_SECONDS = {"h": 3600.0, "min": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
 _MILLISECONDS = {"s": 1e3, "ms": 1.0, "us": 1e-3}
 MAX_NODES = 1_000_000
 """Values that a YAML document may hold, each alias counted as what it stands for."""
@@ -83,12 +84,18 @@ def parse_yaml(text: str, *, where: object) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
         problem = str(error.problem)
-        known = problem.startswith("holds ")
-        what = problem if known else f"is not valid YAML ({problem})"
-        raise ConfigError(what, where=f"{where}{line}") from error
+        if not problem.startswith("holds "):
+            problem, fix = f"is not valid YAML ({problem})", "mend this line, or quote its texts"
+        else:
+            fix = "keep one" if "twice" in problem else "write the values out, without & and *"
+        raise ConfigError(problem, where=f"{where}{line}", fix=fix) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = "nested too deeply" if isinstance(error, RecursionError) else "not text"
-        raise ConfigError(f"is not valid YAML ({problem})", where=where) from error
+        deep = isinstance(error, RecursionError)
+        raise ConfigError(
+            f"is not valid YAML ({'nested too deeply' if deep else 'not text'})",
+            where=where,
+            fix="write it with fewer brackets in brackets" if deep else "save it as UTF-8 text",
+        ) from error
     finally:
         if loader is not None:
             loader.dispose()
@@ -125,36 +132,66 @@ def read_yaml(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ConfigError(f"cannot read ({error.strerror or error})", where=path) from error
+        raise ConfigError(
+            f"cannot read ({error.strerror or error})",
+            where=path,
+            fix="name a file that is there and that you may read",
+        ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError("is not valid YAML (not text)", where=path) from error
+        raise ConfigError(
+            "is not valid YAML (not text)", where=path, fix="save it as UTF-8 text"
+        ) from error
     return parse_yaml(text, where=path)
 
 
 def parse(model: type[Model], value: object, *, where: object) -> Model:
     """`value` as `model`; ConfigError names `where`, the key path and what is allowed."""
     if not isinstance(value, Mapping):
-        raise ConfigError("must be a mapping of keys to values", where=where)
+        raise ConfigError(
+            "must be a mapping of keys to values", where=where, fix=f"write {_example(model)}"
+        )
     try:
         return model.model_validate(_tuples(value))
     except ValidationError as error:
-        first = error.errors()[0]
-        location = _key_path(first["loc"])
-        if first["type"] in ("extra_forbidden", UNKNOWN_KEY):
-            known = sorted(
-                first.get("ctx", {}).get("known") or _fields_at(model, first["loc"][:-1])
-            )
-            near = nearest(str(first["loc"][-1]), known)
-            raise ConfigError(
-                f"unknown key '{location}'{near}", where=where, fix=f"allowed: {', '.join(known)}"
-            ) from error
-        if first["type"] == "missing":
-            raise ConfigError(f"the key '{location}' is missing", where=where) from error
-        message = first["msg"].removeprefix("Value error, ")
-        shown = repr(first["input"])
-        got = f" (got {shown})" if len(shown) <= 60 else ""
-        place = f"{location}: " if location else ""
-        raise ConfigError(f"{place}{message}{got}", where=where) from error
+        refusal = _refusal(model, error, where)
+        refusal.key = _key_path(error.errors()[0]["loc"])
+        raise refusal from error
+
+
+def _refusal(model: type[BaseModel], error: ValidationError, where: object) -> ConfigError:
+    """The first thing that a model found wrong, in one line."""
+    first = error.errors()[0]
+    location = _key_path(first["loc"])
+    if first["type"] in ("extra_forbidden", UNKNOWN_KEY):
+        known = sorted(first.get("ctx", {}).get("known") or _fields_at(model, first["loc"][:-1]))
+        near = nearest(str(first["loc"][-1]), known)
+        return ConfigError(
+            f"unknown key '{location}'{near}", where=where, fix=f"allowed: {', '.join(known)}"
+        )
+    if first["type"] == "missing":
+        return ConfigError(
+            f"the key '{location}' is missing", where=where, fix=f"add {location}: VALUE"
+        )
+    shown = repr(first["input"])
+    got = f" (got {shown})" if len(shown) <= 60 else ""
+    what, fix = _problem(first["msg"])
+    place = f"{location}: " if location else ""
+    return ConfigError(f"{place}{what}{got}", where=where, fix=fix)
+
+
+def _example(model: type[BaseModel]) -> str:
+    """The first line of a mapping that `model` reads."""
+    return f"{next(iter(model.model_fields), 'key')}: VALUE, one key a line"
+
+
+def _problem(message: str) -> tuple[str, str]:
+    """What is wrong and how to fix it, of a message of pydantic or of a validator of ours."""
+    rule = re.fullmatch(r"(?:Input|String|Tuple|List|Dictionary) should (.+)", message)
+    if rule is not None:
+        wish = re.sub(r"a valid (dictionary|mapping).*", "a mapping of keys to values", rule[1])
+        return "does not fit", f"it must {wish.replace('tuple', 'list')}"
+    what, _, fix = message.removeprefix("Value error, ").partition("; ")
+    return what, fix
 
 
 def load(model: type[Model], path: Path) -> Model:
@@ -280,7 +317,8 @@ def find_file(folder: str, name: str, *, kind: str) -> Path:
     if name.lower().endswith((".yaml", ".yml")) or "/" in name or os.sep in name:
         path = Path(name)
         if not path.is_file():
-            raise ConfigError(f"there is no such {kind} file", where=path)
+            names = ", ".join(list_files(folder))
+            raise ConfigError(f"there is no such {kind} file", where=path, fix=f"known: {names}")
         return path
     for directory in data_directories(folder):
         path = directory / f"{name}.yaml"
@@ -308,16 +346,18 @@ def parse_milliseconds(text: str) -> float:
         problem = (
             "needs a unit" if match is not None and match.group(2) is None else "is not a time"
         )
-        raise BudgetError(f"'{text}' {problem}", fix="write a latency as 5ms, 800us or 0.1s")
+        raise BudgetError(
+            f"'{text}' {problem}", where="latency", fix="write a latency as 5ms, 800us or 0.1s"
+        )
     return float(match.group(1)) * _MILLISECONDS[match.group(2)]
 
 
 def parse_seconds(text: str) -> float:
-    """'2min', '90s' to seconds; a bare number is refused."""
-    number, unit = text.strip()[:-3], text.strip()[-3:]
-    if unit == "min":
-        return parse_milliseconds(f"{number}s") * 60 / 1e3
-    return parse_milliseconds(text) / 1e3
+    """'1.5h', '2min', '90s' to seconds; a bare number is refused."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(h|min|s|ms|us)\s*", text)
+    if match is None or float(match[1]) <= 0:
+        raise BudgetError(f"'{text}' is not a time", fix="write it as 1.5h, 20min or 90s")
+    return float(match[1]) * _SECONDS[match[2]]
 
 
 def parse_share(text: str) -> float:
@@ -327,7 +367,9 @@ def parse_share(text: str) -> float:
     except ValueError:
         share = -1.0
     if not (text.strip().endswith("%") and 0 < share <= 1):
-        raise BudgetError(f"'{text}' is not a share", fix="write it as 0.5%")
+        raise BudgetError(
+            f"'{text}' is not a share", where="share", fix="write it as 0.5%, from above 0% to 100%"
+        )
     return share
 
 
@@ -335,7 +377,11 @@ def parse_count(text: str) -> float:
     """'3M', '250K', '1.5MB', '4096' to a plain number (of parameters, operations or bytes)."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kKMG]?)(i?)(B?)\s*", text)
     if match is None or float(match.group(1)) <= 0:
-        raise BudgetError(f"'{text}' is not a quantity", fix="write it as 3M, 250K, 1.5MB or 4096")
+        raise BudgetError(
+            f"'{text}' is not a quantity",
+            where="budget",
+            fix="write it as 3M, 250K, 1.5MB or 4096",
+        )
     number, prefix, binary, _ = match.groups()
     scale = _PREFIXES[prefix.upper()]
     if binary:
@@ -346,6 +392,14 @@ def parse_count(text: str) -> float:
 def format_milliseconds(value: float) -> str:
     """A latency as people write it: '5.12 ms' or '430 µs'."""
     return f"{value * 1e3:.0f} µs" if value < 1.0 else f"{value:.2f} ms"
+
+
+def format_seconds(value: float) -> str:
+    """A duration as people write it, and as `parse_seconds` reads it: '2.1h', '20min', '3.2s'."""
+    for unit in ("h", "min"):
+        if value >= _SECONDS[unit]:
+            return f"{value / _SECONDS[unit]:.3g}{unit}"
+    return f"{value:.3g}s" if value < 100 else f"{value:.0f}s"
 
 
 def format_count(value: float) -> str:

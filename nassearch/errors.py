@@ -36,7 +36,12 @@ class NassearchError(Exception):
 
 
 class ConfigError(NassearchError):
-    """A YAML file, a flag or a value in one of them is wrong."""
+    """A YAML file, a flag or a value in one of them is wrong.
+
+    `key` is the path of the key that is, "training.lr"; empty where it is none.
+    """
+
+    key = ""
 
 
 class SpaceError(ConfigError):

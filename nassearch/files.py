@@ -95,8 +95,13 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
         return OutputError(
             "cannot write: the file would be larger than this process may write (ulimit -f)",
             where=path,
+            fix="raise the limit, ulimit -f unlimited",
         )
-    return OutputError(f"cannot write ({error.strerror or error})", where=path)
+    return OutputError(
+        f"cannot write ({error.strerror or error})",
+        where=path,
+        fix="choose a place where you may write",
+    )
 
 
 @contextmanager
@@ -155,9 +160,17 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read ({error.strerror or error})", where=path) from error
+        raise ConfigError(
+            f"cannot read ({error.strerror or error})",
+            where=path,
+            fix="name a file that is there and that you may read",
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"is not valid JSON ({error})", where=path) from error
+        raise ConfigError(
+            f"is not valid JSON ({error})",
+            where=path,
+            fix="put back the file that nassearch wrote, or repeat the command that wrote it",
+        ) from error
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

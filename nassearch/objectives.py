@@ -26,11 +26,12 @@ from nassearch.search.problem import Direction, Objective
 from nassearch.space import Architecture, BlockSpec, SearchSpace, lower
 from nassearch.space.additive import AdditiveCost, Floats
 from nassearch.space.search_space import Genes
+from nassearch.training.evaluation import Z_95, Evaluator
 from nassearch.training.evaluation import Accuracy as MeasuredAccuracy
-from nassearch.training.evaluation import Evaluator
 
 OBJECTIVES = {
     "accuracy": "nassearch.objectives:Accuracy",
+    "loss": "nassearch.objectives:ValidationLoss",
     "latency": "nassearch.objectives:Latency",
     "macs": "nassearch.objectives:Macs",
     "params": "nassearch.objectives:Params",
@@ -184,7 +185,9 @@ class Accuracy:
     def __init__(self, context: Context) -> None:
         if context.evaluator is None:
             raise ConfigError(
-                "accuracy needs a trained supernet", fix="run 'nassearch train-supernet' first"
+                "accuracy needs a trained supernet",
+                where="objectives",
+                fix="run 'nassearch train-supernet' first",
             )
         self._evaluator = context.evaluator
         self.source = context.supernet
@@ -202,7 +205,32 @@ class Accuracy:
 def accuracy_estimate(accuracy: MeasuredAccuracy, *, stopped_early: bool = False) -> Estimate:
     """An accuracy with its interval and the images it was measured on."""
     images = Provenance("evaluated", split=accuracy.split, num_images=accuracy.num_images)
-    return Estimate(accuracy.value, images, *accuracy.interval, stopped_early=stopped_early)
+    return Estimate(
+        accuracy.value,
+        images,
+        *accuracy.interval,
+        stopped_early=stopped_early,
+        loss=accuracy.loss,
+    )
+
+
+class ValidationLoss:
+    """Mean cross entropy on validation images, in nats, with recalibrated batch norm; expensive."""
+
+    def __init__(self, context: Context) -> None:
+        if context.evaluator is None:
+            raise ConfigError(
+                "loss needs a trained supernet", fix="run 'nassearch train-supernet' first"
+            )
+        self._evaluator = context.evaluator
+        self.source = context.supernet
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        measured = self._evaluator.accuracy(architecture)
+        images = Provenance("evaluated", split=measured.split, num_images=measured.num_images)
+        assert measured.loss is not None and measured.loss_error is not None
+        half = Z_95 * measured.loss_error
+        return Estimate(measured.loss, images, measured.loss - half, measured.loss + half)
 
 
 def network_accuracy(
@@ -216,7 +244,11 @@ def network_accuracy(
     """
     evaluator = context.evaluator
     if evaluator is None:
-        raise ConfigError("an accuracy needs a trained supernet", fix="train one first")
+        raise ConfigError(
+            "an accuracy needs a trained supernet",
+            where="objectives",
+            fix="run 'nassearch train-supernet' first",
+        )
     name = getattr(evaluate, "__name__", type(evaluate).__name__)
 
     def measure(architecture: Architecture) -> float | Estimate:

@@ -1,6 +1,6 @@
 """A recipe: one file that describes a whole run."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -27,7 +27,7 @@ class SearchRecipe(StrictModel):
     budgets: Words = ("50%",)
     objectives: Words = ("accuracy", "latency")
     algorithm: str = "guided"
-    algorithm_options: dict[str, Any] = Field(default_factory=dict)
+    algorithm_options: dict[str, object] = Field(default_factory=dict)
     trials: Count = 100
     batch: Count | None = None
     """Candidates chosen at once. Unset: few at first and more later, or two for each worker."""

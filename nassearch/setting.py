@@ -29,6 +29,7 @@ def check_device_name(name: str) -> str:
     if not is_device_name(name):
         raise ConfigError(
             f"a device cannot be called '{name}'",
+            where="device",
             fix="use letters, digits, '_', '-', '.', '+' and spaces, and begin with one of the"
             " first two",
         )
@@ -54,15 +55,22 @@ class Setting:
         if not isinstance(self.runtime, str) or _RUNTIME.fullmatch(self.runtime) is None:
             raise ConfigError(
                 f"a runtime cannot be called '{self.runtime}'",
+                where="runtime",
                 fix="name one of 'nassearch list runtimes', or your own as package.module:Attr",
             )
         if not isinstance(self.precision, str) or _PRECISION.fullmatch(self.precision) is None:
-            raise ConfigError(f"'{self.precision}' is not a precision", fix="for instance int8")
+            raise ConfigError(
+                f"'{self.precision}' is not a precision",
+                where="precision",
+                fix="write fp32, fp16, bf16 or int8",
+            )
         for name, number in (("batch", self.batch), ("threads", self.threads)):
             if number is None and name == "threads":
                 continue
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise ConfigError(f"{name} must be a whole number from 1 (got {number!r})")
+                raise ConfigError(
+                    f"{number!r} is not a whole number from 1 on", where=name, fix="write 1 or more"
+                )
 
     @property
     def stem(self) -> str:
@@ -86,7 +94,7 @@ class Setting:
     def __str__(self) -> str:
         return f"{self.device}/{self.stem}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The five fields as JSON holds them."""
         return asdict(self)
 
@@ -97,6 +105,7 @@ class Setting:
         if unknown or "device" not in value or "runtime" not in value:
             raise ConfigError(
                 f"unknown key '{unknown[0]}'" if unknown else "names no device and runtime",
+                where="setting",
                 fix=f"a setting has {', '.join(SETTING_FIELDS)}",
             )
         return cls(**value)
@@ -109,6 +118,7 @@ class Setting:
         if not device or match is None:
             raise ConfigError(
                 f"'{text}' is not a setting",
+                where="setting",
                 fix="write it as DEVICE/RUNTIME-PRECISION-bBATCH[-tTHREADS], for instance"
                 " zen4/openvino-int8-b1-t1",
             )
@@ -132,7 +142,7 @@ class WithSetting(StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _gather(cls, value: Any) -> Any:
+    def _gather(cls, value: object) -> Any:
         if not isinstance(value, Mapping) or "setting" in value:
             return value
         own = {name: item for name, item in value.items() if name not in SETTING_FIELDS}
@@ -143,7 +153,7 @@ class WithSetting(StrictModel):
             raise ValueError(str(error)) from error
 
     @model_serializer(mode="wrap")
-    def _spread(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _spread(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         content = handler(self)
         setting = {name: item for name, item in self.setting.to_dict().items() if item is not None}
         return {**setting, **{name: item for name, item in content.items() if name != "setting"}}

@@ -58,3 +58,13 @@ def space() -> SearchSpace:
 @pytest.fixture(scope="session")
 def digits() -> Data:
     return load_data("digits")
+
+
+@pytest.fixture
+def without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify as where the system does not tell the memory that a process takes.
+
+    A process that tells it imports torch anew for each format, which takes longer than all else
+    that is verified; tests/pipeline/test_export.py has it measured for every format.
+    """
+    monkeypatch.setattr("nassearch.export.verify.measure_peak_memory", lambda *_, **__: None)

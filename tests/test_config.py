@@ -31,7 +31,8 @@ def _read(tmp_path: Path, text: str) -> object:
 def test_a_key_that_stands_twice_is_named(tmp_path: Path, text: str, line: int, key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         _read(tmp_path, text)
-    assert str(caught.value) == f"{tmp_path / 'file.yaml'}:{line}: holds the key '{key}' twice"
+    place = f"{tmp_path / 'file.yaml'}:{line}"
+    assert str(caught.value) == f"{place}: holds the key '{key}' twice; keep one"
 
 
 @pytest.mark.parametrize(

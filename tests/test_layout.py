@@ -156,9 +156,16 @@ MODULES_OF_NAMES = {"os", "signal", "time"}
 def _only_on_posix(source: str) -> list[str]:
     """What of a module's source fails where it is imported, or used unasked, on another system.
 
-    A name counts as asked for where the module gives it to `hasattr` or `getattr`.
+    A name counts as asked for where the module gives it to `hasattr` or `getattr`, an import where
+    it stands in a function that looks at `sys.platform`.
     """
     tree = ast.parse(source)
+    guarded = {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef) and "sys.platform" in ast.unparse(function)
+        for node in ast.walk(function)
+    }
     asked = {
         node.args[1].value
         for node in ast.walk(tree)
@@ -170,7 +177,7 @@ def _only_on_posix(source: str) -> list[str]:
     found = []
     for node in ast.walk(tree):
         names: list[str] = []
-        if isinstance(node, ast.Import):
+        if isinstance(node, ast.Import) and node not in guarded:
             names = [name.name for name in node.names if name.name in POSIX_MODULES]
         elif isinstance(node, ast.ImportFrom) and node.module in POSIX_MODULES:
             names = [node.module or ""]
@@ -195,6 +202,7 @@ def _only_on_posix(source: str) -> list[str]:
 def test_what_only_posix_has_is_recognised(line: str) -> None:
     assert _only_on_posix(line)
     assert not _only_on_posix("x = os.sysconf('x') if hasattr(os, 'sysconf') else None")
+    assert not _only_on_posix("def f():\n    if sys.platform == 'linux':\n        import resource")
 
 
 @pytest.mark.parametrize(("module", "path"), list(_modules()), ids=lambda value: str(value))

@@ -8,15 +8,16 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
-from nassearch import interruption
+from nassearch import __version__, interruption
 from nassearch.cli.describe import describe
 from nassearch.cli.export import export
 from nassearch.cli.finetune import finetune
 from nassearch.cli.list_plugins import list_plugins
-from nassearch.cli.output import note
+from nassearch.cli.output import note, print_result
 from nassearch.cli.predict import predict
 from nassearch.cli.profile import profile
 from nassearch.cli.quickstart import quickstart
@@ -51,6 +52,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print_result(False, {}, lambda: f"nassearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show it and exit."),
+    ] = False,
+) -> None:
+    """Train one supernet, measure a device once, read off the best network for any budget."""
+
+
 for name, command in COMMANDS.items():
     app.command(name)(command)
 

@@ -17,6 +17,7 @@ from nassearch.cli.option import (
     Seed,
     Settings,
     assignment,
+    naming_settings,
 )
 from nassearch.cli.output import print_result
 
@@ -44,7 +45,7 @@ def finetune(
     from nassearch.export.format import parse_batch
 
     given = {"lr": lr, "seed": seed, **dict(assignment(text) for text in settings or ())}
-    with Bars() as bars:
+    with Bars() as bars, naming_settings(settings):
         finetuned = nassearch.finetune_export(
             export_dir,
             epochs=epochs,

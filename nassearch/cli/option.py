@@ -1,5 +1,7 @@
 """The options that several commands share, and what their values mean."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,5 +41,24 @@ def assignment(text: str) -> tuple[str, Any]:
 
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set {text} is not key=value", fix="for instance training.lr=0.05")
+        raise ConfigError(
+            "is not key=value", where=f"--set {text}", fix="for instance training.lr=0.05"
+        )
     return key, parse_yaml(value, where=f"--set {text}")
+
+
+@contextmanager
+def naming_settings(texts: Sequence[str] | None) -> Iterator[None]:
+    """Within the block, an error in a key that a --set gave names that --set, and no file."""
+    try:
+        yield
+    except ConfigError as error:
+        given = [text for text in texts or () if _holds(text.partition("=")[0], error.key)]
+        if not given:
+            raise
+        raise type(error)(error.what, where=f"--set {given[-1]}", fix=error.fix) from error
+
+
+def _holds(key: str, wrong: str) -> bool:
+    """Whether the key `wrong` is `key` or stands in it."""
+    return wrong == key or wrong.startswith((f"{key}.", f"{key}["))

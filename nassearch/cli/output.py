@@ -43,7 +43,8 @@ def _write(text: str) -> None:
         _drop_stdout()
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise OutputError(
-            f"cannot write to standard output ({reason}); the work is done",
+            f"cannot write ({reason}); the work is done",
+            where="standard output",
             fix="what it left on disk is whole: ask again, or use 'nassearch report'",
         ) from error
 

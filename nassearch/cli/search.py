@@ -18,6 +18,7 @@ from nassearch.cli.option import (
     Settings,
     Threads,
     assignment,
+    naming_settings,
 )
 from nassearch.cli.output import note, print_result
 
@@ -61,7 +62,7 @@ def search(
     """Find the best networks of a trained supernet within hard budgets."""
     from nassearch.cli.terminal import Bars, search_table
 
-    with Bars() as bars:
+    with Bars() as bars, naming_settings(settings):
         result = nassearch.search_subnets(
             supernet,
             devices=device.split(","),

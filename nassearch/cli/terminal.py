@@ -20,6 +20,7 @@ from nassearch.latency.timing import drift_problem
 from nassearch.pipeline.finetune import Finetuned
 from nassearch.pipeline.recipe_run import VerifiedPick
 from nassearch.pipeline.search_result import SearchResult
+from nassearch.provenance import Estimate
 
 _EVERY_S = 30.0  # seconds between lines where there are no bars
 NOISY = 0.02  # a noise floor over which a table says so
@@ -27,6 +28,8 @@ NOISY = 0.02  # a noise floor over which a table says so
 
 class Bars:
     """Progress bars with time left on stderr; where that is no terminal, a line now and then.
+
+    A stage that is done when it is first told of has its line at once.
 
     `clock` gives seconds.
     """
@@ -59,12 +62,16 @@ class Bars:
 
     def stage(self, stage: str, fraction: float, note: str = "") -> None:
         """Show that `stage` is done to `fraction`, 0..1, and what is worth saying about it."""
+        is_said_once = stage not in self._stages and fraction == 1.0 and note
         if stage not in self._stages:
             self._stages[stage] = self._progress.add_task(stage, total=1.0, note="")
         self._progress.update(self._stages[stage], completed=fraction, note=note)
-        if self._progress.disable and self._clock() - self._told_at >= _EVERY_S:
+        if not self._progress.disable:
+            return
+        if is_said_once or self._clock() - self._told_at >= _EVERY_S:
             self._told_at = self._clock()
-            sys.stderr.write(f"{stage} {fraction:.0%}  {note}".rstrip() + "\n")
+            done = stage if is_said_once else f"{stage} {fraction:.0%}"
+            sys.stderr.write(f"{done}  {note}".rstrip() + "\n")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -134,6 +141,11 @@ def verified_table(verified: Sequence[VerifiedPick]) -> Table:
     return table(names, rows)
 
 
+def _accuracy_text(accuracy: Estimate) -> str:
+    loss = "" if accuracy.loss is None else f", loss {accuracy.loss:.3f}"
+    return f"{accuracy.value:.2%}{loss} ({accuracy.provenance})"
+
+
 def search_table(result: SearchResult) -> Table:
     """The choice for each set of budgets."""
     rows = []
@@ -150,7 +162,7 @@ def search_table(result: SearchResult) -> Table:
                     budget_text(claim, pick.budget),
                     prediction_text(claim),
                     measured,
-                    "" if accuracy is None else f"{accuracy.value:.2%} ({accuracy.provenance})",
+                    "" if accuracy is None else _accuracy_text(accuracy),
                 )
             )
     names = ("id", "setting", "budget", "predicted (90 %)", "measured", "accuracy")

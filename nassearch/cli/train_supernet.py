@@ -5,8 +5,19 @@ from typing import Annotated, Any
 import typer
 
 import nassearch
-from nassearch.cli.option import DataSpec, Json, Out, Resume, Seed, Settings, Space, assignment
+from nassearch.cli.option import (
+    DataSpec,
+    Json,
+    Out,
+    Resume,
+    Seed,
+    Settings,
+    Space,
+    assignment,
+    naming_settings,
+)
 from nassearch.cli.output import print_result
+from nassearch.errors import ConfigError
 
 
 def train_supernet(
@@ -15,6 +26,10 @@ def train_supernet(
     data: DataSpec = None,
     strategy: Annotated[str | None, typer.Option("--strategy", help="How to train.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
+    time_budget: Annotated[
+        str | None,
+        typer.Option("--time-budget", help="2h: as many epochs as end within it."),
+    ] = None,
     seed: Seed = None,
     out: Out = None,
     resume: Resume = False,
@@ -33,8 +48,13 @@ def train_supernet(
         "seed": seed,
         "training.strategy": strategy,
         "training.epochs": epochs,
+        "training.time_budget": time_budget,
     }
     changes: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
+    if epochs is not None:
+        if time_budget is not None:
+            raise ConfigError("--epochs and --time-budget exclude one another", fix="give one")
+        changes["training.time_budget"] = None
     if recipe is None and (space or data):
         changes["threads"] = None  # one thread suits the default recipe's tiny networks alone
     changes |= dict(assignment(text) for text in settings or ())
@@ -42,7 +62,8 @@ def train_supernet(
     if base is None:
         present = directory / "recipe.yaml"
         base = str(present) if resume and present.is_file() else "digits"
-    loaded = load_recipe(base, changes)
+    with naming_settings(settings):
+        loaded = load_recipe(base, changes)
     if out is None and not resume:
         directory = choose_run(loaded.name, None, resume=False)
     with Bars() as bars:

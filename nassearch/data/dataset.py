@@ -1,6 +1,7 @@
 """Data sets: a training, a validation and an untouched test split, as uint8 tensors."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,6 +55,7 @@ class Data:
     num_images: int = 0
     held_out: tuple[int, ...] = ()
     load_fingerprint: Callable[[], str] = str
+    load_test_fingerprint: Callable[[], str] | None = None
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
@@ -85,6 +87,27 @@ class Data:
         return self.load_fingerprint()
 
     @cached_property
+    def test_fingerprint(self) -> str | None:
+        """Tells the test images from others by their names and sizes; None where they are no files.
+
+        The images are not read.
+        """
+        return None if self.load_test_fingerprint is None else self.load_test_fingerprint()
+
+    def warn_of_other_test_images(self, before: str | None, *, since: str) -> None:
+        """Warn where the test images are not those whose fingerprint was `before`.
+
+        They may change, but what was measured on them does not compare then. Where one of the two
+        is not known (None, as in files of version 0.2), nothing is said.
+        """
+        if None not in (before, self.test_fingerprint) and before != self.test_fingerprint:
+            warnings.warn(
+                f"{self.name}: the test images are others than {since} (their names or sizes):"
+                " accuracies on them do not compare with earlier ones",
+                stacklevel=1,
+            )
+
+    @cached_property
     def identity(self) -> DataIdentity:
         """What a checkpoint records of the images, so that later ones can be compared."""
         return DataIdentity(
@@ -97,6 +120,7 @@ class Data:
             num_images=self.num_images,
             fingerprint=self.fingerprint,
             held_out=self.held_out,
+            test_fingerprint=self.test_fingerprint,
         )
 
     def sample(self, count: int) -> ImageSet:
@@ -142,7 +166,7 @@ class Data:
     def _check(self, split: str, images: Images) -> None:
         where = f"{self.name}, {split}"
         if len(images) == 0:
-            raise DataError("holds no images", where=where)
+            raise DataError("holds no images", where=where, fix="give at least one for each class")
         strange = images.labels[(images.labels < 0) | (images.labels >= self.num_classes)]
         if len(strange):
             raise DataError(
@@ -266,9 +290,10 @@ def _read(
     if source.startswith(torch_dataset.PREFIX):
         raise DataError(
             f"the images of '{source}' were given in Python and must be given there again",
+            where="data",
             fix="pass them as data=..., or name images with --data",
         )
-    raise DataError(f"unknown data '{source}'", fix=f"write it as {FORMS}")
+    raise DataError(f"unknown data '{source}'", where="data", fix=f"write it as {FORMS}")
 
 
 def _split(source: Source, held_out: npt.NDArray[np.int64]) -> Data:
@@ -291,6 +316,7 @@ def _split(source: Source, held_out: npt.NDArray[np.int64]) -> Data:
         num_images=len(images),
         held_out=tuple(held_out.tolist()),
         load_fingerprint=source.fingerprint,
+        load_test_fingerprint=source.test_fingerprint,
     )
 
 

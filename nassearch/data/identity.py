@@ -15,7 +15,8 @@ class DataIdentity:
 
     `shape` is (c, h, w); `mean` and `std` are those of the training images. `held_out` are the
     validation images, as indices into all `num_images` sorted as they are read. A checkpoint of
-    version 0.1 holds no shape, number, fingerprint or split: these are None.
+    version 0.1 holds no shape, number, fingerprint or split: these are None. `test_fingerprint` is
+    of a test split that is a folder of files; 0.2 does not hold it either.
     """
 
     name: str
@@ -27,6 +28,7 @@ class DataIdentity:
     num_images: int | None = None
     fingerprint: str | None = None
     held_out: tuple[int, ...] | None = None
+    test_fingerprint: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A form that checkpoints and JSON hold."""

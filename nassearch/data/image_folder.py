@@ -70,6 +70,7 @@ def read(folder: Path, pixels: int | None, *, name: str) -> Source:
         _image_files(train, files, labels, form),
         partial(_image_files, held_out, test_files, test_labels, form),
         partial(file_fingerprint, train, files),
+        test_fingerprint=partial(file_fingerprint, held_out, test_files),
     )
 
 
@@ -124,7 +125,11 @@ def _list_images(
             stacklevel=2,
         )
     if not files:
-        raise DataError("holds no images in class folders", where=split)
+        raise DataError(
+            "holds no images in class folders",
+            where=split,
+            fix="put the images of each class into a folder named after it, as JPEG or PNG",
+        )
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     return np.array(files, dtype=np.bytes_), labels
 
@@ -183,7 +188,9 @@ def _form(split: Path, files: npt.NDArray[np.bytes_], pixels: int | None) -> For
         grey.append(header[0])
         sizes.append(header[1])
     if not sizes:
-        raise DataError("no image opens", where=split)
+        raise DataError(
+            "no image opens", where=split, fix="give images that an image viewer shows, JPEG or PNG"
+        )
     width, height = sizes[0] if pixels is None else (pixels, pixels)
     _warn_of_resizing(split, sizes, (width, height), asked=pixels is not None)
     return Form("L" if all(grey) else "RGB", width, height)

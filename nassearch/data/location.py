@@ -12,8 +12,11 @@ def portable_path(path: str, directory: Path) -> str:
     """`path` as a file in `directory` names it.
 
     Below the working directory, as `directory` is too, it is relative to `directory`
-    ($HERE/../photos), so that the whole tree may be moved; any other path is absolute.
+    ($HERE/../photos), so that the whole tree may be moved; any other path is absolute. One
+    that begins with $HERE is that already.
     """
+    if path.startswith(HERE):
+        return path
     place, project = Path(path).expanduser().absolute(), Path.cwd()
     if not (place.is_relative_to(project) and directory.absolute().is_relative_to(project)):
         return str(place)

@@ -11,7 +11,8 @@ from nassearch.data.image_set import Images, ImageSet
 class Source:
     """Images to train and validate on, and how to read the test split.
 
-    `fingerprint` tells two sets of images apart; it is worked out when it is first asked for.
+    `fingerprint` tells two sets of images apart; it is worked out when it is first asked for. So
+    is `test_fingerprint`, where the test split can change and be told without reading its images.
     `mirrors`: whether an image flipped left to right still shows its class.
     """
 
@@ -21,6 +22,7 @@ class Source:
     load_test: Callable[[], Images]
     fingerprint: Callable[[], str]
     mirrors: bool = True
+    test_fingerprint: Callable[[], str] | None = None
 
 
 def pixel_fingerprint(images: ImageSet) -> str:

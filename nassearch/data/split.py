@@ -31,7 +31,9 @@ def draw_validation(
         DataError: there are too few images.
     """
     if share is not None and not 0 < share < 1:
-        raise DataError(f"val_share is {share}", fix="give a share of 0..1, 0.1 for a tenth")
+        raise DataError(
+            f"{share} is no share", where="val_share", fix="give one of 0..1, 0.1 for a tenth"
+        )
     count = len(labels)
     usual = min(max(count // 10, _FEWEST), count // 5, _MAX_VALIDATION)
     target = usual if share is None else round(share * count)
@@ -41,6 +43,7 @@ def draw_validation(
     if not sum(taken):
         raise DataError(
             f"{count} images are too few to hold out a validation split",
+            where="training images",
             fix="give at least 10, and two of a class",
         )
     left_out = sum(not number for number in taken)

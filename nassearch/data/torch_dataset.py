@@ -72,7 +72,7 @@ def _image_set(dataset: UserDataset, where: str) -> ImageSet:
                 fix="resize the images to one size in the data set's transform",
             )
     if not images:
-        raise DataError("holds no images", where=where)
+        raise DataError("holds no images", where=where, fix="give a data set of length 1 or more")
     return ImageSet(torch.stack(images), torch.tensor(labels, dtype=torch.int64))
 
 

@@ -22,7 +22,7 @@ SCHEMA = 2
 CONFIG = "config.yaml"
 
 
-def _machine(value: Any) -> Any:
+def _machine(value: object) -> Any:
     try:
         return HostIdentity.from_dict(value) if isinstance(value, Mapping) else value
     except TableError as error:
@@ -76,6 +76,10 @@ class AccuracyClaim(StrictModel):
             fingerprint=fingerprint,
         )
 
+    def to_accuracy(self) -> Accuracy:
+        """What `of` was given."""
+        return Accuracy(self.value, self.split, self.num_images, (self.low, self.high))
+
     def is_same(self, other: "AccuracyClaim") -> bool:
         """Whether both are of one network of one supernet, whatever its run is called now."""
         if self.fingerprint is None or other.fingerprint is None:
@@ -125,8 +129,8 @@ class ExportConfig(StrictModel):
 
     schema_version: Annotated[int, Field(alias="schema")] = SCHEMA
     id: str
-    architecture: dict[str, Any]
-    space: dict[str, Any]
+    architecture: dict[str, object]
+    space: dict[str, object]
     fingerprint: str
     macs: int
     params: int
@@ -136,6 +140,8 @@ class ExportConfig(StrictModel):
     finetuned: FinetuneConfig | None = None
     formats: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     files: dict[str, str]
+    test_fingerprint: str | None = None
+    """Of the test images when it was exported, where they are files."""
 
     @classmethod
     def of(
@@ -238,7 +244,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _lists(value: Any) -> Any:
+def _lists(value: object) -> Any:
     """Frozen tuples back to the lists of YAML."""
     if isinstance(value, dict):
         return {key: _lists(item) for key, item in value.items()}

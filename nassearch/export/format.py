@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -57,7 +57,7 @@ class Format(Protocol):
 
     def write(
         self, subnet: Subnet, path: Path, *, data: Data, progress: Progress
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """Write the file at `path`.
 
         Args:
@@ -86,7 +86,7 @@ class Format(Protocol):
 _FACTS = ("title", "file_name", "imports", "exact", "write", "open", "snippet")
 
 
-def make_format(name: str, options: Mapping[str, Any] | None = None) -> Format:
+def make_format(name: str, options: Mapping[str, object] | None = None) -> Format:
     """The format called `name`, with those of the `options` that it reads.
 
     Raises:
@@ -95,7 +95,11 @@ def make_format(name: str, options: Mapping[str, Any] | None = None) -> Format:
     kind: Callable[..., Format] = config.resolve(FORMATS, name, kind="export format")
     missing = [fact for fact in _FACTS if not hasattr(kind, fact)]
     if missing or not isinstance(kind, type):
-        raise ConfigError(f"'{name}' is no export format: it lacks {missing or 'a class'}")
+        raise ConfigError(
+            "is no export format",
+            where=name,
+            fix=f"give its class {', '.join(missing)}" if missing else "name a class",
+        )
     made = kind()
     own = {key: value for key, value in (options or {}).items() if key in _keys(made)}
     return kind(config.parse(type(made.options), own, where=f"format {name}")) if own else made
@@ -118,7 +122,7 @@ def format_of(export: ExportConfig, name: str, directory: Path) -> Format:
 
 
 def make_formats(
-    names: Iterable[str], options: Mapping[str, Any] | None = None
+    names: Iterable[str], options: Mapping[str, object] | None = None
 ) -> dict[str, Format]:
     """The formats called `names`, without `config`, which is always written.
 
@@ -132,6 +136,7 @@ def make_formats(
         if key not in known:
             raise ConfigError(
                 f"no format reads the option '{key}'{config.nearest(key, list(known))}",
+                where="formats",
                 fix=f"known: {', '.join(sorted(known))}",
             )
     return made
@@ -146,7 +151,9 @@ def parse_batch(text: str) -> int | Literal["dynamic"]:
     if text == "dynamic":
         return "dynamic"
     if not text.isdecimal() or int(text) == 0:
-        raise ConfigError(f"--batch {text} is no number of images", fix="write it as 8 or dynamic")
+        raise ConfigError(
+            f"'{text}' is no number of images", where="batch", fix="write it as 8 or dynamic"
+        )
     return int(text)
 
 

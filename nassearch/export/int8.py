@@ -51,7 +51,7 @@ class Int8:
 
     def write(
         self, subnet: Subnet, path: Path, *, data: Data, progress: Progress
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         pixels, batch = subnet.input_shape[1], self.options.fixed_batch
         images = calibration_images(data, pixels)
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nassearch import config
 from nassearch.errors import ConfigError
@@ -48,7 +47,7 @@ class LatencyCheck:
             return None
         return low <= self.measured.median_ms <= high
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A form that JSON holds."""
         promised, measured = self.promised, self.measured
         return {
@@ -76,9 +75,11 @@ def select_claims(export: ExportConfig, device: str | None) -> tuple[LatencyClai
     known = list(dict.fromkeys(claim.setting.device for claim in export.latency))
     if device not in known:
         raise ConfigError(
-            f"the network {export.id} promises nothing on '{device}'"
-            f"{config.nearest(device, known)}",
-            fix=f"it does on {', '.join(known) or 'no device'}",
+            f"promises nothing on '{device}'{config.nearest(device, known)}",
+            where=f"network {export.id}",
+            fix=f"it does on {', '.join(known)}"
+            if known
+            else "search with --device and export again for a promise",
         )
     return tuple(claim for claim in export.latency if claim.setting.device == device)
 

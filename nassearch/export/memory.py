@@ -60,6 +60,10 @@ def measure_peak_memory(
     )
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ExportError(f"the lines of its model card fail ({said[:200]})", where=directory)
+        raise ExportError(
+            f"the lines of its model card fail ({said[:200]})",
+            where=directory,
+            fix="export the network again",
+        )
     found: int | None = json.loads(done.stdout.splitlines()[-1])
     return found

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import onnx
 import torch
@@ -32,7 +32,7 @@ class OnnxFile:
 
     def write(
         self, subnet: Subnet, path: Path, *, data: Data, progress: Progress
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         model = checked(to_onnx(subnet, subnet.input_shape, batch=self.options.fixed_batch))
         path.write_bytes(model)
         return graph_facts(model) | {"batch": self.options.batch}
@@ -53,7 +53,11 @@ def checked(model: bytes) -> bytes:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"ONNX refuses the graph ({str(error).splitlines()[0]})") from error
+        raise ExportError(
+            f"ONNX refuses the graph ({str(error).splitlines()[0]})",
+            where="format onnx",
+            fix="export without onnx, or write the space's own op with torch's operators",
+        ) from error
     return model
 
 
@@ -68,7 +72,9 @@ def read_graph(path: Path) -> bytes:
     try:
         model = onnx.load_from_string(content)
     except DecodeError as error:
-        raise CheckpointError("is no ONNX graph", where=path) from error
+        raise CheckpointError(
+            "is no ONNX graph", where=path, fix="export the network again"
+        ) from error
     if any(tensor.external_data for tensor in _tensors(model)):
         raise CheckpointError(
             "its tensors lie in other files, which are not read",
@@ -89,7 +95,7 @@ def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
                 yield from _tensors(item)
 
 
-def graph_facts(model: bytes) -> dict[str, Any]:
+def graph_facts(model: bytes) -> dict[str, object]:
     """The versions a runtime must know to read the graph."""
     graph = onnx.load_from_string(model)
     return {

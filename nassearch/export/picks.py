@@ -1,7 +1,6 @@
 """`picks.json`: the networks that a search chose, what it promises of them, what it measured."""
 
 from pathlib import Path
-from typing import Any
 
 from nassearch.config import StrictModel, parse
 from nassearch.errors import SearchError
@@ -15,7 +14,7 @@ class PickRecord(StrictModel):
     """A pick as its file holds it."""
 
     budget: str
-    architecture: dict[str, Any]
+    architecture: dict[str, object]
     latency: tuple[LatencyClaim, ...]
 
 

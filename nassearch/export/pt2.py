@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, ClassVar
+from typing import ClassVar
 from zipfile import BadZipFile
 
 import torch
@@ -32,7 +32,7 @@ class TorchExport:
 
     def write(
         self, subnet: Subnet, path: Path, *, data: Data, progress: Progress
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         batch = self.options.fixed_batch
         # with one image torch.export would fix the batch at one, whatever is said of it
         images = torch.zeros(batch or 2, *subnet.input_shape)
@@ -40,7 +40,11 @@ class TorchExport:
         try:
             program = torch.export.export(subnet.eval(), (images,), dynamic_shapes=dynamic)
         except (RuntimeError, ValueError) as error:  # what torch.export raises derives from these
-            raise ExportError(f"torch.export refuses it ({str(error).splitlines()[0]})") from error
+            raise ExportError(
+                f"torch.export refuses it ({str(error).splitlines()[0]})",
+                where="format pt2",
+                fix="export without pt2, or write the space's own op without branches on values",
+            ) from error
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # the source files' places on this machine
         buffer = io.BytesIO()
@@ -55,7 +59,9 @@ class TorchExport:
                 program = torch.export.load(path)
             except (RuntimeError, ValueError, KeyError, UnpicklingError, BadZipFile) as error:
                 raise CheckpointError(
-                    "torch cannot load it as a program of tensors alone", where=path
+                    "torch cannot load it as a program of tensors alone",
+                    where=path,
+                    fix="export the network again with this version of torch",
                 ) from error
         images = next(node for node in program.graph.nodes if node.name == "images")
         size = images.meta["val"].shape[0]

@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 from nassearch.errors import CheckpointError
@@ -41,10 +40,12 @@ def check_archive(path: Path) -> None:
                     for key, text in _texts(json.loads(archive.read(entry)), ""):
                         _check_text(path, key, text)
     except (BadZipFile, ValueError, RuntimeError) as error:
-        raise CheckpointError("is no archive of torch.export", where=path) from error
+        raise CheckpointError(
+            "is no archive of torch.export", where=path, fix="export the network again"
+        ) from error
 
 
-def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+def _texts(value: object, key: str) -> Iterator[tuple[str, str]]:
     """Every text of a document, keys too, with the key it stands under; not metadata."""
     if isinstance(value, dict):
         for name, item in value.items():
@@ -60,7 +61,7 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 def _check_text(path: Path, key: str, text: str) -> None:
     if key == "path_name" and text.startswith(_OBJECTS):
-        raise CheckpointError("holds Python objects, which are not loaded", where=path)
+        raise _refused(path, "Python objects")
     if key == "guards_code":
         raise _refused(path, "code")
     if key == "target" and (not _OPERATOR.fullmatch(text) or _WITH_FILES.match(text)):

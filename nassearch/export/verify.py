@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import pandas as pd
 import torch
@@ -90,7 +89,7 @@ class Verification:
         found += [check.finding for check in self.latency if check.finding is not None]
         return found
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> dict[str, object]:
         """A row of a table: test accuracy, latencies measured, promises broken."""
         measured = {
             f"{check.promised.setting} ms": check.measured.median_ms
@@ -105,7 +104,7 @@ class Verification:
         parts = [pd.DataFrame(rows).to_html(index=False) for rows in self._rows() if rows]
         return "".join(parts) + "".join(f"<p>{html.escape(line)}</p>" for line in self.broken)
 
-    def _rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def _rows(self) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         """What a table of the formats, and one of the promised latencies, shows."""
         formats = [
             {"format": name, "test accuracy": check.accuracy.value, **_format_record(check)}
@@ -115,7 +114,7 @@ class Verification:
         rows = [check.to_dict() for check in self.latency]
         return formats, [{name: row[name] for name in (*shown, "unmeasured")} for row in rows]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A form that JSON holds, as `verify.json` has it."""
         return {
             "id": self.export.id,
@@ -202,6 +201,7 @@ def _images(export: ExportConfig, data: AnyData | None) -> Data:
             where=data.name,
             fix="name the images with --data, or give the class folders their names back",
         )
+    data.warn_of_other_test_images(export.test_fingerprint, since="when the network was exported")
     learned = replace(data)  # a copy, since these two are worked out and then kept
     learned.__dict__.update(mean=export.data.mean, std=export.data.std)
     return learned
@@ -276,13 +276,13 @@ def _time(
     return dict(zip(runs, timing.measurements(), strict=True))
 
 
-def _accuracy_record(accuracy: Accuracy) -> dict[str, Any]:
+def _accuracy_record(accuracy: Accuracy) -> dict[str, object]:
     low, high = accuracy.interval
     images = accuracy.num_images
     return {"value": accuracy.value, "low": low, "high": high, "num_images": images}
 
 
-def _format_record(check: FormatCheck) -> dict[str, Any]:
+def _format_record(check: FormatCheck) -> dict[str, object]:
     return {
         "file": check.file,
         "size_bytes": check.size_bytes,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,7 +31,7 @@ class Weights:
 
     def write(
         self, subnet: Subnet, path: Path, *, data: Data, progress: Progress
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         tensors = {name: tensor.contiguous() for name, tensor in subnet.state_dict().items()}
         save_file(tensors, path)
         return {"tensors": len(tensors)}

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nassearch.data.dataset import Data
 from nassearch.errors import NassearchError, OutputError
@@ -24,7 +23,7 @@ def write_export(
     facts: ExportConfig,
     data: Data,
     formats: Sequence[str] = DEFAULT,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> ExportConfig:
@@ -62,7 +61,8 @@ def write_export(
             written = format.write(subnet, temporary, data=data, progress=progress)
         known[name] = {"file": path.name} | written
         files[path.name] = sha256(path)
-    complete = facts.model_copy(update={"files": files, "formats": known})
+    update = {"files": files, "formats": known, "test_fingerprint": data.test_fingerprint}
+    complete = facts.model_copy(update=update)
     write_text(directory / CARD, model_card(complete, directory, subnet.input_shape))
     complete.save(directory)
     return complete

@@ -175,13 +175,13 @@ class _Ridge:
 def _robust_ridge(design: Floats, target: Floats, *, cautious: bool) -> _Ridge:
     """Ridge regression, reweighted until what is far off no longer decides."""
     weights = np.ones(len(target))
-    found = _ridge(design, target, weights, cautious=cautious)
+    fitted = _ridge(design, target, weights, cautious=cautious)
     if len(target) < 2 * np.count_nonzero(design.any(axis=0)):
-        return found  # too few networks to tell what is far off
+        return fitted  # too few networks to tell what is far off
     for _ in range(_REWEIGHTINGS):
-        weights = _huber(target - design @ found.shares)
-        found = _ridge(design, target, weights, cautious=cautious)
-    return found
+        weights = _huber(target - design @ fitted.shares)
+        fitted = _ridge(design, target, weights, cautious=cautious)
+    return fitted
 
 
 def _huber(residuals: Floats) -> Floats:
@@ -209,11 +209,11 @@ def _ridge(design: Floats, target: Floats, weights: Floats, *, cautious: bool) -
         leverage = np.sum(left**2 * shrink, axis=1)
         residuals = (target - design @ shares) / (1 - np.minimum(leverage, 0.999))
         tried.append(_Ridge(shares, residuals, weights, float(ridge)))
-    best = min(tried, key=lambda found: found.loss)
+    best = min(tried, key=lambda fitted: fitted.loss)
     if not cautious:
         return best
     spread = float(np.std(weights * best.residuals**2)) / np.sqrt(len(target))
-    return next(found for found in tried if found.loss <= best.loss + spread)
+    return next(fitted for fitted in tried if fitted.loss <= best.loss + spread)
 
 
 def _process(

@@ -52,7 +52,7 @@ class Device(StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_settings(cls, value: Any) -> Any:
+    def _name_settings(cls, value: object) -> Any:
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             return value
         content = {"default": {}, **value}
@@ -122,7 +122,7 @@ class Device(StrictModel):
         return self.cpu == here.cpu and self.isa in (None, here.isa)
 
 
-def _named(value: Any, device: str, place: str) -> Setting:
+def _named(value: object, device: str, place: str) -> Setting:
     """The setting that a file's mapping, without the device's name, stands for."""
     if isinstance(value, Setting):
         return value
@@ -172,11 +172,16 @@ def load_device(name: str, places: Sequence[Path] = ()) -> Device:
         if path.is_file():
             device = config.load(Device, path)
             if device.name != name:
-                raise ConfigError(f"name: must be '{name}', as the folder", where=path)
+                raise ConfigError(
+                    f"name: must be '{name}', as the folder",
+                    where=path,
+                    fix=f"write name: {name}",
+                )
             return device
     known = list_devices(places)
     raise ConfigError(
         f"unknown device '{name}'{config.nearest(name, known)}",
+        where="device",
         fix=f"known: {', '.join(known)}; measure a new one with"
         f" 'nassearch profile --device {name}'",
     )

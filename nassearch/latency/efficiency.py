@@ -174,7 +174,7 @@ def load_efficiency() -> Efficiency:
         path = directory / FILE
         if path.is_file():
             return read_efficiency(path)
-    raise TableError(f"there is no {FILE}", fix="install nassearch again")
+    raise TableError("is not there", where=f"latency_tables/{FILE}", fix="install nassearch again")
 
 
 def read_efficiency(path: Path) -> Efficiency:
@@ -194,7 +194,11 @@ def read_efficiency(path: Path) -> Efficiency:
         rates = config.parse(RatesFile, content["rates"], where=f"{path}: rates")
         return Efficiency(curves, rates, dict(content["median_error"]), str(content["source"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise TableError(f"is not a file of efficiency curves ({error!r})", where=path) from error
+        raise TableError(
+            f"is not a file of efficiency curves ({error!r})",
+            where=path,
+            fix="remove it, so that the one that ships is used",
+        ) from error
 
 
 def dump_efficiency(efficiency: Efficiency) -> str:

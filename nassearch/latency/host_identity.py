@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from nassearch.errors import TableError
 
@@ -55,9 +54,9 @@ class HostIdentity:
         only += [f"with {name}" for name in sorted({*self.isa} - {*other.isa})]
         return f"{self.cpu} {', '.join(only)}" if only else None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A form that YAML and JSON hold."""
-        content: dict[str, Any] = {
+        content: dict[str, object] = {
             "vendor": self.vendor,
             "family": self.family,
             "model": self.model,

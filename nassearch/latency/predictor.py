@@ -55,7 +55,8 @@ class LatencyPredictor:
         noise = table.noise_floor(space) or 0.0
         if not table.blocks and table.networks:
             pairs = [
-                (own, one, found.measurement.median_ms) for own, one, found in table.pairs(space)
+                (owner, architecture, network.measurement.median_ms)
+                for owner, architecture, network in table.pairs(space)
             ]
             return cls.from_networks(space, table.setting, pairs, noise_floor=noise)
         specs = block_specs(space)
@@ -64,13 +65,13 @@ class LatencyPredictor:
         source = next(s for s in get_args(Source) if s in sources)
         known = {spec: table[spec.key].median_ms for spec in specs}
         pairs, elsewhere = [], {}
-        for owner, architecture, found in table.pairs(space):
+        for owner, architecture, network in table.pairs(space):
             lowered = lower(owner, architecture)
             if all(spec.key in table.blocks for spec in lowered):
                 known |= {spec: table[spec.key].median_ms for spec in lowered}
-                pairs.append((owner, architecture, found.measurement.median_ms))
-                if found.leave_one_out_ms is not None:
-                    elsewhere[owner, architecture] = found.leave_one_out_ms
+                pairs.append((owner, architecture, network.measurement.median_ms))
+                if network.leave_one_out_ms is not None:
+                    elsewhere[owner, architecture] = network.leave_one_out_ms
         blank = cls(
             space, table.setting, source, known, noise_floor=noise, leave_one_out_ms=elsewhere
         )
@@ -83,8 +84,8 @@ class LatencyPredictor:
         What is off in a network of 0.1 ms says nothing about those of 10 ms in the same table.
         """
         smallest, largest = (
-            sum(self.block_ms[spec] for spec in lower(self.space, one))
-            for one in (self.space.smallest, self.space.largest)
+            sum(self.block_ms[spec] for spec in lower(self.space, extreme))
+            for extreme in (self.space.smallest, self.space.largest)
         )
         return [pair for pair in pairs if smallest / ALIKE < pair[2] < largest * ALIKE]
 
@@ -116,7 +117,11 @@ class LatencyPredictor:
         _enough(pairs, setting)
         unknown = next((spec for spec in _blocks(pairs) if spec not in self.block_ms), None)
         if unknown is not None:
-            raise TableError(f"the predictor does not know {unknown.key}", where=self.setting)
+            raise TableError(
+                f"the predictor does not know {unknown.key}",
+                where=self.setting,
+                fix="give networks of the space that it was made for",
+            )
         known = {spec: self.calibration.block_ms(spec, ms) for spec, ms in self.block_ms.items()}
         return LatencyPredictor(self.space, setting, self.source, known).calibrate(pairs)
 
@@ -178,12 +183,14 @@ class LatencyPredictor:
         networks = [lower(space, architecture) for space, architecture, _ in known]
         measured = np.array([ms for _, _, ms in known])
         sums = [
-            self.leave_one_out_ms.get((space, one), sum(self.block_ms[spec] for spec in specs))
-            for (space, one, _), specs in zip(known, networks, strict=True)
+            self.leave_one_out_ms.get(
+                (space, architecture), sum(self.block_ms[spec] for spec in specs)
+            )
+            for (space, architecture, _), specs in zip(known, networks, strict=True)
         ]
-        found = fit(networks, measured, self.block_ms, sums=np.array(sums))
-        assert found.ratio is not None
-        wide = replace(found, ratio=max(found.ratio, self.noise_floor))
+        calibration = fit(networks, measured, self.block_ms, sums=np.array(sums))
+        assert calibration.ratio is not None
+        wide = replace(calibration, ratio=max(calibration.ratio, self.noise_floor))
         return self._with(wide, known)
 
     def _with(self, calibration: Calibration, pairs: tuple[Pair, ...]) -> "LatencyPredictor":

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -145,7 +144,7 @@ class ProfileSession:
         setting: Setting,
         version: str,
         *,
-        host: Mapping[str, Any] | None = None,
+        host: Mapping[str, object] | None = None,
     ) -> None:
         self.space, self.setting, self.version = space, setting, version
         self.host = host or {}
@@ -237,7 +236,7 @@ class ProfileSession:
                 self.samples.setdefault(spec.key, []).append((architecture, block))
         self.whole.append(whole)
 
-    def table(self, more: Mapping[str, Any] | None = None) -> LatencyTable:
+    def table(self, more: Mapping[str, object] | None = None) -> LatencyTable:
         """The table so far, with `more` in its header."""
         common = self._common()
         blocks = {

@@ -154,7 +154,11 @@ class LatencyTable:
         A table without an identity takes that of the first newer profile.
         """
         if setting != self.setting:
-            raise TableError(f"cannot be merged with a table of {setting}", where=self.setting)
+            raise TableError(
+                f"cannot be merged with a table of {setting}",
+                where=self.setting,
+                fix="keep each setting in a file of its own",
+            )
         own = self.identity
         difference = None if own is None or identity is None else identity.difference(own)
         if difference is not None:

@@ -107,7 +107,9 @@ def _read(
         frame = pd.read_csv(io.StringIO(text), comment="#")
     except (OSError, ValueError) as error:
         problem = " ".join(str(error).split())
-        raise TableError(f"is not a latency table ({problem})", where=path) from error
+        raise TableError(
+            f"is not a latency table ({problem})", where=path, fix="profile the device again"
+        ) from error
     setting, facts = _header(path, text)
     if tuple(frame.columns) != (*columns, *(name for name in options if name in frame.columns)):
         raise TableError(
@@ -123,7 +125,11 @@ def _read(
         )
     empty = frame[frame[list(columns)].isna().any(axis=1)]
     if len(empty):
-        raise TableError(f"row {int(empty.index[0]) + 1} lacks a value", where=path)
+        raise TableError(
+            f"row {int(empty.index[0]) + 1} lacks a value",
+            where=path,
+            fix="fill it in, or remove the row and profile again",
+        )
     return setting, facts, frame
 
 
@@ -149,16 +155,26 @@ def _header(path: Path, text: str) -> tuple[Setting, dict[str, Any]]:
     try:
         setting = Setting.from_dict({k: header[k] for k in SETTING_FIELDS if k in header})
     except ConfigError as error:
-        raise TableError(f"its header: {error}", where=path) from error
+        raise TableError(
+            error.what, where=f"{path}: its header: {error.where}", fix=error.fix
+        ) from error
     known = ("schema", *SETTING_FIELDS)
     facts = {str(name): value for name, value in header.items() if name not in known}
     profiles = facts.get("profiles", {})
     if not isinstance(profiles, dict) or not all(isinstance(p, dict) for p in profiles.values()):
-        raise TableError("its header: profiles is no mapping of spaces to figures", where=path)
+        raise TableError(
+            "its header: profiles is no mapping of spaces to figures",
+            where=path,
+            fix="write it as '# profiles: {SPACE: {noise_floor: 0.01}}', or leave it out",
+        )
     for figures in (facts, *profiles.values()):
         floor = figures.get("noise_floor", 0.0)
         if isinstance(floor, bool) or not isinstance(floor, int | float) or not 0 <= floor < 10:
-            raise TableError(f"its header: noise_floor {floor!r} is no share", where=path)
+            raise TableError(
+                f"its header: noise_floor {floor!r} is no share",
+                where=path,
+                fix="write it as 0.01 for 1 %",
+            )
     return setting, facts
 
 
@@ -178,7 +194,9 @@ def _number(row: Any, name: str, where: str) -> float:
 def _whole(row: Any, name: str, where: str) -> int:
     number = _number(row, name, where)
     if not number.is_integer():
-        raise TableError(f"{name}: {number:g} is not a whole number", where=where)
+        raise TableError(
+            f"{name}: {number:g} is not a whole number", where=where, fix="write it as 50"
+        )
     return int(number)
 
 
@@ -207,7 +225,9 @@ def _network(row: Any, path: Path) -> MeasuredNetwork:
     try:
         genes = tuple(int(gene) for gene in str(row.genes).split("-"))
     except ValueError as error:
-        raise TableError("genes are numbers joined by '-'", where=where) from error
+        raise TableError(
+            "genes are numbers joined by '-'", where=where, fix="write them as 0-2-1"
+        ) from error
     network = MeasuredNetwork(
         str(row.space),
         genes,
@@ -216,5 +236,5 @@ def _network(row: Any, path: Path) -> MeasuredNetwork:
         _optional(row, LEAVE_ONE_OUT, where),
     )
     if network.problem is not None:
-        raise TableError(network.problem, where=where)
+        raise TableError(network.problem, where=where, fix="mend the row, or remove it")
     return network

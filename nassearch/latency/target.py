@@ -151,10 +151,10 @@ def target_from_table(
         MissingKeyError: The table lacks blocks of the space.
         TableError: It was measured on another machine than the device it is called after.
     """
-    found = device or _device_of(table)
-    check_host(found, table)
+    device = device or _device_of(table)
+    check_host(device, table)
     predictor = LatencyPredictor.from_table(table, space)
-    return Target(found, table.setting, predictor, table)
+    return Target(device, table.setting, predictor, table)
 
 
 def check_host(device: Device, table: LatencyTable) -> None:

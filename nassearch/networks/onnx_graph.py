@@ -45,6 +45,7 @@ def to_onnx(
         except OnnxExporterError as error:
             raise ExportError(
                 f"ONNX cannot hold the network ({' '.join(str(error).split())[:200]})",
+                where="format onnx",
                 fix="export it without onnx, or write the op with others",
             ) from error
     module.train(was_training)

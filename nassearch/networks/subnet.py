@@ -58,7 +58,11 @@ class Subnet(nn.Module):
         where = "the config" if isinstance(source, Mapping) else source
         for key in ("space", "architecture"):
             if not isinstance(content, Mapping) or key not in content:
-                raise ConfigError(f"the key '{key}' is missing", where=where)
+                raise ConfigError(
+                    f"the key '{key}' is missing",
+                    where=where,
+                    fix="name the config.yaml that 'nassearch export' wrote",
+                )
         space = SearchSpace.from_dict(content["space"], where=where)
         architecture = Architecture.from_dict(content["architecture"], where=where)
         return cls(lower(check_space(space), space.check(architecture)))

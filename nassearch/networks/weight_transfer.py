@@ -93,7 +93,7 @@ def transfer_weights(
             fix="give its architecture",
         )
     known_steps, own_steps = _steps(source.tensors), _steps(supernet.state_dict())
-    found: dict[str, list[str]] = {"copied": [], "grown": [], "new": []}
+    outcomes: dict[str, list[str]] = {"copied": [], "grown": [], "new": []}
     with torch.no_grad():
         for name, own in supernet.state_dict().items():
             match = _TRANSFORM.fullmatch(name)
@@ -104,12 +104,12 @@ def transfer_weights(
                 kept = _keep_step(own, match, known, steps=steps, own_steps=own_steps[path])
             else:
                 kept = _keep(own, source.tensors.get(name), steps=steps)
-            found[kept].append(name)
+            outcomes[kept].append(name)
         _silence_new_blocks(supernet, source.tensors)
     return TransferReport(
-        tuple(found["copied"]),
-        tuple(found["grown"]),
-        tuple(found["new"]),
+        tuple(outcomes["copied"]),
+        tuple(outcomes["grown"]),
+        tuple(outcomes["new"]),
         None if source.architecture is None else _change(supernet, other, source),
     )
 
@@ -121,7 +121,7 @@ def _of_supernet(supernet: Supernet, other: Supernet) -> _Source:
     old, new = other.space, supernet.space
     tensors = dict(other.state_dict())
     if old.num_classes != new.num_classes:  # other classes share nothing but their number
-        tensors = {name: each for name, each in tensors.items() if ".classifier." not in name}
+        tensors = {name: tensor for name, tensor in tensors.items() if ".classifier." not in name}
     pixels = sorted(set(old.resolutions) & set(new.resolutions))
     same = (old.in_channels, old.num_classes) == (new.in_channels, new.num_classes)
     comparable = bool(pixels) and same
@@ -139,13 +139,13 @@ def _of_network(supernet: Supernet, other: nn.Module, architecture: Architecture
     with torch.device("meta"):
         blocks = Subnet(lower(supernet.space, architecture)).blocks
     names = {id(module): name for name, module in supernet.named_modules()}
-    wanted = [
+    expected = [
         (f"{names[id(op)]}.{name}", tensor)
         for (op, _), block in zip(supernet.walk(architecture), blocks, strict=True)
         for name, tensor in _in_order(block)
     ]
     given = list(_in_order(other))
-    for (name, own), (given_name, tensor) in zip(wanted, given, strict=False):
+    for (name, own), (given_name, tensor) in zip(expected, given, strict=False):
         if own.shape != tensor.shape:
             raise CheckpointError(
                 f"'{given_name}' has the shape {tuple(tensor.shape)}"
@@ -153,12 +153,13 @@ def _of_network(supernet: Supernet, other: nn.Module, architecture: Architecture
                 where=type(other).__name__,
                 fix="its layers must come in the order and the shapes of the architecture's",
             )
-    if len(wanted) != len(given):
+    if len(expected) != len(given):
         raise CheckpointError(
-            f"has {len(given)} tensors where the architecture has {len(wanted)}",
+            f"has {len(given)} tensors where the architecture has {len(expected)}",
             where=type(other).__name__,
+            fix="build it with the same layers, or name the architecture that it has",
         )
-    tensors = {name: tensor for (name, _), (_, tensor) in zip(wanted, given, strict=True)}
+    tensors = {name: tensor for (name, _), (_, tensor) in zip(expected, given, strict=True)}
     return _Source(tensors, other, architecture)
 
 
@@ -211,7 +212,7 @@ def _fitted(weight: Tensor, kernel: Kernel, steps: Steps) -> Tensor | None:
     """A weight as the kernel would use it: learned matrices downwards, zeros around it upwards."""
     while tuple(weight.shape[2:]) != kernel and tuple(weight.shape[2:]) in steps:
         smaller, matrix = steps[tuple(weight.shape[2:])]
-        if any(size < wanted for size, wanted in zip(smaller, kernel, strict=True)):
+        if any(size < goal for size, goal in zip(smaller, kernel, strict=True)):
             break
         centre = _centred(weight, smaller)
         assert centre is not None
@@ -234,13 +235,13 @@ def _is_branch_scale(tensor: Tensor) -> bool:
 
 def _steps(tensors: Mapping[str, Tensor]) -> dict[str, dict[Kernel, tuple[Kernel, Tensor]]]:
     """The kernel matrices by the module path of their weight."""
-    found: dict[str, dict[Kernel, tuple[Kernel, Tensor]]] = {}
+    steps: dict[str, dict[Kernel, tuple[Kernel, Tensor]]] = {}
     for name, tensor in tensors.items():
         match = _TRANSFORM.fullmatch(name)
         if match:
             step = (_kernel(match["smaller"]), tensor)
-            found.setdefault(match["path"], {})[_kernel(match["larger"])] = step
-    return found
+            steps.setdefault(match["path"], {})[_kernel(match["larger"])] = step
+    return steps
 
 
 def _kernel(text: str) -> Kernel:
@@ -310,14 +311,14 @@ def _paths(name: str) -> Iterator[str]:
 def _residual_norm(specs: Sequence[BlockSpec]) -> str | None:
     """The name of the norm before the residual of one op's blocks; None where one has none."""
     of_shape = {(spec.in_channels, spec.out_channels, spec.stride): spec for spec in specs}
-    found: set[str | None] = set()
+    paths: set[str | None] = set()
     for spec in of_shape.values():
         with torch.device("meta"):
             twin = static_op(spec.op).training_form()(spec)
         norm = twin.residual_norm()
         names = [name for name, module in twin.named_modules() if module is norm]
-        found.add(names[0] if names else None)
-    return found.pop() if len(found) == 1 else None
+        paths.add(names[0] if names else None)
+    return paths.pop() if len(paths) == 1 else None
 
 
 def _change(supernet: Supernet, other: nn.Module, source: _Source) -> float:

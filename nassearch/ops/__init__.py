@@ -36,7 +36,11 @@ def static_op(name: str) -> type[StaticOp]:
     """The static class of the op called `name`, or 'package.module:Attr' of the user's own."""
     found: type[StaticOp] = resolve(OPS, name, kind="op")
     if not (isinstance(found, type) and issubclass(found, StaticOp)):
-        raise ConfigError(f"'{name}' is no op", fix="an op is a subclass of nassearch.ops.StaticOp")
+        raise ConfigError(
+            f"'{name}' is no op",
+            where="op",
+            fix="name a subclass of nassearch.ops.StaticOp, or one of 'nassearch list ops'",
+        )
     return found
 
 
@@ -67,7 +71,7 @@ def check_space(space: SearchSpace) -> SearchSpace:
             try:
                 static_op(spec.op).check(spec)
             except SpaceError as error:
-                where = f"{space.source}: {slot.name}"
+                where = f"{space.source}: {slot.name}.{error.where}".rstrip(".")
                 raise SpaceError(error.what, where=where, fix=error.fix) from error
     return space
 
@@ -80,7 +84,9 @@ def _check_op(where: str, op: str, dimensions: Mapping[str, tuple[Any, ...]]) ->
         raise SpaceError(error.what, where=f"{where}.op", fix=error.fix) from error
     for name, required in takes.items():
         if required and name not in dimensions:
-            raise SpaceError(f"op '{op}' needs {name}", where=f"{where}.{name}")
+            raise SpaceError(
+                f"op '{op}' needs {name}", where=f"{where}.{name}", fix=f"add {name}: VALUE"
+            )
     for name in dimensions:
         if name not in takes:
             fix = f"it takes {', '.join(takes) or 'no dimension'}"

@@ -20,7 +20,9 @@ class Head(StaticOp):
     def check(spec: BlockSpec) -> None:
         if spec.get("norm") not in (None, *NORMS):
             raise SpaceError(
-                f"norm: unknown norm '{spec.get('norm')}'", fix=f"allowed: {', '.join(NORMS)}"
+                f"unknown norm '{spec.get('norm')}'",
+                where="norm",
+                fix=f"allowed: {', '.join(NORMS)}",
             )
 
     def __init__(self, spec: BlockSpec) -> None:

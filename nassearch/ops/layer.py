@@ -68,7 +68,11 @@ def odd_kernel(spec: BlockSpec) -> None:
     """SpaceError where the kernel has no centre pixel; stages cannot say so, a stem can."""
     kernel_size = spec.get("kernel_size")
     if kernel_size % 2 == 0:
-        raise SpaceError(f"kernel_size: kernel sizes are odd, {kernel_size} is not")
+        raise SpaceError(
+            f"kernel sizes are odd, {kernel_size} is not",
+            where="kernel_size",
+            fix=f"write {kernel_size - 1} or {kernel_size + 1}",
+        )
 
 
 def check_group_size(spec: BlockSpec, channels: int) -> None:
@@ -76,7 +80,8 @@ def check_group_size(spec: BlockSpec, channels: int) -> None:
     group_size = spec.get("group_size", 1)
     if channels % group_size:
         raise SpaceError(
-            f"group_size: {group_size} does not divide {channels} channels",
+            f"{group_size} does not divide {channels} channels",
+            where="group_size",
             fix=f"allowed here: {', '.join(map(str, _divisors(channels)))}",
         )
 

@@ -68,8 +68,9 @@ class LSBlock(StaticOp):
     def check(spec: BlockSpec) -> None:
         if spec.out_channels % SHARED:
             raise SpaceError(
-                f"width: {SHARED} channels share a kernel, which {spec.out_channels} do not fit",
-                fix=f"a multiple of {SHARED}",
+                f"{SHARED} channels share a kernel, which {spec.out_channels} do not fit",
+                where="width",
+                fix=f"write a multiple of {SHARED}",
             )
 
     def __init__(self, spec: BlockSpec) -> None:

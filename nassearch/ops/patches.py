@@ -19,11 +19,12 @@ class PatchStem(StaticOp):
     def check(spec: BlockSpec) -> None:
         if spec.get("kernel_size") != spec.stride:
             raise SpaceError(
-                f"kernel_size: {spec.get('kernel_size')} is not the stride {spec.stride}",
-                fix="patches do not overlap",
+                f"{spec.get('kernel_size')} is not the stride {spec.stride}",
+                where="kernel_size",
+                fix=f"patches do not overlap: write {spec.stride}",
             )
         if spec.get("activation") is not None:
-            raise SpaceError("activation: patches take none", fix="activation: none")
+            raise SpaceError("patches take none", where="activation", fix="write activation: none")
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__(spec)

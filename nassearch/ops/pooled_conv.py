@@ -19,7 +19,11 @@ class PooledConv(StaticOp):
     def check(spec: BlockSpec) -> None:
         odd_kernel(spec)
         if spec.stride % 2:
-            raise SpaceError(f"stride: {spec.stride} is odd, and the pooling halves")
+            raise SpaceError(
+                f"{spec.stride} is odd, and the pooling halves",
+                where="stride",
+                fix="write 2 or 4, or use the op conv",
+            )
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__(spec)

@@ -68,7 +68,7 @@ def known_candidates(problem: Problem, cache: EvaluationCache) -> list[Candidate
         for architecture in problem.space.decode_many(genes[region.is_feasible(genes)])
     ]
     signs = np.array([axis.sign for axis in problem.axes])
-    losses = np.array([[item.number(axis.name) for axis in problem.axes] for item in candidates])
+    losses = np.array([[item.rank(axis.name) for axis in problem.axes] for item in candidates])
     losses = signs * losses.reshape(-1, len(signs))
     kept: list[Candidate] = []
     left = np.arange(len(candidates))

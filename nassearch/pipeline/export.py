@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from nassearch.data.identity import DataIdentity
 from nassearch.errors import ConfigError, Interrupted
 from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConfig, LatencyClaim
 from nassearch.export.format import DEFAULT, Batch, make_formats
@@ -20,6 +21,7 @@ from nassearch.pipeline.search_result import SearchResult
 from nassearch.progress import Progress, silent
 from nassearch.runtimes import RUNTIMES
 from nassearch.runtimes.runtime import runtime_class
+from nassearch.training import checkpoint
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ def export_picks(
             facts[directory] = (pick, _facts(pick))
     for directory, (_, config) in facts.items():
         check_place(directory, config, force=force)
+    for supernet in {pick.supernet.directory: pick.supernet for pick in picks}.values():
+        trained = DataIdentity.from_dict(checkpoint.load(supernet.directory).data)
+        supernet.data.warn_of_other_test_images(
+            trained.test_fingerprint, since="when the supernet was trained"
+        )
     written: dict[str, ExportedNetwork] = {}
     for number, (directory, (pick, config)) in enumerate(facts.items()):
         try:
@@ -157,7 +164,11 @@ def pick_networks(result: SearchResult, pick: str) -> list[Pick]:
         candidates = [item for item in front if item.architecture.id == pick]
     if not candidates:
         known = ", ".join(candidate.architecture.id for candidate in front)
-        raise ConfigError(f"no network '{pick}' on the front", fix=f"best, knee, all, or {known}")
+        raise ConfigError(
+            f"no network '{pick}' on the front",
+            where="pick",
+            fix=f"name best, knee, all, or one of {known}",
+        )
     latencies = {item.architecture: item.latency for item in reversed(result.picks)}
     return [
         Pick(

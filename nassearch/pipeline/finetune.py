@@ -11,6 +11,7 @@ from nassearch import config
 from nassearch.data.dataset import AnyData, Data, load_data
 from nassearch.errors import ConfigError, DataError, OutputError
 from nassearch.export.export_config import (
+    CONFIG,
     AccuracyClaim,
     DataConfig,
     ExportConfig,
@@ -28,7 +29,7 @@ from nassearch.progress import Progress, silent
 from nassearch.space import lower
 from nassearch.training import checkpoint
 from nassearch.training.evaluation import Accuracy, Evaluator, measure_accuracy
-from nassearch.training.finetuning import finetune
+from nassearch.training.finetuning import STAGE, finetune
 from nassearch.training.training_recipe import TrainingRecipe
 
 DEFAULTS = {"lr": 0.01, "batch_size": 64}
@@ -105,9 +106,24 @@ def finetune_export(
     if directory.resolve() == source.resolve():
         raise OutputError("is the export itself", where=directory, fix="choose another --out")
     with owned(directory, doing="fine-tuning"):
-        check_place(directory, facts, force=force)
+        finished = _finished(directory, facts) if resume else None
+        if finished is None:
+            check_place(directory, facts, force=force)
         same = export.data.class_names == images.class_names
         before = _accuracy(network, images) if same else None
+        if finished is not None:
+            missing = [name for name in chosen if name not in (CONFIG_ONLY, *finished.formats)]
+            if missing:
+                write_export(
+                    *(load(directory), directory),
+                    facts=finished,
+                    data=images,
+                    formats=missing,
+                    options=asked,
+                    progress=progress,
+                )
+            progress(STAGE, 1.0, "it was finished already")
+            return Finetuned(directory, before, finished.accuracy.to_accuracy())
         teaching = None if teacher is None else _teacher(teacher, images)
         finetune(
             new,
@@ -137,6 +153,15 @@ def finetune_export(
     return Finetuned(directory, before, after)
 
 
+def _finished(directory: Path, facts: ExportConfig) -> ExportConfig | None:
+    """The export that such a fine-tuning ended with; None where `directory` holds none."""
+    if not (directory / CONFIG).is_file():
+        return None
+    present = read_export(directory)
+    names = ("id", "fingerprint", "data", "finetuned")
+    return present if all(getattr(present, n) == getattr(facts, n) for n in names) else None
+
+
 def _batch(export: ExportConfig) -> Batch:
     """The images that the export's graphs take at once."""
     batches: list[Batch] = [facts["batch"] for facts in export.formats.values() if "batch" in facts]
@@ -150,6 +175,7 @@ def _for_classes(network: Subnet, export: ExportConfig, data: Data) -> Subnet:
             f"has images of {data.in_channels} channels, the network takes"
             f" {network.input_shape[0]}",
             where=data.name,
+            fix="convert the images, or export a network that was trained on such images",
         )
     if data.class_names == export.data.class_names:
         return network

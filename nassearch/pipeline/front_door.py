@@ -80,6 +80,7 @@ def train_supernet(
     *,
     strategy: str | None = None,
     epochs: int | None = None,
+    time_budget: str | None = None,
     seed: int = 0,
     threads: int | None = None,
     options: Mapping[str, Any] | None = None,
@@ -97,6 +98,7 @@ def train_supernet(
         data: The images, or what `load_data` reads them from.
         strategy: A name of `list_plugins("strategies")`; by default delayed shrinking.
         epochs: Passes over the training images.
+        time_budget: A time, '2h', instead of epochs: as many are planned as end within it.
         seed: Seed of all randomness, and of the validation split where `data` is text.
         threads: PyTorch's threads; by default as many as it likes.
         options: Other keys of a recipe's `training` section, for instance {"lr": 0.05}.
@@ -124,6 +126,9 @@ def train_supernet(
     keys = {**(options or {})}
     keys |= {} if strategy is None else {"strategy": strategy}
     keys |= {} if epochs is None else {"epochs": epochs}
+    keys |= {} if time_budget is None else {"time_budget": time_budget}
+    if epochs is not None and time_budget is not None:
+        raise ConfigError("epochs and a time budget exclude one another", fix="give one of them")
     owner = load_space(space)
     content = {
         "name": re.sub(r"[^a-z0-9_-]+", "-", owner.name.lower()),
@@ -429,6 +434,7 @@ def load_table(table: LatencyTable | Directory, *, tables: Directory = TABLES) -
     if found is None:
         raise ConfigError(
             f"there is no table of {setting}",
+            where=tables,
             fix=f"measure it: nassearch profile {setting.options}",
         )
     return found

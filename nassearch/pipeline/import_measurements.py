@@ -53,7 +53,9 @@ def import_measurements(
         unit = unit.strip().replace("\u00b5", "u").replace("\u03bc", "u")
         if unit not in UNITS:
             raise TableError(
-                f"--unit {unit} is no unit of latencies", fix=f"one of {', '.join(UNITS)}"
+                f"'{unit}' is no unit of latencies",
+                where="unit",
+                fix=f"name one of {', '.join(UNITS)}",
             )
     suffix = path.suffix.lower()
     if path.is_dir() or suffix in (".yaml", ".yml"):

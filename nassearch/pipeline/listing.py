@@ -70,7 +70,9 @@ def list_plugins(what: str) -> list[dict[str, str]]:
         ]
     known = ("spaces", "devices", *tables)
     raise ConfigError(
-        f"cannot list '{what}'{config.nearest(what, list(known))}", fix=", ".join(known)
+        f"cannot list '{what}'{config.nearest(what, list(known))}",
+        where="nassearch list",
+        fix=f"name one of {', '.join(known)}",
     )
 
 
@@ -113,6 +115,7 @@ def describe(name: str) -> dict[str, Any]:
         known = [*config.list_files("search_spaces"), *list_published_networks(), *list_devices()]
         raise ConfigError(
             f"'{name}' is no space, network, device or export{config.nearest(name, known)}",
+            where="nassearch describe",
             fix=f"known: {', '.join(known)}",
         )
     return space_facts(check_space(SearchSpace.load(name)))

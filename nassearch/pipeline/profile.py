@@ -125,7 +125,9 @@ def _checked_runtime(setting: Setting, device: Device | None) -> Runtime:
     runtime = make_runtime(setting)
     if not runtime.profiles_blocks:
         raise RuntimeUnavailableError(
-            f"the runtime {setting.runtime} cannot time blocks", where=setting, fix="choose another"
+            f"the runtime {setting.runtime} cannot time blocks",
+            where=setting,
+            fix="use --runtime onnxruntime",
         )
     return runtime
 
@@ -156,7 +158,11 @@ def oversubscribed(setting: Setting) -> str | None:
 def bundle_for(space: SearchSpace, setting: Setting, path: Path, *, seconds: float) -> Path:
     """Write the bundle that measures `space` on a device that cannot install torch."""
     if path.suffix.lower() != ".zip":
-        raise ConfigError("the bundle's name must end in .zip", where=path)
+        raise ConfigError(
+            "the bundle's name must end in .zip",
+            where=path,
+            fix=f"write --bundle {path.with_suffix('.zip')}",
+        )
     return write_bundle(path, space, setting, rng=np.random.default_rng(0), seconds=seconds)
 
 

@@ -46,7 +46,11 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
         path = next((place for place in found if place.is_file()), found[0])
     content = config.read_yaml(path)
     if not isinstance(content, dict):
-        raise ConfigError("must be a mapping of keys to values", where=path)
+        raise ConfigError(
+            "must be a mapping of keys to values",
+            where=path,
+            fix="write space: NAME and data: NAME, one key a line",
+        )
     if not (path.parent / "checkpoints").exists():
         config.look_beside(path)
     for key, value in (changes or {}).items():
@@ -55,7 +59,13 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
         for parent in parents:
             target = target.setdefault(parent, {})
             if not isinstance(target, dict):
-                raise ConfigError(f"'{key}' is not a key of the recipe", where=path)
+                error = ConfigError(
+                    f"'{key}' is not a key of the recipe",
+                    where=path,
+                    fix=f"'{parent}' holds a value: set it itself, or a key of a mapping",
+                )
+                error.key = key
+                raise error
         target[leaf] = value
     return _located(config.parse(Recipe, content, where=path), path.parent)
 

@@ -37,6 +37,7 @@ from nassearch.search.problem import ACCURACY, LATENCY, Objective, Problem
 from nassearch.search.runner import SearchPlan, search
 from nassearch.setting import Setting
 from nassearch.space import Architecture, SearchSpace
+from nassearch.training.evaluation import warn_of_coarse_validation
 
 MAX_ROUNDS = 3
 LATER_SHARE = 4
@@ -172,6 +173,8 @@ def _one_round(
         first=feasible_points(problem),
         given=() if is_cold else tuple(known_candidates(problem, supernet.cache)),
     )
+    if number == 0 and ACCURACY in request.objectives and request.evaluate is None:
+        warn_of_coarse_validation(supernet.data)
     workers = {"workers": request.workers, "address": request.ray_address}
     with (
         torch_threads(supernet.recipe.threads),
@@ -198,11 +201,14 @@ def _limits(budget: AnyBudget, context: Context) -> list[Budget]:
     names = {name for item in context.targets for name in (item.setting.device, str(item.setting))}
     if budget.device and budget.device not in names:
         raise BudgetError(
-            f"the budget {budget} names a device that is not searched for",
-            fix=f"one of {', '.join(sorted(names))}",
+            "names a device that is not searched for",
+            where=f"budget {budget}",
+            fix=f"name one of {', '.join(sorted(names))}"
+            if names
+            else f"search with --device {budget.device}",
         )
     if not context.targets:
-        raise BudgetError(f"the budget {budget} needs a device", fix="name one")
+        raise BudgetError("needs a device", where=f"budget {budget}", fix="name one with --device")
     return [
         Budget(LATENCY, _milliseconds(budget, target), "ms", context.label(target))
         for target in context.targets

@@ -116,11 +116,13 @@ def _check(teacher: Teacher, name: str, data: Data) -> None:
             classes = teacher(torch.zeros(1, *data.train.shape)).shape[1]
     except RuntimeError as error:
         raise ConfigError(
-            f"the teacher {name} does not take images of {data.in_channels} channels",
+            f"does not take images of {data.in_channels} channels",
+            where=f"teacher {name}",
             fix="choose a teacher that was trained on such images",
         ) from error
     if classes != data.num_classes:
         raise ConfigError(
-            f"the teacher {name} knows {classes} classes, {data.name} has {data.num_classes}",
+            f"knows {classes} classes, {data.name} has {data.num_classes}",
+            where=f"teacher {name}",
             fix="choose a teacher that was trained on the same classes",
         )

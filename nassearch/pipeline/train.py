@@ -1,5 +1,7 @@
 """Training a recipe's supernet into a run directory."""
 
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +21,13 @@ from nassearch.recipe import Recipe
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
 from nassearch.training.distribution import train_on_workers
-from nassearch.training.state import Loss, refuse_present, start
+from nassearch.training.evaluation import warn_of_coarse_validation
+from nassearch.training.state import Loss, TrainingState, refuse_present, start
 from nassearch.training.strategies import STRATEGIES
-from nassearch.training.trainer import train_from
+from nassearch.training.time_plan import plan_time
+from nassearch.training.trainer import STAGE, train_from
+from nassearch.training.training_recipe import TrainingRecipe
+from nassearch.training.trial import try_step
 
 SPACE_FILE = "space.yaml"
 
@@ -64,6 +70,7 @@ def train_supernet(
         recipe = recipe.model_copy(update={"space": f"{HERE}/{SPACE_FILE}"})
     chosen = check_space(space if space is not None else SearchSpace.load(recipe.space))
     training = recipe.training.model_copy(update={"seed": recipe.seed})
+    began = time.monotonic()
     with owned(run, doing="training"), torch_threads(recipe.threads):
         refuse_present(run, resume=resume)
         if resume and not (checkpoint.paths(run) or (run / "recipe.yaml").is_file()):
@@ -74,9 +81,23 @@ def train_supernet(
         recipe = recipe.model_copy(update={"data": images.name})
         read_teacher = None if training.teacher is None else partial(load_teacher, training.teacher)
         teacher = None if read_teacher is None else read_teacher(images)
-        state = start(
-            chosen, images, recipe=training, out=run, resume=resume, teacher=teacher, loss=loss
-        )
+        begin = partial(start, chosen, images, out=run, resume=resume, teacher=teacher, loss=loss)
+        if training.time_budget is not None:
+            if workers or address is not None:
+                raise ConfigError(
+                    "a time budget is planned for a training in one process",
+                    fix="give --epochs with --workers",
+                )
+            epochs = _epochs_within(training, run, begin, began=began, progress=progress)
+            training = training.model_copy(update={"epochs": epochs})
+            planned = recipe.training.model_copy(update={"epochs": epochs})
+            recipe = recipe.model_copy(update={"training": planned})
+        state = begin(recipe=training)
+        if not state.step:
+            try_step(state, workers=max(1, workers))
+        if state.step == state.total_steps:
+            progress(STAGE, 1.0, "it was finished already")
+        warn_of_coarse_validation(images)
         if not (workers or address is not None):
             _write_run(recipe, run, space)
             return train_from(state, progress=progress)
@@ -84,6 +105,7 @@ def train_supernet(
         if images.name.startswith(PREFIX):
             raise ConfigError(
                 "workers read the images themselves, these were given in Python",
+                where="data",
                 fix="train without workers, or name the images, imagefolder:PATH",
             )
         return train_on_workers(
@@ -99,6 +121,25 @@ def train_supernet(
             on_start=partial(_write_run, recipe, run, space),
             progress=progress,
         )
+
+
+def _epochs_within(
+    recipe: TrainingRecipe,
+    run: Path,
+    begin: Callable[..., TrainingState],
+    *,
+    began: float,
+    progress: Progress,
+) -> int:
+    """The epochs that end within the recipe's time budget; of a run that goes on, its own."""
+    assert recipe.time_budget is not None
+    if checkpoint.paths(run):
+        return int(checkpoint.load(run).recipe["epochs"])
+    state = begin(recipe=recipe)
+    try_step(state)
+    plan = plan_time(state, recipe.time_budget, began=began)
+    progress("planning", 1.0, f"{recipe.time_budget}: {plan}")
+    return plan.epochs
 
 
 def _images(recipe: Recipe, run: Path, data: AnyData | None, *, resume: bool) -> Data:

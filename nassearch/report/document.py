@@ -19,7 +19,7 @@ from nassearch.setting import Setting
 from nassearch.space import Architecture, BlockSpec, lower
 
 
-def run_dict(run: RunRecord, series: Sequence[Series]) -> dict[str, Any]:
+def run_dict(run: RunRecord, series: Sequence[Series]) -> dict[str, object]:
     """A run's blocks, and its searches with candidates by the column."""
     block_index = {spec: index for index, spec in enumerate(run.specs)}
     return {
@@ -37,7 +37,7 @@ def search_dict(
     search: SearchRecord,
     columns: Sequence[Quantity],
     block_index: Mapping[BlockSpec, int],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     architectures = [candidate.architecture for candidate in search.candidates]
     place = places(search.candidates)
     return {
@@ -81,7 +81,7 @@ def _stages(
     return [indices[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
-def _block_dict(spec: BlockSpec) -> dict[str, Any]:
+def _block_dict(spec: BlockSpec) -> dict[str, object]:
     counted = block_cost(spec)
     layers = Layers.of([layer for layer, _ in counted.layers], batch=1)
     times = np.array([number for _, number in counted.layers], dtype=np.float64)
@@ -101,7 +101,7 @@ def _block_dict(spec: BlockSpec) -> dict[str, Any]:
     }
 
 
-def snapshot_dict(run: RunRecord, latency: str, snapshot: LatencySnapshot) -> dict[str, Any]:
+def snapshot_dict(run: RunRecord, latency: str, snapshot: LatencySnapshot) -> dict[str, object]:
     """A setting's block times in the order of the run's blocks, and its rates where known.
 
     Operations are two for each multiply-accumulate. Without a datasheet the fastest of the blocks
@@ -154,7 +154,7 @@ def chosen_rows(run: RunRecord) -> list[dict[str, Any]]:
     return rows
 
 
-def export_rows(run: RunRecord) -> list[dict[str, Any]]:
+def export_rows(run: RunRecord) -> list[dict[str, object]]:
     """A row for every format of every verified export: size, accuracy, latency and memory."""
     rows = []
     for verified in run.verified:
@@ -178,7 +178,7 @@ def export_rows(run: RunRecord) -> list[dict[str, Any]]:
     return rows
 
 
-def _promise(claim: LatencyClaim) -> dict[str, Any]:
+def _promise(claim: LatencyClaim) -> dict[str, object]:
     """A latency that was promised, as text; None where there is no such number."""
 
     def text(milliseconds: float | None) -> str | None:

@@ -281,5 +281,5 @@ def for_paper(figure: go.Figure) -> go.Figure:
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"}
 
 
-def _line(color: str, width: float) -> dict[str, Any]:
+def _line(color: str, width: float) -> dict[str, object]:
     return {"color": color, "width": width}

@@ -73,7 +73,11 @@ def front_figure(*runs: Path) -> go.Figure:
     """
     shown = views(_series([read_run(run) for run in runs]))
     if not shown:
-        raise ConfigError("holds no search, so there is no front to draw", where=runs[0])
+        raise ConfigError(
+            "holds no search, so there is no front to draw",
+            where=runs[0],
+            fix=f"run nassearch search --supernet {runs[0]}",
+        )
     return shown[0].figure
 
 

@@ -181,14 +181,22 @@ def _home(path: Path) -> Path:
         return path
     run = run_of(path)
     if not (run / "recipe.yaml").is_file():
-        raise ConfigError(f"belongs to the run {run}, which is not there any more", where=path)
+        raise ConfigError(
+            f"belongs to the run {run}, which is not there any more",
+            where=path,
+            fix="put the run back there, or search again in a run that is there",
+        )
     return run
 
 
 def _recipe(home: Path) -> Mapping[str, Any]:
     content = config.read_yaml(home / "recipe.yaml")
     if not isinstance(content, dict):
-        raise ConfigError("must be a mapping of keys to values", where=home / "recipe.yaml")
+        raise ConfigError(
+            "must be a mapping of keys to values",
+            where=home / "recipe.yaml",
+            fix="put back the recipe that the run wrote",
+        )
     return content
 
 

@@ -40,7 +40,7 @@ class View:
     y: Sequence[Quantity]
     figure: go.Figure
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {
             "label": self.label,
             "series": [[item.run, item.search] for item in self.series],

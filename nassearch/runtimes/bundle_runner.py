@@ -146,16 +146,16 @@ def cpuinfo() -> dict[str, str]:
         "CPU part",
         "Features",
     ]
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return found
+        return fields
     for line in lines:
         name, _, value = line.partition(":")
         if name.strip() in names:
-            found.setdefault(name.strip(), value.strip())
-    return found
+            fields.setdefault(name.strip(), value.strip())
+    return fields
 
 
 def gpu() -> str:
@@ -199,14 +199,14 @@ def host(provider: str) -> dict[str, Any]:
 
 def warnings(facts: dict[str, Any], threads: int) -> list[str]:
     """What makes the figures less certain than they could be."""
-    found = []
+    lines = []
     if facts.get("governor", "performance") != "performance":
-        found.append(f"the clock governor is '{facts['governor']}', 'performance' is steadier")
+        lines.append(f"the clock governor is '{facts['governor']}', 'performance' is steadier")
     if facts["cores"] and threads > facts["cores"]:
-        found.append(f"{threads} threads on {facts['cores']} cores")
+        lines.append(f"{threads} threads on {facts['cores']} cores")
     if int(facts.get("temperature_mc", 0)) > 75000:
-        found.append("over 75 degrees: it may throttle, cool it")
-    return found
+        lines.append("over 75 degrees: it may throttle, cool it")
+    return lines
 
 
 def digest(results: dict[str, Any]) -> str:
@@ -228,14 +228,14 @@ def write(path: Path, value: dict[str, Any]) -> None:
 def read(path: Path, bundle: str) -> dict[str, Any]:
     """Results begun before, if they are of this bundle; exits where they were changed since."""
     try:
-        found = json.loads(path.read_text())
+        results = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    if not isinstance(found, dict) or found.get("bundle") != bundle:
+    if not isinstance(results, dict) or results.get("bundle") != bundle:
         return {}
-    if found.get("digest") != digest(found):
+    if results.get("digest") != digest(results):
         sys.exit(f"{path} was changed since it was written; remove it to begin again")
-    return found
+    return results
 
 
 def import_command(setting: dict[str, Any], results: str) -> str:

@@ -76,7 +76,7 @@ def _wanted_counts(graph: onnx.GraphProto, tensors: Tensors) -> dict[str, int]:
     """How many channels each tensor is to have of those that may have more."""
     same = _Classes()  # tensors that have their channels in common
     fixed = [value.name for value in (*graph.input, *graph.output)]
-    present, wanted = defaultdict[str, set[int]](set), dict[str, int]()
+    present, least = defaultdict[str, set[int]](set), dict[str, int]()
     for node in graph.node:
         ends = (*node.input[: 2 if node.op_type in _JOINING else 1], node.output[0])
         if _is_convolution(node, tensors):
@@ -85,10 +85,10 @@ def _wanted_counts(graph: onnx.GraphProto, tensors: Tensors) -> dict[str, int]:
             present[node.output[0]].add(outputs)
             present[node.input[0]].add(inputs * groups)
             if groups == 1:
-                wanted[node.output[0]] = max(outputs, _OUTPUTS)
+                least[node.output[0]] = max(outputs, _OUTPUTS)
             elif groups == outputs and inputs == 1:
                 same.join(ends)
-                wanted[node.output[0]] = -(-outputs // _DEPTHWISE) * _DEPTHWISE
+                least[node.output[0]] = -(-outputs // _DEPTHWISE) * _DEPTHWISE
             else:
                 fixed += ends
         elif node.op_type in _JOINING | _PASSING and not any(name in tensors for name in ends):
@@ -96,12 +96,12 @@ def _wanted_counts(graph: onnx.GraphProto, tensors: Tensors) -> dict[str, int]:
         else:
             fixed += (*node.input, *node.output)
     counts: dict[str, int] = {}
-    for names in same.all({*present, *wanted, *fixed}):
-        found = set().union(*(present[name] for name in names))
+    for names in same.all({*present, *least, *fixed}):
+        sizes = set().union(*(present[name] for name in names))
         # two counts: one of one channel is broadcast over the others
-        if len(found) == 1 and not names & set(fixed):
-            count = max((wanted[name] for name in names if name in wanted), default=0)
-            if count > min(found):
+        if len(sizes) == 1 and not names & set(fixed):
+            count = max((least[name] for name in names if name in least), default=0)
+            if count > min(sizes):
                 counts |= dict.fromkeys(names, count)
     return counts
 
@@ -135,5 +135,5 @@ class _Classes:
 
     def all(self, others: Iterable[str]) -> list[set[str]]:
         """Every set once; `others` stand alone where they were joined with none."""
-        found = {id(one): one for one in self._sets.values()}
-        return [*found.values(), *({name} for name in others if name not in self._sets)]
+        joined = {id(names): names for names in self._sets.values()}
+        return [*joined.values(), *({name} for name in others if name not in self._sets)]

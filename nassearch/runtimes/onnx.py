@@ -68,12 +68,12 @@ class OnnxRuntime:
         if trace is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(trace)
-        wanted = [(self.provider, dict(self.precisions[self.setting.precision]))]
+        providers = [(self.provider, dict(self.precisions[self.setting.precision]))]
         if self.provider != OnnxRuntime.provider:
             # a provider that takes no node of the graph is still listed as the session's first
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
-            session = onnxruntime.InferenceSession(model, options, providers=wanted)
+            session = onnxruntime.InferenceSession(model, options, providers=providers)
         except Exception as error:
             if "fallback" in str(error):
                 raise fell_back(self.provider, [OnnxRuntime.provider], self.setting) from error
@@ -96,7 +96,7 @@ class OnnxRuntime:
             self._exported = (network, export_graph(network, self.setting))
         return self._exported[1]
 
-    def _images(self, network: Subnet) -> dict[str, Any]:
+    def _images(self, network: Subnet) -> dict[str, object]:
         return {INPUT: random_images(network, self.setting.batch)}
 
 
@@ -152,16 +152,16 @@ class TensorRtRuntime(OnnxRuntime):
     package = "onnxruntime-gpu and TensorRT"
 
 
-def check_provider(running: Sequence[str], wanted: str, setting: Setting) -> None:
+def check_provider(running: Sequence[str], provider: str, setting: Setting) -> None:
     """RuntimeUnavailableError where a session does not run on the provider it was asked to."""
-    if not running or running[0] != wanted:
-        raise fell_back(wanted, running, setting)
+    if not running or running[0] != provider:
+        raise fell_back(provider, running, setting)
 
 
-def fell_back(wanted: str, running: Sequence[str], setting: Setting) -> RuntimeUnavailableError:
+def fell_back(provider: str, running: Sequence[str], setting: Setting) -> RuntimeUnavailableError:
     """The error of a session that would have been timed on the wrong processor."""
     return RuntimeUnavailableError(
-        f"onnxruntime fell back from {wanted} to {', '.join(running)}",
+        f"onnxruntime fell back from {provider} to {', '.join(running)}",
         where=setting,
         fix="check the driver and the libraries of the provider, or choose another --runtime",
     )
@@ -170,7 +170,7 @@ def fell_back(wanted: str, running: Sequence[str], setting: Setting) -> RuntimeU
 class OnnxSession:
     """A network in ONNX Runtime."""
 
-    def __init__(self, session: Any, images: dict[str, Any]) -> None:
+    def __init__(self, session: Any, images: dict[str, object]) -> None:
         self._session = session
         self._images = images
 
@@ -188,7 +188,7 @@ class OnnxTrace:
     """A network in ONNX Runtime with its profiler on."""
 
     def __init__(
-        self, runtime: OnnxRuntime, model: bytes, images: dict[str, Any], blocks: int
+        self, runtime: OnnxRuntime, model: bytes, images: dict[str, object], blocks: int
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="nassearch-trace-")
         self._session = runtime.session(model, Path(self._directory.name) / "trace")
@@ -208,6 +208,6 @@ class OnnxTrace:
         return block_times(events, self._blocks)
 
 
-def block_times(events: list[dict[str, Any]], blocks: int) -> BlockTimes:
+def block_times(events: list[dict[str, object]], blocks: int) -> BlockTimes:
     """What each block took in each run, from ONNX Runtime's trace."""
     return BlockTimes(*attribute(events, blocks))

@@ -67,9 +67,9 @@ class OpenVinoRuntime:
         return self._exported[1]
 
     def _compile(self, model: bytes, *, traced: bool) -> Any:
-        wanted = _TYPES[self.setting.precision]
+        precision = _TYPES[self.setting.precision]
         options: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": wanted,
+            "INFERENCE_PRECISION_HINT": precision,
             "NUM_STREAMS": "1",
             "PERF_COUNT": "YES" if traced else "NO",
         }
@@ -77,9 +77,11 @@ class OpenVinoRuntime:
             options["INFERENCE_NUM_THREADS"] = str(self.setting.threads)
         compiled = self._core.compile_model(self._core.read_model(model), "CPU", options)
         ran = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
-        if wanted not in ran and _NAMES[wanted] not in ran:
+        if precision not in ran and _NAMES[precision] not in ran:
             raise RuntimeUnavailableError(
-                f"OpenVINO runs {ran} where {wanted} was asked for", where=self.setting
+                f"OpenVINO runs {ran} where {precision} was asked for",
+                where=self.setting,
+                fix="this processor lacks it: use --precision fp32",
             )
         return compiled
 

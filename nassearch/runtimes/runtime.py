@@ -90,7 +90,11 @@ def runtime_class(name: str) -> type[Runtime]:
     kind: type[Runtime] = config.resolve(RUNTIMES, name, kind="runtime")
     missing = [fact for fact in _FACTS if not hasattr(kind, fact)]
     if missing:
-        raise ConfigError(f"the runtime '{name}' does not state its {', '.join(missing)}")
+        raise ConfigError(
+            f"does not state its {', '.join(missing)}",
+            where=f"runtime {name}",
+            fix="give its class these attributes, as nassearch.runtimes.Runtime has them",
+        )
     return kind
 
 

@@ -37,7 +37,7 @@ class Algorithm(Protocol):
 
 
 def make_algorithm(
-    problem: Problem, name: str, *, options: Mapping[str, Any] | None = None
+    problem: Problem, name: str, *, options: Mapping[str, object] | None = None
 ) -> Algorithm:
     """The algorithm called `name` in ALGORITHMS, or a user's 'my_package.module:Class'.
 

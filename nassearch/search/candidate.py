@@ -20,12 +20,16 @@ class Candidate:
     def number(self, name: str) -> float:
         return self.values[name].value
 
+    def rank(self, name: str) -> float:
+        """The number, with ties between accuracies in the order of their losses."""
+        return self.values[name].rank
+
     @property
     def is_finite(self) -> bool:
         """Whether every number is one: a candidate with a NaN is recorded and dropped."""
         return all(value.is_finite for value in self.values.values())
 
-    def to_record(self, space: SearchSpace) -> dict[str, Any]:
+    def to_record(self, space: SearchSpace) -> dict[str, object]:
         """A form that JSON holds; `from_record` inverts it."""
         return {
             "architecture": self.architecture.id,
@@ -42,16 +46,24 @@ class Candidate:
             }
             architecture = space.decode([int(gene) for gene in record["genes"]])
             if architecture.id != record["architecture"]:
-                raise SearchError(f"{record['architecture']} is not an architecture of the space")
+                raise SearchError(
+                    f"{record['architecture']} is not an architecture of the space",
+                    where="candidate",
+                    fix="search again in this space",
+                )
         except (ArchitectureError, ConfigError) as error:
-            raise SearchError(error.what) from error
+            raise SearchError(error.what, where="candidate", fix=error.fix) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SearchError(f"is not a candidate ({type(error).__name__}: {error})") from error
+            raise SearchError(
+                f"cannot be read ({type(error).__name__}: {error})",
+                where="candidate",
+                fix="give what `to_record` wrote",
+            ) from error
         return cls(architecture, values)
 
-    def to_row(self, space: SearchSpace | None = None) -> dict[str, Any]:
+    def to_row(self, space: SearchSpace | None = None) -> dict[str, object]:
         """A flat row of a table, for people: nothing reads it back. Genes only with a space."""
-        row: dict[str, Any] = {"architecture": self.architecture.id}
+        row: dict[str, object] = {"architecture": self.architecture.id}
         if space is not None:
             row["genes"] = "-".join(map(str, space.encode(self.architecture)))
         for name, value in self.values.items():
@@ -61,4 +73,6 @@ class Candidate:
                 f"{name}_high": value.high,
                 f"{name}_provenance": str(value.provenance),
             }
+            if value.loss is not None:
+                row["validation_loss"] = value.loss
         return row

@@ -130,9 +130,10 @@ class FeasibleRegion:
                 architecture = self.space.decode(genes.tolist())
                 budget = objective.budget(limit)
                 raise BudgetError(
-                    f"the budget {budget} cannot be reached: the smallest {objective.name} in the"
+                    f"cannot be reached: the smallest {objective.name} in the"
                     f" space {self.space.name} is {number:.6g} {objective.unit}".rstrip()
                     + f" (architecture {architecture.id})",
+                    where=f"budget {budget}",
                     fix=f"allow at least {number:.6g} {objective.unit}".rstrip(),
                 )
             starts.append(genes)
@@ -147,7 +148,8 @@ class FeasibleRegion:
             raise BudgetError(
                 f"no architecture of the space {self.space.name} keeps"
                 f" {' and '.join(budgets)} together",
-                fix=f"the nearest found has {', '.join(nearest)}",
+                where="budgets",
+                fix=f"the nearest found has {', '.join(nearest)}: allow that much",
             )
         return genes
 

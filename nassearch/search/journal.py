@@ -172,7 +172,11 @@ def latest_search(out: Path) -> Path:
 
 def _axes(settings: Mapping[str, Any], space: SearchSpace, *, where: Path) -> list[Axis]:
     if settings["space"] != space.fingerprint:
-        raise SearchError(f"the search is not one of the space {space.name}", where=where)
+        raise SearchError(
+            f"the search is not one of the space {space.name}",
+            where=where,
+            fix="name the run of that search, or search again without it",
+        )
     return [Axis.from_dict(item) for item in settings.get("axes", settings["objectives"])]
 
 
@@ -203,7 +207,11 @@ def _new_directory(root: Path, digest: str) -> Path:
         except FileExistsError:
             number += 1  # another process took this one
         except OSError as error:
-            raise OutputError(f"cannot create ({error.strerror})", where=directory) from error
+            raise OutputError(
+                f"cannot create ({error.strerror})",
+                where=directory,
+                fix="choose a place with --out where you may write",
+            ) from error
 
 
 def _number(directory: Path) -> int:
@@ -222,7 +230,11 @@ def _lock(directory: Path) -> FileLock | None:
     except Timeout:
         return None
     except OSError as error:
-        raise OutputError(f"cannot write ({error.strerror})", where=directory) from error
+        raise OutputError(
+            f"cannot write ({error.strerror})",
+            where=directory,
+            fix="choose a place with --out where you may write",
+        ) from error
     return lock
 
 

@@ -82,7 +82,7 @@ class ParetoFront:
 
     def loss(self, candidate: Candidate) -> Floats:
         """The candidate's objectives as losses, (objectives,): smaller is better."""
-        return self._signs * [candidate.number(axis.name) for axis in self.axes]
+        return self._signs * [candidate.rank(axis.name) for axis in self.axes]
 
     def add(self, candidate: Candidate) -> bool:
         """Add a candidate; False where it is dominated, equal to one here, or not a number."""
@@ -132,13 +132,15 @@ class ParetoFront:
         if allowed:
             return allowed[0]
         if not self.candidates:
-            raise SearchError("the front is empty")
+            raise SearchError("is empty", where="front", fix="search with more --trials")
         smallest = "; ".join(
             f"the smallest {budget.name} on the front is"
             f" {min(c.number(budget.name) for c in self.candidates):g} {budget.unit}".rstrip()
             for budget in budgets
         )
-        raise BudgetError(f"no candidate keeps {', '.join(map(str, budgets))}", fix=smallest)
+        raise BudgetError(
+            f"no candidate keeps {', '.join(map(str, budgets))}", where="front", fix=smallest
+        )
 
     def knee(self) -> Candidate:
         """The candidate that lies deepest below the plane through the best of each objective.
@@ -147,7 +149,7 @@ class ParetoFront:
         "On characterizing the knee of the Pareto curve", 1999).
         """
         if not self.candidates:
-            raise SearchError("the front is empty")
+            raise SearchError("is empty", where="front", fix="search with more --trials")
         span = np.ptp(self._losses, axis=0)
         scaled = (self._losses - self._losses.min(axis=0)) / np.where(span > 0, span, 1.0)
         return self.candidates[int(scaled.sum(axis=1).argmin())]

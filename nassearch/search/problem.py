@@ -45,7 +45,7 @@ class Axis:
         """Number times sign is a loss: smaller is better."""
         return -1.0 if self.direction == "max" else 1.0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A form that JSON holds."""
         setting = None if self.setting is None else self.setting.to_dict()
         return {
@@ -148,13 +148,20 @@ class Problem:
     def __post_init__(self) -> None:
         names = [objective.name for objective in self.quantities]
         if not self.objectives:
-            raise SearchError("no objective is given", fix="name at least one")
+            raise SearchError(
+                "no objective is given", where="objectives", fix="name at least one, accuracy"
+            )
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise SearchError(f"the objective {twice[0]} is given twice")
+            raise SearchError(f"{twice[0]} is given twice", where="objectives", fix="name it once")
         score = self.warm_start_score
         if score is not None and (score not in names or not self.quantity(score).is_cheap):
-            raise SearchError(f"{score} is not a cheap quantity of the problem")
+            cheap = ", ".join(item.name for item in self.quantities if item.is_cheap)
+            raise SearchError(
+                f"{score} is not a cheap quantity of the problem",
+                where="warm_start_score",
+                fix=f"name one of {cheap}, or None",
+            )
         for budget in itertools.chain(self.budgets, *self.budget_sets):
             self._check(budget, names)
 
@@ -162,16 +169,20 @@ class Problem:
         if budget.name not in names:
             raise BudgetError(
                 f"a budget for {budget.name}, which is not computed",
+                where="budgets",
                 fix=f"known here: {', '.join(names)}",
             )
         if not self.quantity(budget.name).is_cheap:
             raise BudgetError(
                 f"a budget for {budget.name}, which is only known after an evaluation",
+                where="budgets",
                 fix="choose the network from the front instead; a function of your own that is"
                 " cheap says so with `is_cheap = True`",
             )
         if not math.isfinite(budget.limit):
-            raise BudgetError(f"the budget {budget} is not a finite number")
+            raise BudgetError(
+                "is not a finite number", where=f"budget {budget}", fix="write a number, 5ms"
+            )
 
     @property
     def quantities(self) -> tuple[Objective, ...]:
@@ -221,7 +232,7 @@ class Problem:
             limits[budget.name] = min(budget.limit, limits.get(budget.name, math.inf))
         return limits
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """The part of a problem that is equal where two searches share a journal."""
         return {
             "space": self.space.fingerprint,

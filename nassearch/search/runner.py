@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -34,7 +33,7 @@ class SearchPlan:
     """
 
     algorithm: str = "guided"
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     trials: int = 100
     batch: int | None = None
     first: tuple[Architecture, ...] = ()
@@ -42,7 +41,11 @@ class SearchPlan:
 
     def __post_init__(self) -> None:
         if self.trials < 1 or (self.batch is not None and self.batch < 1):
-            raise SearchError("trials and batch must be at least 1")
+            raise SearchError(
+                "trials and batch must be at least 1",
+                where="search plan",
+                fix="leave them out, or give 1 or more",
+            )
 
 
 def search(

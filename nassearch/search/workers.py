@@ -35,7 +35,7 @@ class Workers:
         self, factory: Callable[[], Measure], *, workers: int, address: str | None = None
     ) -> None:
         if workers < 1:
-            raise SearchError("workers must be at least 1")
+            raise SearchError(f"{workers} are too few", where="workers", fix="give 1 or more")
         self._cluster = ExitStack()
         ray = self._cluster.enter_context(cluster.connected(workers=workers, address=address))
         self._ray = ray
@@ -81,7 +81,9 @@ class Workers:
             except self._ray.exceptions.RayActorError as error:
                 if attempt == ATTEMPTS:
                     raise SearchError(
-                        f"{ATTEMPTS} workers died evaluating {architecture.id} ({error})"
+                        f"{ATTEMPTS} workers died on it ({error})",
+                        where=f"architecture {architecture.id}",
+                        fix="give fewer --workers, so that each has more memory; then --resume",
                     ) from error
                 self.actors[place] = self._actor_class.remote(self._factory)
                 again.append((architecture, attempt + 1))

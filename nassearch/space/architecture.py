@@ -61,6 +61,14 @@ def _dimension_of(word: str) -> str:
     return "norm" if word in NORMS else "activation"
 
 
+def _not_a_key(text: str) -> TableError:
+    return TableError(
+        "is not the key of a block",
+        where=f"'{text}'",
+        fix="write it as in a table's key column, conv-i3-o16-k3-s2-relu-r32",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """What one block of a network chose: its op and the value of each of the op's dimensions."""
@@ -105,7 +113,7 @@ class Architecture:
     stages: tuple[Stage, ...]
     patches: PatchSchedule | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """A form that YAML and JSON hold; `from_dict` inverts it."""
         return {
             "resolution": self.resolution,
@@ -199,7 +207,7 @@ class BlockSpec:
         for part in parts:
             match = re.fullmatch(r"([a-z])([0-9]+(?:\.[0-9]+)?)", part)
             if len(part) > _MAX_PART:
-                raise TableError(f"'{key[:60]}...' is not the key of a block")
+                raise _not_a_key(f"{key[:60]}...")
             if match is None:
                 choices[_dimension_of(part)] = part
             elif match.group(1) in letters:
@@ -209,7 +217,7 @@ class BlockSpec:
                 fields[match.group(1)] = int(float(match.group(2)))
         patched = {"t", "n"} & set(fields)
         if set(fields) - patched != {"i", "o", "s", "r"} or len(patched) == 1:
-            raise TableError(f"'{key}' is not the key of a block")
+            raise _not_a_key(key)
         return cls(
             op,
             fields["i"],

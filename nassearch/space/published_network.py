@@ -27,7 +27,7 @@ from nassearch.space.search_space import SearchSpace
 FOLDER = "search_spaces/references"
 
 
-def _as_tuple(value: Any) -> Any:
+def _as_tuple(value: object) -> Any:
     return value if isinstance(value, tuple) else (value,)
 
 
@@ -51,12 +51,16 @@ class PublishedStageConfig(StrictModel):
 
     def choice(self, name: str, number: int, dimension: Dimension, where: str) -> Any:
         """What block `number` chose in a dimension."""
-        said = getattr(self, name)
-        if said is None:
+        values = getattr(self, name)
+        if values is None:
             return _only(dimension, f"{where}.{name}")
-        if len(said) > 1 and number >= len(said):
-            raise ArchitectureError(f"has {len(said)} values", where=f"{where}.{name}")
-        return said[0] if len(said) == 1 else said[number]
+        if len(values) > 1 and number >= len(values):
+            raise ArchitectureError(
+                f"has {len(values)} values",
+                where=f"{where}.{name}",
+                fix="give one for all blocks, or one for each",
+            )
+        return values[0] if len(values) == 1 else values[number]
 
 
 class PublishedNetworkConfig(StrictModel):
@@ -101,6 +105,7 @@ def load_published_network(name: str) -> PublishedNetwork:
         known = [f"{family}:{other}" for other in networks]
         raise ConfigError(
             f"unknown network '{name}'{config.nearest(name, known)}",
+            where=path,
             fix=f"known: {', '.join(known)}",
         )
     where = f"{path}: {network}"
@@ -109,11 +114,15 @@ def load_published_network(name: str) -> PublishedNetwork:
     return PublishedNetwork(name, content.origin, space, _architecture(space, content, where))
 
 
-def _family(family: str) -> tuple[Path, Mapping[str, Any]]:
+def _family(family: str) -> tuple[Path, Mapping[str, object]]:
     path = config.find_file(FOLDER, family, kind="family of networks")
     content = config.read_yaml(path)
     if not isinstance(content, Mapping):
-        raise ConfigError("must be a mapping of names to networks", where=path)
+        raise ConfigError(
+            "must be a mapping of names to networks",
+            where=path,
+            fix="begin it with the name of a network and a colon",
+        )
     return path, content
 
 
@@ -123,24 +132,29 @@ def _architecture(space: SearchSpace, content: PublishedNetworkConfig, where: st
         raise ArchitectureError(
             f"{len(content.stages)} stages where the space {space.name} has {len(layouts)}",
             where=where,
+            fix=f"list one entry under stages for each stage of {space.name}",
         )
     stages = tuple(
-        _stage(layout, said, f"{where}.stages[{index}]")
-        for index, (layout, said) in enumerate(zip(layouts, content.stages, strict=True))
+        _stage(layout, stage, f"{where}.stages[{index}]")
+        for index, (layout, stage) in enumerate(zip(layouts, content.stages, strict=True))
     )
     return space.check(Architecture(content.resolution, stages))
 
 
-def _stage(layout: StageLayout, said: PublishedStageConfig, where: str) -> Stage:
-    width = _only(layout.width, f"{where}.width") if said.width is None else said.width
-    depth = _only(layout.depth, f"{where}.depth") if said.depth is None else said.depth
+def _stage(layout: StageLayout, stage: PublishedStageConfig, where: str) -> Stage:
+    width = _only(layout.width, f"{where}.width") if stage.width is None else stage.width
+    depth = _only(layout.depth, f"{where}.depth") if stage.depth is None else stage.depth
     blocks = []
     for number, position in enumerate(layout.positions[:depth]):
-        op = said.choice("op", number, position.op, where)
+        op = stage.choice("op", number, position.op, where)
         if op not in position.op.choices:
-            raise ArchitectureError(f"the space has no op '{op}' here", where=f"{where}.op")
+            raise ArchitectureError(
+                f"the space has no op '{op}' here",
+                where=f"{where}.op",
+                fix=f"allowed: {', '.join(map(str, position.op.choices))}",
+            )
         dials = position.alternatives[position.op.choices.index(op)].dimensions
-        chosen = {name: said.choice(name, number, dimension, where) for name, dimension in dials}
+        chosen = {name: stage.choice(name, number, dimension, where) for name, dimension in dials}
         blocks.append(Block(op, canonical_choices(chosen)))
     return Stage(width, tuple(blocks))
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -68,14 +67,14 @@ class SearchSpace:
         return cls.from_dict(config.read_yaml(path), where=path)
 
     @classmethod
-    def from_dict(cls, value: Any, *, where: object = "search space") -> "SearchSpace":
+    def from_dict(cls, value: object, *, where: object = "search space") -> "SearchSpace":
         """The space of a mapping as the YAML holds it."""
         try:
             return cls(config.parse(SpaceConfig, value, where=where), source=where)
         except ConfigError as error:
             raise SpaceError(error.what, where=error.where, fix=error.fix) from error
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The canonical form; `from_dict` inverts it."""
         return self.definition.model_dump(mode="json", exclude_none=True)
 
@@ -136,7 +135,9 @@ class SearchSpace:
         """The architecture of a gene vector; genes of blocks beyond a stage's depth say nothing."""
         if len(genes) != len(self.genes):
             raise ArchitectureError(
-                f"{len(genes)} genes where the space {self.name} has {len(self.genes)}"
+                f"{len(genes)} genes where the space {self.name} has {len(self.genes)}",
+                where="genes",
+                fix="give one index for each of `space.genes`",
             )
         layout = self.layout
         self._check_genes(genes, layout.ahead)
@@ -162,7 +163,9 @@ class SearchSpace:
         for value, gene in zip(genes[which], self.genes[which], strict=True):
             if not 0 <= value < len(gene.choices):
                 raise ArchitectureError(
-                    f"gene {gene.name} is {value}", fix=f"0 to {len(gene.choices) - 1}"
+                    f"gene {gene.name} is {value}",
+                    where=f"space {self.name}",
+                    fix=f"0 to {len(gene.choices) - 1}",
                 )
 
     def decode_many(self, genes: Genes) -> list[Architecture]:
@@ -170,7 +173,9 @@ class SearchSpace:
         counts = np.array([len(gene.choices) for gene in self.genes], dtype=np.int64)
         if genes.ndim != 2 or genes.shape[1] != len(counts):
             raise ArchitectureError(
-                f"genes of shape {genes.shape} where the space {self.name} has (n, {len(counts)})"
+                f"genes of shape {genes.shape} where the space {self.name} has (n, {len(counts)})",
+                where="genes",
+                fix="give one row for each architecture, one column for each of `space.genes`",
             )
         outside = np.argwhere(genes >= counts)
         if len(outside):
@@ -191,10 +196,11 @@ class SearchSpace:
         """
         genes = [0] * len(self.genes)
 
-        def turn(dimension: Dimension, value: Any, place: str) -> None:
+        def turn(dimension: Dimension, value: object, place: str) -> None:
             if value not in dimension.choices:
                 raise ArchitectureError(
                     f"{place} is {value}, outside the space {self.name}",
+                    where="architecture",
                     fix=f"allowed: {', '.join(map(str, dimension.choices))}",
                 )
             if dimension.gene is not None:
@@ -209,7 +215,9 @@ class SearchSpace:
         if len(architecture.stages) != len(self.layout.stages):
             raise ArchitectureError(
                 f"{len(architecture.stages)} stages where the space {self.name}"
-                f" has {len(self.layout.stages)}"
+                f" has {len(self.layout.stages)}",
+                where="architecture",
+                fix="list one stage for each of the space's, or name the space it is of",
             )
         for index, (stage, layout) in enumerate(
             zip(architecture.stages, self.layout.stages, strict=True)
@@ -227,7 +235,9 @@ class SearchSpace:
                     turn(dimension, values.pop(name, NEUTRAL), f"{place}.{name}")
                 if values:
                     raise ArchitectureError(
-                        f"{place}.{next(iter(values))} is not a dimension of the space {self.name}"
+                        f"{place}.{next(iter(values))} is not a dimension of the space {self.name}",
+                        where="architecture",
+                        fix=f"allowed: {', '.join(name for name, _ in alternative.dimensions)}",
                     )
         return tuple(genes)
 

@@ -18,11 +18,13 @@ def _as_tuple(value: Any) -> Any:
 
 def _choices(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if not values:
-        raise ValueError("needs at least one choice")
+        raise ValueError("needs at least one choice; write a value, or several as [3, 5]")
     if len(values) > MAX_CHOICES:
-        raise ValueError(f"holds {len(values)} choices, a dimension may have {MAX_CHOICES}")
+        raise ValueError(
+            f"holds {len(values)} choices, a dimension may have {MAX_CHOICES}; leave some out"
+        )
     if len(set(values)) != len(values):
-        raise ValueError("holds a choice twice")
+        raise ValueError("holds a choice twice; leave one out")
     if all(isinstance(value, int | float) for value in values):
         return tuple(sorted(values))
     return values
@@ -31,13 +33,17 @@ def _choices(values: tuple[Any, ...]) -> tuple[Any, ...]:
 def _odd(values: tuple[int, ...]) -> tuple[int, ...]:
     even = [value for value in values if value % 2 == 0]
     if even:
-        raise ValueError(f"kernel sizes are odd, {even[0]} is not")
+        raise ValueError(
+            f"kernel sizes are odd, {even[0]} is not; write {even[0] - 1} or {even[0] + 1}"
+        )
     return values
 
 
 def _bounded(values: tuple[int, ...]) -> tuple[int, ...]:
     if max(values) > MAX_DEPTH:
-        raise ValueError(f"{max(values)} blocks in one stage are more than {MAX_DEPTH}")
+        raise ValueError(
+            f"{max(values)} blocks in one stage are more than {MAX_DEPTH}; split it into two stages"
+        )
     return values
 
 
@@ -61,8 +67,8 @@ class DimensionsConfig(StrictModel):
 
     def dimensions(self) -> dict[str, tuple[Any, ...]]:
         """Dimension -> choices, in vocabulary order."""
-        found = {name: getattr(self, name, None) for name in DIMENSIONS}
-        return {name: values for name, values in found.items() if values is not None}
+        choices = {name: getattr(self, name, None) for name in DIMENSIONS}
+        return {name: values for name, values in choices.items() if values is not None}
 
 
 class AlternativeConfig(DimensionsConfig):
@@ -77,9 +83,11 @@ def _alternatives(value: Any) -> Any:
     named = tuple({"op": item} if isinstance(item, str) else item for item in items)
     names = [item.get("op") for item in named if isinstance(item, dict)]
     if not named or len(set(names)) != len(named):
-        raise ValueError("needs at least one op, each once")
+        raise ValueError("needs at least one op, each once; write op: mbconv, or a list of ops")
     if len(named) > MAX_CHOICES:
-        raise ValueError(f"holds {len(named)} ops, a dimension may have {MAX_CHOICES}")
+        raise ValueError(
+            f"holds {len(named)} ops, a dimension may have {MAX_CHOICES}; leave some out"
+        )
     return named
 
 
@@ -96,14 +104,16 @@ class StageConfig(DimensionsConfig):
 
         What is fixed at 'none' is no dimension.
         """
-        found = []
+        alternatives = []
         for item in self.op:
-            said = {**self.dimensions(), **item.dimensions()}
+            choices = {**self.dimensions(), **item.dimensions()}
             ordered = {
-                name: said[name] for name in DIMENSIONS if said.get(name, (NEUTRAL,)) != (NEUTRAL,)
+                name: choices[name]
+                for name in DIMENSIONS
+                if choices.get(name, (NEUTRAL,)) != (NEUTRAL,)
             }
-            found.append((item.op, ordered))
-        return found
+            alternatives.append((item.op, ordered))
+        return alternatives
 
 
 class StemConfig(StrictModel):
@@ -167,7 +177,9 @@ class SpaceConfig(StrictModel):
             return self
         most = self.patches.stages[-1]
         if most > len(self.stages):
-            raise ValueError(f"patches.stages {most} is more than the {len(self.stages)} stages")
+            raise ValueError(
+                f"patches.stages {most} is more than the {len(self.stages)} stages; write fewer"
+            )
         for resolution, stages, grid in itertools.product(
             self.resolution, self.patches.stages, self.patches.grid
         ):

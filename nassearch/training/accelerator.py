@@ -15,7 +15,9 @@ def training_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"'{name}' is not a torch device", fix="use auto, cpu or cuda") from error
+        raise ConfigError(
+            f"'{name}' is not a torch device", where="device", fix="use auto, cpu or cuda"
+        ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"torch finds no GPU for the device '{name}'", fix="use auto or cpu")
+        raise ConfigError(f"torch finds no GPU for '{name}'", where="device", fix="use auto or cpu")
     return device

@@ -1,6 +1,5 @@
 """Checkpoints: the whole state of a training in one file, written atomically, the last two kept."""
 
-import hashlib
 import io
 import warnings
 from collections.abc import Mapping
@@ -52,15 +51,6 @@ class Checkpoint:
         named = self.average.items()
         return {k.removeprefix(prefix): tensor for k, tensor in named if k.startswith(prefix)}
 
-    @property
-    def weights_digest(self) -> str:
-        """Sixteen hexadecimal digits of the weights that count."""
-        digest = hashlib.blake2b(self.space.fingerprint.encode(), digest_size=8)
-        for name, tensor in sorted(self.evaluated.items()):
-            digest.update(name.encode())
-            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
-
 
 def save(run_dir: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint into `run_dir`/checkpoints and delete all but the last two."""
@@ -105,14 +95,14 @@ def load(run_dir: Path) -> Checkpoint:
     Raises CheckpointError where none is good, or where the newest is not a supernet's.
     """
     config.import_nothing_from(run_dir)
-    found = paths(run_dir)
-    if not found:
+    present = paths(run_dir)
+    if not present:
         raise CheckpointError(
             "there is no checkpoint of a supernet here",
             where=run_dir,
             fix="train one with `nassearch train-supernet`",
         )
-    for path in reversed(found):
+    for path in reversed(present):
         content = read_state(path)
         if content is not None:
             return _checked(content, path)
@@ -147,9 +137,11 @@ def restore_weights(supernet: Supernet, checkpoint: Checkpoint, *, where: object
     try:
         supernet.load_state_dict(dict(checkpoint.model))
     except RuntimeError as error:
-        raise CheckpointError("holds weights of other shapes", where=where) from error
+        raise CheckpointError("holds weights of other shapes", where=where, fix=_ANEW) from error
 
 
+# what a file that a training did not write, or not so, leaves to do
+_ANEW = "put back the checkpoint that the training wrote, or train again with another --out"
 _FIELDS = tuple(field.name for field in fields(Checkpoint) if field.name != "space")
 
 
@@ -162,7 +154,7 @@ def read_state(path: Path) -> Any:
         with ZipFile(path) as archive:
             packed = files.compressed_entry(archive)
         if packed is not None:
-            raise CheckpointError(f"holds the compressed file '{packed}'", where=path)
+            raise CheckpointError(f"holds the compressed file '{packed}'", where=path, fix=_ANEW)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError, KeyError, BadZipFile):
         return None  # torch's ways of saying that a file is cut short or scrambled
@@ -170,19 +162,23 @@ def read_state(path: Path) -> Any:
 
 def _checked(content: Any, path: Path) -> Checkpoint:
     if not isinstance(content, dict) or "schema" not in content:
-        raise CheckpointError("is not a checkpoint of nassearch", where=path)
+        raise CheckpointError("is not a checkpoint of nassearch", where=path, fix=_ANEW)
     if content["schema"] != SCHEMA:
         raise CheckpointError(
-            f"has schema {content['schema']}, this version reads {SCHEMA}", where=path
+            f"has schema {content['schema']}, this version reads {SCHEMA}",
+            where=path,
+            fix="use the version of nassearch that wrote it, or train again",
         )
     missing = sorted({*_FIELDS, "space", "fingerprint"} - set(content))
     if missing:
-        raise CheckpointError(f"lacks '{missing[0]}'", where=path)
+        raise CheckpointError(f"lacks '{missing[0]}'", where=path, fix=_ANEW)
     try:
         # messages name the run, which every command takes for its space
         space = SearchSpace.from_dict(content["space"], where=path.parent.parent)
     except ConfigError as error:
-        raise CheckpointError(f"holds no valid space ({error.what})", where=path) from error
+        raise CheckpointError(
+            f"holds no valid space ({error.what})", where=path, fix=_ANEW
+        ) from error
     if space.fingerprint != content["fingerprint"]:
-        raise CheckpointError("its space does not match its fingerprint", where=path)
+        raise CheckpointError("its space does not match its fingerprint", where=path, fix=_ANEW)
     return Checkpoint(space=space, **{name: content[name] for name in _FIELDS})

@@ -51,7 +51,8 @@ def train_on_workers(
     if recipe.batch_size % workers:
         raise errors.ConfigError(
             f"a batch of {recipe.batch_size} images has no equal shares for {workers} workers",
-            fix="choose a batch_size that they divide",
+            where="training.batch_size",
+            fix=f"choose one that {workers} divides",
         )
     out = out.resolve()
     refuse_present(out, resume=resume)

@@ -1,6 +1,7 @@
 """Accuracy of subnets, never without recalibrated batch norm."""
 
 import math
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
@@ -13,25 +14,40 @@ from nassearch.networks import Subnet, Supernet
 from nassearch.networks.supernet import resize
 from nassearch.space import Architecture
 
-_Z_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
+Z_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 _Z_SURE = 3.290527  # of one of 99.9 %: evaluations are only stopped where they are sure
 _LOOKS = (0.125, 0.25, 0.5)  # the shares of the images after which one may be stopped
 _BATCH_SIZE = 200
+_USUAL = 0.9  # the accuracy at which a split's size is judged
+_COARSE = 0.05  # a difference that networks of one space seldom have
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """The share of images classified rightly, 0..1, with Wilson's 95 % interval."""
+    """The share of images classified rightly, 0..1, with Wilson's 95 % interval.
+
+    `loss` is the mean cross entropy on the same images, in nats, and `loss_error` its standard
+    error.
+    """
 
     value: float
     split: str
     num_images: int
     interval: tuple[float, float]
+    loss: float | None = None
+    loss_error: float | None = None
 
     @classmethod
-    def of(cls, num_right: int, num_images: int, *, split: str) -> "Accuracy":
-        """The share of images that were classified rightly."""
-        return cls(num_right / num_images, split, num_images, _wilson(num_right, num_images, _Z_95))
+    def of(
+        cls, num_right: int, num_images: int, *, split: str, losses: Tensor | None = None
+    ) -> "Accuracy":
+        """The share of images that were classified rightly; `losses` are of each image, (n,)."""
+        interval = _wilson(num_right, num_images, Z_95)
+        loss = error = None
+        if losses is not None:
+            loss = float(losses.double().mean())
+            error = float(losses.double().std(correction=0)) / math.sqrt(num_images)
+        return cls(num_right / num_images, split, num_images, interval, loss, error)
 
 
 def _wilson(num_right: int, num_images: int, z: float) -> tuple[float, float]:
@@ -41,6 +57,32 @@ def _wilson(num_right: int, num_images: int, z: float) -> tuple[float, float]:
     spread = share * (1 - share) / num_images + z2 / (4 * num_images**2)
     half = z * math.sqrt(spread) / (1 + z2 / num_images)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def resolvable_difference(num_images: int, *, accuracy: float = _USUAL) -> float:
+    """The least difference of two accuracies near `accuracy` that so many images show, at 95 %.
+
+    1.96 sqrt(2 p (1 - p) / n), for two shares p of n images each (Fleiss et al., "Statistical
+    Methods for Rates and Proportions", 3rd ed., 2003, 3.1). Networks that are wrong on the same
+    images can be told apart somewhat sooner.
+    """
+    return Z_95 * math.sqrt(2 * accuracy * (1 - accuracy) / num_images)
+
+
+def warn_of_coarse_validation(data: Data) -> None:
+    """Warn where so few images validate that networks of one space cannot be told apart.
+
+    The warning is given from here, so that a command that trains and searches gives it once.
+    """
+    difference = resolvable_difference(len(data.val))
+    if difference > _COARSE:
+        warnings.warn(
+            f"{data.name}: {len(data.val)} validation images cannot tell networks apart whose"
+            f" accuracies differ by less than {100 * difference:.1f} points (at an"
+            f" accuracy of {_USUAL:.0%}, with 95 % confidence): give more images, or hold"
+            " more of them out",
+            stacklevel=1,
+        )
 
 
 def recalibrate(subnet: nn.Module, images: Iterable[Tensor]) -> None:
@@ -157,13 +199,16 @@ def _accuracy(
     looks: Collection[int] = (),
 ) -> Accuracy:
     num_right = num_images = 0
+    losses = []
     with torch.inference_mode():
         for number, (images, labels) in enumerate(batches, start=1):
-            num_right += int((network(images).argmax(1).cpu() == labels).sum())
+            logits = network(images).float().cpu()
+            losses.append(nn.functional.cross_entropy(logits, labels, reduction="none"))
+            num_right += int((logits.argmax(1) == labels).sum())
             num_images += len(labels)
             if number in looks and _wilson(num_right, num_images, _Z_SURE)[1] < at_least:
                 break
-    return Accuracy.of(num_right, num_images, split=split)
+    return Accuracy.of(num_right, num_images, split=split, losses=torch.cat(losses))
 
 
 def _evenly(values: Tensor, most: int) -> tuple[Tensor, ...]:

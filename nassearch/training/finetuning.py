@@ -23,6 +23,7 @@ from nassearch.training.distillation import soft_target_loss
 from nassearch.training.schedule import StepPosition, learning_rate
 from nassearch.training.state import make_optimizer
 from nassearch.training.training_recipe import TrainingRecipe
+from nassearch.training.trial import refuse_lone_values
 
 STATE = "model-finetuning.pt"
 STAGE = "fine-tuning"
@@ -71,6 +72,9 @@ def finetune(
     network.to(training_device(recipe.device))
     network.train()
     tuning = Finetuning(network, data, recipe, make_optimizer(network, recipe))
+    if recipe.batch_size == 1:
+        image = torch.zeros(1, *network.input_shape, device=tuning.device)
+        refuse_lone_values([network], image, keeper=network)
     if resume and (out / STATE).exists():
         _restore(tuning, out / STATE)
     total = recipe.epochs * tuning.steps_per_epoch

@@ -40,8 +40,8 @@ class ProcessGroup:
         """
         if self.size == 1:
             return list(scalars)
-        told = torch.tensor(scalars, dtype=torch.float32, device=tensors[0].device)
-        flat = torch.cat([*(tensor.reshape(-1).float() for tensor in tensors), told])
+        numbers = torch.tensor(scalars, dtype=torch.float32, device=tensors[0].device)
+        flat = torch.cat([*(tensor.reshape(-1).float() for tensor in tensors), numbers])
         dist.all_reduce(flat)
         flat /= self.size
         parts = flat.split([*(tensor.numel() for tensor in tensors), len(scalars)])

@@ -23,6 +23,7 @@ from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
 from nassearch.training.accelerator import training_device
 from nassearch.training.checkpoint import Checkpoint
+from nassearch.training.evaluation import Evaluator
 from nassearch.training.muon import Muon
 from nassearch.training.precision import step_seconds
 from nassearch.training.process_group import ProcessGroup
@@ -122,7 +123,11 @@ def start(
     fitted = space.for_data(in_channels=data.in_channels, num_classes=data.num_classes)
     refuse_present(out, resume=resume)
     if recipe.crop_padding is not None and recipe.crop_padding >= min(data.train.shape[1:]):
-        raise ConfigError(f"crop_padding {recipe.crop_padding} is as large as the images")
+        raise ConfigError(
+            f"crop_padding {recipe.crop_padding} is as large as the images",
+            where="training",
+            fix=f"write less than {min(data.train.shape[1:])}, or leave it out",
+        )
     device = training_device(recipe.device)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(recipe.seed, Stream.WEIGHTS))
@@ -220,12 +225,19 @@ def check_data(state: TrainingState, saved: Checkpoint) -> None:
             fix=error.fix,
         ) from error
     if saved.steps_per_epoch != state.steps_per_epoch:
-        raise CheckpointError(f"was trained on other images than {data.name}", where=state.out)
+        raise CheckpointError(
+            f"was trained on other images than {data.name}",
+            where=state.out,
+            fix="resume with its images, or train into another directory",
+        )
 
 
 def freeze_teacher(state: TrainingState) -> None:
-    """Make the largest network as it is now the teacher of what follows."""
-    frozen = state.evaluated.extract(state.space.largest).eval()
+    """Make the largest network as it is now the teacher of what follows.
+
+    Its norms are recalibrated: a supernet has the statistics of all its subnets, its average none.
+    """
+    frozen = Evaluator(state.evaluated, state.data).subnet(state.space.largest)
     state.teacher = frozen.requires_grad_(False).to(state.device)
     state.freezes_teacher = True
 

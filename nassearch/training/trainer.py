@@ -19,6 +19,7 @@ from nassearch.space import SearchSpace
 from nassearch.training import checkpoint, gradient
 from nassearch.training.allocator import keep_buffers
 from nassearch.training.batch import epoch_batches
+from nassearch.training.batch_statistics import forget_broken_statistics
 from nassearch.training.channel_sorting import sort_channels
 from nassearch.training.distillation import DISTILLATIONS
 from nassearch.training.evaluation import Evaluator
@@ -186,6 +187,7 @@ def train_step(
         state.scaler.step(state.optimizer)
     state.scaler.update()
     if not finite:
+        forget_broken_statistics(state.supernet)
         return float("nan")
     if state.average is not None:
         state.average.update_parameters(state.supernet)

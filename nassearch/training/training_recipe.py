@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     SerializeAsAny,
     SerializerFunctionWrapHandler,
@@ -12,8 +13,9 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
-from nassearch.config import UNKNOWN_KEY, StrictModel
+from nassearch.config import UNKNOWN_KEY, StrictModel, parse_seconds
 from nassearch.data.augmentation import AugmentationOptions, Fraction, NonNegative
+from nassearch.errors import BudgetError
 from nassearch.training.strategies import STRATEGIES, strategy_options
 
 Count = Annotated[int, Field(gt=0)]
@@ -27,6 +29,14 @@ _BEFORE_OPTIONS = frozenset(
 """The strategies' keys in version 0.1, which wrote all of them down whatever the strategy."""
 
 
+def _time(text: str) -> str:
+    try:
+        parse_seconds(text)
+    except BudgetError as error:
+        raise ValueError(error.fix) from error
+    return text
+
+
 class TrainingRecipe(AugmentationOptions):
     """The keys of a recipe's `training` section. The defaults suit images of about 32 pixels.
 
@@ -35,6 +45,8 @@ class TrainingRecipe(AugmentationOptions):
     """
 
     epochs: Count = 150
+    time_budget: Annotated[str, AfterValidator(_time)] | None = None
+    """A time, 2h: `epochs` is planned so that the training ends within it."""
     batch_size: Count = 128
     seed: Annotated[int, Field(ge=0)] = 0
 

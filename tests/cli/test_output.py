@@ -58,7 +58,7 @@ def test_a_full_or_closed_stdout_is_one_line(redirection: str) -> None:
     if redirection != "| true":  # there the shell's code is that of true, and all may have fit
         assert code == 2
         (line,) = err.strip().splitlines()
-        assert line.startswith("nassearch: cannot write to standard output (")
+        assert line.startswith("nassearch: standard output: cannot write (")
 
 
 def test_a_broken_promise_of_several_picks_is_told_once(

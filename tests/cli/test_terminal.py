@@ -33,3 +33,11 @@ def test_where_stderr_is_no_terminal_a_line_comes_every_half_minute(
         for percent in (1, 2, 3, 4):
             bars.stage("training", percent / 100, f"loss {percent}")
     assert capsys.readouterr().err.splitlines() == ["training 2%  loss 2", "training 4%  loss 4"]
+
+
+def test_what_is_said_once_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bars(clock=lambda: 0.0) as bars:
+        bars.stage("planning", 1.0, "2h: 37 epochs of about 3.1min")
+        bars.stage("training", 0.5)
+        bars.stage("training", 1.0)
+    assert capsys.readouterr().err == "planning  2h: 37 epochs of about 3.1min\n"

@@ -37,12 +37,15 @@ def supernet(space: SearchSpace) -> Supernet:
     return supernet.eval()
 
 
-@pytest.fixture(scope="module")
-def architectures(space: SearchSpace) -> list[Architecture]:
-    """Networks that run patch by patch, each schedule among them."""
+@pytest.fixture(scope="module", params=[2, pytest.param(COUNT, marks=pytest.mark.slow)])
+def architectures(space: SearchSpace, request: pytest.FixtureRequest) -> list[Architecture]:
+    """Networks that run patch by patch, so many of each schedule at most."""
     rng = np.random.default_rng(3)
-    patched = [space.largest, *space.sample_many(rng, COUNT)]
-    return [architecture for architecture in patched if architecture.patches is not None]
+    known: dict[PatchSchedule | None, list[Architecture]] = {None: []}
+    for architecture in (space.largest, *space.sample_many(rng, COUNT)):
+        known.setdefault(architecture.patches, []).append(architecture)
+    del known[None]
+    return [network for networks in known.values() for network in networks[: request.param]]
 
 
 def images_for(subnet: Subnet, count: int = 1) -> Tensor:
@@ -134,13 +137,15 @@ def test_the_schedule_trades_memory_for_work(space: SearchSpace) -> None:
     assert macs[1] < macs[2] < macs[3]
 
 
+@pytest.mark.parametrize("count", [12, pytest.param(40, marks=pytest.mark.slow)])
 def test_over_genes_the_peak_is_that_of_each_network(
-    space: SearchSpace, rng: np.random.Generator
+    count: int, space: SearchSpace, rng: np.random.Generator
 ) -> None:
-    few = SearchSpace.from_dict(
-        {**space.to_dict(), "resolution": [48, 64], "patches": {"grid": [1, 3], "stages": [2, 3]}}
-    )
-    genes = few.sample_genes(rng, 40)
+    content = space.to_dict() | {"resolution": [48, 64]}
+    for stage in content["stages"][3:]:  # whole images there: one block of each is enough
+        stage.update(kernel_size=3, expand_ratio=4)
+    few = SearchSpace.from_dict(content | {"patches": {"grid": [1, 3], "stages": [2, 3]}})
+    genes = few.sample_genes(rng, count)
     expected = [peak_activation_bytes(lower(few, one)) for one in few.decode_many(genes)]
     np.testing.assert_array_equal(PeakActivations(few).of_genes(genes), expected)
 

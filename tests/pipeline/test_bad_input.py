@@ -79,6 +79,7 @@ def test_a_changed_export_is_refused_with_the_file(
     assert "model.safetensors: was changed" in refused(nassearch, "verify", export)
 
 
+@pytest.mark.usefixtures("without_memory")
 def test_a_broken_promise_exits_3_and_names_it(
     run: Path, nassearch: CommandLine, tmp_path: Path
 ) -> None:
@@ -181,3 +182,40 @@ def test_help_and_debug_work_without_a_run(nassearch: CommandLine) -> None:
     answer = nassearch("search", "--device", "nobody", "--debug")
     assert answer.code == 2
     assert "Traceback" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("command", "setting", "says"),
+    [
+        ("train-supernet", "training.lr=fast", "training.lr: Input should be a valid number"),
+        ("train-supernet", "training.lrr=1", "unknown key 'training.lrr', did you mean"),
+        ("train-supernet", "seed.lr=1", "'seed.lr' is not a key of the recipe"),
+        ("train-supernet", "training={epochs: 0}", "training.epochs: Input should be greater"),
+        ("train-supernet", "training.fm_warmup=2", "training.fm_warmup: "),
+        ("finetune export --epochs 1", "batch_size=0", "batch_size: Input should be greater"),
+        ("finetune export --epochs 1", "epoch=3", "unknown key 'epoch'"),
+        ("search --device box", "populationn=3", "unknown key 'populationn'"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_and_no_file(
+    run: Path, nassearch: CommandLine, tmp_path: Path, command: str, setting: str, says: str
+) -> None:
+    name, *arguments = command.split()
+    if name == "finetune":
+        answer = nassearch("export", run, "--pick", "knee", "--out", tmp_path, "--json")
+        arguments[0] = answer.json()["exports"][0]
+    if name == "search":
+        arguments += ["--out", str(tmp_path)]
+    if name == "train-supernet":
+        arguments += ["--set", "name=ok"]
+    line = refused(nassearch, name, *arguments, "--set", setting)
+    assert line.startswith(f"nassearch: --set {setting}: {says}")
+
+
+def test_what_the_file_has_wrong_still_names_the_file(
+    run: Path, nassearch: CommandLine, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("{name: x, space: digits_tiny, data: digits, training: {lr: fast}}")
+    command = ("train-supernet", "--recipe", path, "--set", "training.epochs=1")
+    assert refused(nassearch, *command).startswith(f"nassearch: {path}: training.lr: Input")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nassearch import __version__, cli
 from nassearch.pipeline.run_directory import command_line
 
 
@@ -18,6 +19,14 @@ def test_it_starts_as_a_module_too() -> None:
         check=True,
     )
     assert "delayed-shrinking" in [row["name"] for row in json.loads(answer.stdout)]
+
+
+def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["nassearch", "--version"])
+        cli.main()
+    assert not stop.value.code
+    assert capsys.readouterr().out == f"nassearch {__version__}\n"
 
 
 @pytest.mark.parametrize("program", ["/bin/nassearch", "/x/nassearch/__main__.py"])

@@ -228,6 +228,7 @@ def test_verify_measures_every_format(copy: Path, nassearch: CommandLine) -> Non
     assert found["broken"] == []
 
 
+@pytest.mark.usefixtures("without_memory")
 def test_formats_that_disagree_break_a_promise(copy: Path, nassearch: CommandLine) -> None:
     without(copy, "pt2", "int8")
     graph = onnx.load(copy / "model.onnx")
@@ -240,6 +241,7 @@ def test_formats_that_disagree_break_a_promise(copy: Path, nassearch: CommandLin
     assert "outputs of onnx differ by" in answer.err
 
 
+@pytest.mark.usefixtures("without_memory")
 def test_an_accuracy_below_the_recorded_one_breaks_a_promise(
     copy: Path, nassearch: CommandLine
 ) -> None:

@@ -51,6 +51,7 @@ def stripes(tmp_path: Path) -> str:
     return f"imagefolder:{tmp_path / 'stripes'}"
 
 
+@pytest.mark.usefixtures("without_memory")
 def test_it_gets_better_on_its_own_images_with_its_supernet_as_teacher(
     run: Path, export: Path, nassearch: CommandLine
 ) -> None:
@@ -73,6 +74,7 @@ def test_it_gets_better_on_its_own_images_with_its_supernet_as_teacher(
     assert nassearch("verify", new).code == 0
 
 
+@pytest.mark.usefixtures("without_memory")
 def test_it_learns_other_images_of_other_classes(
     run: Path, export: Path, stripes: str, nassearch: CommandLine
 ) -> None:
@@ -123,6 +125,24 @@ def test_an_interrupted_one_goes_on_to_the_same_weights(run: Path, export: Path)
     expected = package.load(straight.directory).state_dict()
     for name, tensor in package.load(broken).state_dict().items():
         assert torch.equal(tensor, expected[name]), name
+
+
+def test_a_finished_one_is_resumed_to_what_it_is(
+    run: Path, export: Path, nassearch: CommandLine
+) -> None:
+    command = ("finetune", export, "--epochs", 1, "--format", "weights", "--json")
+    first = nassearch(*command)
+    new = Path(first.json()["export"])
+    before = {path: path.stat().st_mtime_ns for path in new.iterdir()}
+    again = nassearch(*command, "--resume")
+    assert (again.code, again.json()) == (0, first.json())
+    assert again.err == "fine-tuning  it was finished already\n"
+    assert {path: path.stat().st_mtime_ns for path in new.iterdir()} == before
+    more = nassearch("finetune", export, "--epochs", 1, "--format", "weights,onnx", "--resume")
+    assert more.code == 0
+    assert set(facts(new)["formats"]) == {"weights", "onnx"}
+    line = refused(nassearch, *command, "--resume", "--lr", "0.5")
+    assert "already holds another export" in line
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -287,3 +288,69 @@ def test_an_interrupted_command_says_what_is_saved(
     monkeypatch.setattr("nassearch.train_recipe", stop)
     answer = nassearch("train-supernet", "--out", "run")
     assert (answer.code, answer.err) == (130, says)
+
+
+def test_a_small_validation_split_is_told_by_training_and_by_search(
+    place: Path, nassearch: CommandLine
+) -> None:
+    train = ("train-supernet", "--space", "digits_tiny", "--data", "imagefolder:photos")
+    says = r"15 validation images .* less than 21\.5 points"
+    for command in ((*train, "--epochs", "1", "--out", "another"), (*SEARCH, "--trials", "2")):
+        with pytest.warns(UserWarning, match=says) as caught:
+            answer = nassearch(*command, "--json")
+        assert answer.json()
+        assert len([item for item in caught if "cannot tell" in str(item.message)]) == 1
+
+
+OTHERS = "the test images are others than when the"
+
+
+def _warnings(nassearch: CommandLine, *command: object) -> list[str]:
+    """What a command that succeeds warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        answer = nassearch(*command)
+    assert answer.code == 0, answer.err
+    return [str(item.message) for item in caught if "cannot tell" not in str(item.message)]
+
+
+def _more_bytes(place: Path) -> None:
+    path = place / "photos/test/cat/000.png"
+    path.write_bytes(path.read_bytes() + b"0")
+
+
+def _another_name(place: Path) -> None:
+    (place / "photos/test/cat/000.png").rename(place / "photos/test/cat/100.png")
+
+
+def _no_class(place: Path) -> None:
+    shutil.rmtree(place / "photos/test/cat")
+
+
+@pytest.mark.parametrize("change", [_more_bytes, _another_name, _no_class])
+def test_test_images_that_changed_since_the_training_are_told(
+    place: Path, nassearch: CommandLine, change: Callable[[Path], None]
+) -> None:
+    export = ("export", "run", "--format", "weights", "--out", "exports")
+    assert _warnings(nassearch, *export) == []
+    (exported,) = (place / "exports").iterdir()
+    verify = ("verify", exported)
+    assert _warnings(nassearch, *verify) == []
+    change(place)
+    (since_export,) = _warnings(nassearch, *verify)
+    assert f"photos: {OTHERS} network was exported" in since_export
+    (since_training,) = _warnings(nassearch, *export)
+    assert f"{OTHERS} supernet was trained" in since_training
+    assert _warnings(nassearch, *verify) == []  # it says which images it was exported with
+
+
+def test_a_checkpoint_without_a_test_fingerprint_gets_no_check(
+    place: Path, nassearch: CommandLine
+) -> None:
+    (newest, *_) = checkpoint.paths(place / "run")
+    content = checkpoint.read_state(newest)
+    assert content["data"].pop("test_fingerprint") is not None
+    newest.write_bytes(checkpoint.serialise(content))
+    _more_bytes(place)
+    export = ("export", "run", "--format", "weights", "--out", "exports")
+    assert _warnings(nassearch, *export) == []

@@ -99,6 +99,22 @@ def test_knee_is_where_more_latency_stops_paying() -> None:
     assert front.knee().number("latency") == 2
 
 
+def test_accuracies_that_tie_are_ranked_by_their_loss() -> None:
+    images = Provenance("evaluated", split="val", num_images=100)
+
+    def tied(number: int, right: int, loss: float, latency: float) -> Candidate:
+        accuracy = Estimate(right / 100, images, loss=loss)
+        values = {"accuracy": accuracy, "latency": Estimate(latency, Provenance("estimated"))}
+        return Candidate(Architecture(number, ()), values)
+
+    fast, slow, worse = tied(1, 99, 0.4, 1), tied(2, 99, 0.1, 2), tied(3, 99, 0.3, 3)
+    more_right = tied(4, 100, 50.0, 4)  # no loss outweighs an image
+    front = ParetoFront(AXES, [fast, slow, worse, more_right])
+    assert front.sorted() == [more_right, slow, fast]
+    assert front.best([Budget("latency", 3, "ms")]) == slow
+    assert slow.number("accuracy") == fast.number("accuracy") == 0.99
+
+
 def test_a_front_as_a_table_says_every_number_interval_and_provenance() -> None:
     synthetic = Synthetic("digits_tiny")
     problem = synthetic.problem()

@@ -62,12 +62,12 @@ CASES: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("stages", 1, "kernel_size"), None, "stages[1].kernel_size", "op 'mbconv' needs kernel_size"),
     (("stem", "activation"), "relo", "stem.activation", "unknown activation 'relo'"),
     (("stem", "op"), "cnv", "stem.op", "did you mean conv"),
-    (("stem", "kernel_size"), 4, "stem: kernel_size", "kernel sizes are odd, 4 is not"),
+    (("stem", "kernel_size"), 4, "stem.kernel_size", "kernel sizes are odd, 4 is not"),
     (("head", "activation"), "relo", "head.activation", "unknown activation 'relo'"),
     (("num_classes",), 1, "num_classes", "greater than 1"),
     (("name",), "My Space", "name", "pattern"),
     (("stages",), [], "stages", "at least 1 item"),
-    (("stages", 0), "conv", "stages[0]", "dictionary"),
+    (("stages", 0), "conv", "stages[0]", "it must be a mapping of keys to values"),
 ]  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_a_group_size_that_does_not_divide_names_those_that_do() -> None:
     with pytest.raises(SpaceError) as caught:
         check_space(SearchSpace.from_dict(value, where="mine.yaml"))
     assert str(caught.value) == (
-        "mine.yaml: stages[1].blocks[0]: group_size: 6 does not divide 16 channels;"
+        "mine.yaml: stages[1].blocks[0].group_size: 6 does not divide 16 channels;"
         " allowed here: 1, 2, 4, 8, 16"
     )
 

@@ -1,5 +1,8 @@
 """Recalibration is exact, and an accuracy says what it was measured on."""
 
+import warnings
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,7 +11,14 @@ from nassearch.data.dataset import Data
 from nassearch.data.image_set import ImageSet
 from nassearch.networks import Supernet
 from nassearch.space import SearchSpace
-from nassearch.training.evaluation import Accuracy, Evaluator, measure_accuracy, recalibrate
+from nassearch.training.evaluation import (
+    Accuracy,
+    Evaluator,
+    measure_accuracy,
+    recalibrate,
+    resolvable_difference,
+    warn_of_coarse_validation,
+)
 
 
 def test_statistics_are_the_averages_over_batches() -> None:
@@ -56,7 +66,8 @@ def test_validation_accuracy_is_that_of_the_recalibrated_subnet(
     subnet = evaluator.subnet(space.smallest)
     assert not subnet.training
     again = measure_accuracy(subnet, digits.val, digits, split="val", resolution=8)
-    assert accuracy == again
+    assert (accuracy.value, accuracy.interval) == (again.value, again.interval)
+    assert accuracy.loss == pytest.approx(again.loss, rel=1e-6)
     assert (accuracy.split, accuracy.num_images) == ("val", len(digits.val))
 
 
@@ -71,6 +82,21 @@ def test_images_reach_a_network_at_its_resolution(digits: Data) -> None:
     accuracy = measure_accuracy(network, zeros, digits, split="val", resolution=12)
     assert seen == {(1, 12, 12)}
     assert accuracy.value == 1.0
+
+
+def test_the_loss_beside_an_accuracy_is_the_cross_entropy_of_all_images(
+    space: SearchSpace, digits: Data
+) -> None:
+    torch.manual_seed(0)
+    evaluator = Evaluator(Supernet(space), digits, calibration_images=300)
+    accuracy = evaluator.accuracy(space.smallest)
+    subnet = evaluator.subnet(space.smallest)
+    with torch.inference_mode():
+        logits = subnet(digits.normalise(digits.val.images))
+    losses = torch.nn.functional.cross_entropy(logits, digits.val.labels, reduction="none")
+    assert accuracy.loss == pytest.approx(losses.mean().item(), rel=1e-5)
+    error = losses.std(correction=0).item() / len(digits.val) ** 0.5
+    assert accuracy.loss_error == pytest.approx(error, rel=1e-4)
 
 
 def test_wilsons_interval() -> None:
@@ -91,3 +117,27 @@ def test_a_hopeless_evaluation_ends_early_and_a_hopeful_one_does_not(
     assert hopeless.num_images < len(digits.val) == whole.num_images
     assert hopeless.interval[1] - hopeless.interval[0] > whole.interval[1] - whole.interval[0]
     assert few.accuracy(space.smallest, at_least=whole.value) == whole
+
+
+@pytest.mark.parametrize(
+    ("num_images", "accuracy", "difference"),
+    [(200, 0.9, 0.0588), (10_000, 0.9, 0.00832), (10_000, 0.5, 0.01386), (287, 0.9, 0.04908)],
+)
+def test_the_difference_that_a_split_resolves(
+    num_images: int, accuracy: float, difference: float
+) -> None:
+    found = resolvable_difference(num_images, accuracy=accuracy)
+    assert found == pytest.approx(difference, abs=1e-5)
+
+
+def test_a_split_too_small_to_tell_networks_apart_is_told_once(digits: Data) -> None:
+    small = replace(digits, val=ImageSet(digits.val.images[:100], digits.val.labels[:100]))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(2):  # a command trains, then searches
+            warn_of_coarse_validation(small)
+        warn_of_coarse_validation(digits)
+    (warning,) = caught
+    said = str(warning.message)
+    assert "digits: 100 validation images cannot tell networks apart" in said
+    assert "differ by less than 8.3 points (at an accuracy of 90%, with 95 %" in said

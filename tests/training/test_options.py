@@ -18,6 +18,7 @@ from nassearch.networks import Supernet
 from nassearch.networks.weight_transfer import zero_gamma
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint, trainer
+from nassearch.training.evaluation import Evaluator
 from nassearch.training.state import TrainingState, start
 from nassearch.training.strategy import SubnetPass
 from nassearch.training.training_recipe import TrainingRecipe
@@ -297,9 +298,9 @@ def test_a_frozen_teacher_is_the_largest_network_of_that_moment(
     images = digits.normalise(digits.train.images[:16])
     while not strategy.step(state.position, np.random.default_rng(0)).freeze_teacher:
         state.step += 1
-    state.supernet.eval()
+    largest = Evaluator(state.supernet, digits).subnet(state.space.largest)
     with torch.no_grad():
-        expected = state.supernet(images, state.space.largest)
+        expected = largest(images)
     trainer.prepare(state, strategy.step(state.position, np.random.default_rng(0)))
     passes = (SubnetPass(state.space.largest),)
     advice = trainer.teacher_logits(state, passes, images)

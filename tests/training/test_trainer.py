@@ -15,8 +15,9 @@ from nassearch.errors import CheckpointError, ConfigError, Interrupted, OutputEr
 from nassearch.networks import Supernet
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint, trainer
+from nassearch.training.evaluation import Evaluator
 from nassearch.training.schedule import learning_rate
-from nassearch.training.state import make_optimizer, start
+from nassearch.training.state import freeze_teacher, make_optimizer, start
 from nassearch.training.strategy import SubnetPass
 from nassearch.training.training_recipe import TrainingRecipe
 
@@ -201,6 +202,69 @@ def test_a_non_finite_step_changes_no_weight(
     assert not torch.isfinite(torch.tensor(loss))
     for name, value in state.supernet.named_parameters():
         assert torch.equal(value, before[name])
+
+
+def test_a_loss_of_the_user_s_own_is_what_labels_teach(
+    space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    """Cross entropy written by hand gives the weights of the one built in; another does not."""
+    recipe = RECIPE.model_copy(update={"epochs": 1})
+    seen = []
+
+    def smoothed(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        seen.append((logits.shape, logits.dtype, targets.shape, targets.dtype))
+        return torch.nn.functional.cross_entropy(logits, targets, label_smoothing=0.1)
+
+    def margin(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.multi_margin_loss(logits, targets)
+
+    usual, own, other = (
+        trainer.train(space, digits, recipe=recipe, out=tmp_path / str(number), loss=loss)
+        for number, loss in enumerate([None, smoothed, margin])
+    )
+    assert_same_weights(usual, own)
+    images, labels = torch.Size([128, 10]), torch.Size([128])
+    assert set(seen) == {(images, torch.float32, labels, torch.int64)}
+    assert len(seen) == STEPS_PER_EPOCH  # in turn, each step teaches one network on labels
+    pairs = zip(usual.parameters(), other.parameters(), strict=True)
+    assert not all(torch.equal(one, another) for one, another in pairs)
+
+
+def test_a_loss_of_the_user_s_own_that_is_no_number_skips_its_step(
+    space: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    calls = []
+
+    def once_broken(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        calls.append(len(logits))
+        loss = torch.nn.functional.cross_entropy(logits, targets)
+        return loss * float("nan") if len(calls) == 3 else loss
+
+    recipe = RECIPE.model_copy(update={"epochs": 1})
+    with pytest.warns(UserWarning, match="1 of 8 steps were skipped"):
+        trainer.train(space, digits, recipe=recipe, out=tmp_path, loss=once_broken)
+    assert metrics(tmp_path)[-1]["skipped_steps"] == 1
+
+
+@pytest.mark.parametrize("keys", [{}, {"ema_decay": 0.9}])
+def test_a_skipped_step_does_not_poison_a_frozen_teacher(
+    space: SearchSpace, digits: Data, tmp_path: Path, keys: dict[str, float]
+) -> None:
+    recipe = RECIPE.model_copy(update=keys)
+    state = start(space, digits, recipe=recipe, out=tmp_path, resume=False)
+    passes = (SubnetPass(state.space.largest),)
+    images = digits.normalise(digits.train.images[:64])
+    labels = digits.train.labels[:64]
+    broken = images.clone()
+    broken[0, 0, 0, 0] = float("inf")
+    trainer.train_step(state, passes, images, labels)
+    assert trainer.train_step(state, passes, broken, labels) != 0.0
+    assert all(torch.isfinite(buffer).all() for buffer in state.supernet.buffers())
+    freeze_teacher(state)
+    assert state.teacher is not None
+    expected = Evaluator(state.evaluated, digits).subnet(state.space.largest)
+    torch.testing.assert_close(state.teacher(images), expected(images))
+    assert torch.isfinite(state.teacher(images)).all()
 
 
 def test_a_crop_as_large_as_the_images_is_refused(

@@ -144,13 +144,23 @@ def import_results(results: Path, setting: Setting, *, bundle: Path | None = Non
 def _read_results(path: Path) -> dict[str, Any]:
     """What a runner wrote, if it is whole."""
     if path.is_file() and path.stat().st_size > MAX_RESULTS:
-        raise TableError(f"is larger than {MAX_RESULTS >> 20} MB", where=path)
+        raise TableError(
+            f"is larger than {MAX_RESULTS >> 20} MB",
+            where=path,
+            fix="name the results.json that run.py wrote",
+        )
     measured = read_json(path)
     if not isinstance(measured, dict) or measured.get("schema") not in _SCHEMAS:
-        raise TableError("is not what a bundle's runner writes", where=path)
+        raise TableError(
+            "is not what a bundle's runner writes",
+            where=path,
+            fix="name the results.json that run.py wrote",
+        )
     manifest = measured.get("manifest")
     if not isinstance(manifest, dict) or _id(manifest) != measured.get("bundle"):
-        raise TableError("its manifest is not that of its bundle", where=path)
+        raise TableError(
+            "its manifest is not that of its bundle", where=path, fix="run run.py again"
+        )
     if measured["schema"] > _UNSIGNED and measured.get("digest") != bundle_runner.digest(measured):
         raise TableError(
             "was changed since the runner wrote it", where=path, fix="run run.py again"
@@ -160,8 +170,8 @@ def _read_results(path: Path) -> dict[str, Any]:
 
 def _check_provider(measured: dict[str, Any], setting: Setting, where: Path) -> None:
     """Refuse what ran on another processor than the setting says."""
-    wanted = runtime_class(setting.runtime)
-    provider = wanted.provider if issubclass(wanted, OnnxRuntime) else None
+    runtime = runtime_class(setting.runtime)
+    provider = runtime.provider if issubclass(runtime, OnnxRuntime) else None
     # the runners of version 0.1 knew the CPU only
     ran = bundle_runner.CPU if measured["schema"] == _UNSIGNED else measured.get("provider")
     if ran != provider:
@@ -209,17 +219,17 @@ def _times(rounds: object, *, whole: bool = True) -> Floats:
     return times
 
 
-def _facts(told: dict[str, Any]) -> dict[str, Any]:
+def _facts(answers: dict[str, Any]) -> dict[str, Any]:
     """What a runner says of its machine; it has no say in the rest of a table's header."""
     facts = {
-        name: told[name]
+        name: answers[name]
         for name in ("host", "cores", "governor", "clock_khz", "temperature_mc")
-        if isinstance(told.get(name), str | int)
+        if isinstance(answers.get(name), str | int)
     }
-    info = told.get("cpuinfo")
+    info = answers.get("cpuinfo")
     if isinstance(info, dict):
         texts = {str(name): str(value) for name, value in info.items()}
-        machine, gpu = str(told.get("machine", "")), str(told.get("gpu", ""))
+        machine, gpu = str(answers.get("machine", "")), str(answers.get("gpu", ""))
         facts[IDENTITY] = identity_of(texts, machine=machine, gpu=gpu).to_dict()
     return facts
 
@@ -236,7 +246,13 @@ def _bundle_id(bundle: Path) -> str:
         with zipfile.ZipFile(bundle) as archive, archive.open(MANIFEST) as file:
             text = file.read(MAX_MANIFEST + 1)
         if len(text) > MAX_MANIFEST:
-            raise TableError(f"its manifest is larger than {MAX_MANIFEST >> 20} MB", where=bundle)
+            raise TableError(
+                f"its manifest is larger than {MAX_MANIFEST >> 20} MB",
+                where=bundle,
+                fix="name the .zip that --bundle wrote",
+            )
         return str(json.loads(text)["id"])
     except _UNREADABLE as error:
-        raise TableError(f"is not a bundle ({error!r})", where=bundle) from error
+        raise TableError(
+            f"is not a bundle ({error!r})", where=bundle, fix="name the .zip that --bundle wrote"
+        ) from error

@@ -75,7 +75,11 @@ def load_networks(
         try:
             architecture = wide.check(_architecture(row, wide))
         except (ConfigError, ValueError, IndexError) as error:
-            raise TableError(f"is not a network of {space.name} ({error})", where=where) from error
+            raise TableError(
+                f"is not a network of {space.name} ({error})",
+                where=where,
+                fix="name with --space the space that the row is of, or remove the row",
+            ) from error
         first, first_ms = networks.setdefault(architecture, (name, milliseconds))
         if milliseconds != first_ms:
             raise TableError(
@@ -133,7 +137,11 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, comment="#", encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise TableError(f"is not a CSV ({error})", where=path) from error
+        raise TableError(
+            f"is not a CSV ({error})",
+            where=path,
+            fix="save it as text with commas and a first line of column names",
+        ) from error
 
 
 def _architecture(row: Mapping[Any, Any], space: SearchSpace) -> Architecture:

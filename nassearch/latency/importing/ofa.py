@@ -68,13 +68,21 @@ def import_ofa_tables(
 def _read_table(path: Path, *, scale: float) -> list[tuple[BlockSpec, Measurement]]:
     """The blocks of one file, their latencies times `scale`."""
     if path.is_file() and path.stat().st_size > MAX_BYTES:
-        raise TableError(f"is larger than {MAX_BYTES >> 20} MB, too large for a table", where=path)
+        raise TableError(
+            f"is larger than {MAX_BYTES >> 20} MB, too large for a table",
+            where=path,
+            fix="name the table itself, a few MB of YAML",
+        )
     try:
         entries = config.read_yaml(path)
     except ConfigError as error:
         raise TableError(error.what, where=error.where, fix=error.fix) from error
     if not isinstance(entries, dict) or not entries:
-        raise TableError("is not a lookup table: a mapping of operators", where=path)
+        raise TableError(
+            "is not a lookup table: a mapping of operators",
+            where=path,
+            fix="name a latency_lookup YAML of once-for-all or ProxylessNAS",
+        )
     gated = any("-se:" in str(key) for key in entries)
     blocks: list[tuple[BlockSpec, Measurement]] = []
     head: dict[str, Entry] = {}
@@ -93,7 +101,11 @@ def _fields(key: str, where: str) -> tuple[str, dict[str, str]]:
     name, *parts = key.split("-")
     fields = dict(part.split(":", 1) for part in parts if ":" in part)
     if "input" not in fields or "output" not in fields:
-        raise TableError("is not an operator with its input and output", where=where)
+        raise TableError(
+            "is not an operator with its input and output",
+            where=where,
+            fix="write it as NAME-input:HxWxC-output:HxWxC-...",
+        )
     return name, fields
 
 
@@ -111,7 +123,7 @@ def _measurement(value: object, where: str, *, scale: float) -> Measurement:
     low, high = max(0.0, mean - _Z90 * spread), mean + _Z90 * spread
     measured = Measurement(mean, low, high, int(count))
     if measured.problem is not None:
-        raise TableError(measured.problem, where=where, fix="latencies are in milliseconds")
+        raise TableError(measured.problem, where=where, fix="name their unit with --unit us or s")
     return measured
 
 
@@ -122,7 +134,11 @@ def _figure(entry: Mapping[object, object], name: str, default: float | None, wh
         shown = "is missing" if value is None else f"'{value}' is not a number"
         raise TableError(f"{name}: {shown}", where=where, fix=f"write it as {name}: 1.25")
     if not 0 <= value < math.inf:
-        raise TableError(f"{name}: {value:g} is not plausible", where=where)
+        raise TableError(
+            f"{name}: {value:g} is not plausible",
+            where=where,
+            fix="write the time that was measured, or remove the entry",
+        )
     return float(value)
 
 
@@ -146,7 +162,11 @@ def _shape(text: str, where: str) -> tuple[int, int]:
     """(pixels, channels) of 'HxWxC', or of 'C' alone."""
     match = _SHAPE.fullmatch(text)
     if match is None or match[1] != match[2] or 0 in (int(match[1] or 1), int(match[3])):
-        raise TableError(f"'{text}' is not the shape of a square image", where=where)
+        raise TableError(
+            f"'{text}' is not the shape of a square image",
+            where=where,
+            fix="write it as 112x112x24 (height, width, channels)",
+        )
     return int(match[1] or 1), int(match[3])
 
 
@@ -202,7 +222,11 @@ def _head(entries: dict[str, Entry], gated: bool, path: Path) -> tuple[BlockSpec
     """The head: expansion, pooling, features and classifier as one block."""
     missing = [name for name in ("Conv_1", "Logits") if name not in entries]
     if missing:
-        raise TableError(f"has no {missing[0]}", where=path)
+        raise TableError(
+            f"has no {missing[0]}",
+            where=path,
+            fix="give all layers of the head (Conv_1, Logits) or none of them",
+        )
     pixels, channels = _shape(entries["Conv_1"][0]["input"], f"{path}: Conv_1")
     choices: dict[str, Value] = {
         "expand_width": _shape(entries["Conv_1"][0]["output"], f"{path}: Conv_1")[1],

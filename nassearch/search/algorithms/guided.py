@@ -85,7 +85,7 @@ class Guided:
         genes = np.array(self.problem.space.encode(candidate.architecture), dtype=np.uint8)
         self._known.add(key(genes))
         self._pending.pop(key(genes), None)
-        loss = self._signs * [candidate.number(axis.name) for axis in self.problem.axes]
+        loss = self._signs * [candidate.rank(axis.name) for axis in self.problem.axes]
         if np.isfinite(loss).all():
             self._genes.append(genes)
             self._losses.append(loss)

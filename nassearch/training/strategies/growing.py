@@ -17,9 +17,9 @@ from nassearch.training.training_recipe import TrainingRecipe
 class GrowingOptions(StrictModel):
     """Keys of growing: from what size on, until when, and how many networks a step trains."""
 
-    grow_from: Fraction = 0.34
+    grow_from: Fraction = 0.2
     """The share of each dimension's choices, counted from the smallest, that the start allows."""
-    grow_until: Fraction = 0.7
+    grow_until: Fraction = 0.85
     """The share of the training after which every choice is allowed."""
     num_random: Annotated[int, Field(ge=0)] = 2
     """Random subnets in each step, beside the largest and the smallest allowed."""

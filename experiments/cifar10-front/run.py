@@ -1,0 +1,285 @@
+"""One supernet against hand-designed networks of the same latency, for the same compute.
+
+    python experiments/cifar10-front/run.py all --data CIFAR10_FOLDER [--out runs/cifar10-front]
+    python experiments/cifar10-front/run.py report
+
+`all` trains, for every seed of plan.yaml, one supernet with the compute N and each hand-designed
+network alone with N/5; measures the latencies of the latter on this machine (ONNX Runtime, one
+thread); and searches the supernet for a network at each of these latencies. What results.jsonl
+beside this file holds already is not done again, and a training that was killed goes on from its
+checkpoint; `train`, `measure` and `search` are its parts. `report` prints the tables and draws the
+plot. CIFAR10_FOLDER holds train/ and test/ of class folders.
+"""
+
+import argparse
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+import nassearch as ns
+from nassearch import files
+from nassearch.data.dataset import Data
+from nassearch.data.seeding import Stream, numpy_generator
+from nassearch.latency.timing import interleave, reference_ms, references
+from nassearch.networks import Subnet, Supernet
+from nassearch.networks.cost import macs
+from nassearch.pipeline.search import make_target
+from nassearch.runtimes.runtime import make_runtime
+from nassearch.space import Architecture, SearchSpace, lower
+from nassearch.training.evaluation import Evaluator, measure_accuracy
+from nassearch.training.metrics import step_macs
+from nassearch.training.schedule import StepPosition
+from nassearch.training.strategy import make_strategy
+from nassearch.training.trainer import train
+from nassearch.training.training_recipe import TrainingRecipe
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.jsonl"
+PLAN = yaml.safe_load((HERE / "plan.yaml").read_text())
+SAMPLED_STEPS = 400
+DEVICE = "here"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["all", "train", "measure", "search", "report"])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/cifar10-front"))
+    arguments = parser.parse_args()
+    if arguments.what == "report":
+        from tables import report
+
+        report()
+        return
+    torch.set_num_threads(1)
+    if arguments.what in ("all", "measure"):
+        measure(arguments.out)
+    for seed in PLAN["seeds"]:
+        data = ns.load_data(f"imagefolder:{arguments.data}", val_share=PLAN["val_share"], seed=seed)
+        if arguments.what in ("all", "train"):
+            train_supernet(data, seed, arguments.out)
+        if arguments.what in ("all", "search"):
+            search(data, seed, arguments.out)
+        if arguments.what in ("all", "train"):
+            for share in PLAN["shares"]:
+                for name in PLAN["hand_designed"]:
+                    train_alone(name, share, data, seed, arguments.out)
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def train_supernet(data: Data, seed: int, out: Path) -> None:
+    """The supernet of a seed, through the front door."""
+    if done(kind="supernet", seed=seed):
+        return
+    directory = out / f"supernet-{seed}"
+    ns.train_supernet(
+        PLAN["space"],
+        data,
+        epochs=PLAN["epochs"],
+        seed=seed,
+        threads=1,
+        options={**PLAN["shared"], **PLAN["supernet"]},
+        out=directory,
+        resume=directory.exists(),
+    )
+    keep({"kind": "supernet", "seed": seed, **last_line(directory)})
+
+
+def train_alone(name: str, share: float, data: Data, seed: int, out: Path) -> None:
+    """A hand-designed network alone, with this share of a supernet's compute."""
+    if done(kind="alone", name=name, seed=seed, share=share):
+        return
+    space = hand_designed(name)
+    cost = macs(lower(space, space.largest))
+    images = share * supernet_compute(seed) / (3 * cost)
+    epochs = max(1, math.ceil(images / len(data.train)))
+    part = some(data, round(images / epochs), seed)
+    recipe = TrainingRecipe(**PLAN["shared"], **PLAN["alone"], epochs=epochs, seed=seed)
+    directory = out / f"{name}-{share:g}-{seed}"
+    evaluator = Evaluator(train(space, part, recipe=recipe, out=directory, resume=True), data)
+    network = evaluator.subnet(space.largest)
+    keep(
+        {
+            "kind": "alone",
+            "name": name,
+            "seed": seed,
+            "share": share,
+            "macs": cost,
+            "epochs": epochs,
+            "images": len(part.train),
+            "val": evaluator.accuracy(space.largest).value,
+            "test": tested(network, data),
+            **last_line(directory),
+        }
+    )
+
+
+def hand_designed(name: str) -> SearchSpace:
+    """The space of one network: the ResNet of CIFAR-10 with this width and depth."""
+    width, blocks = PLAN["hand_designed"][name]["width"], PLAN["hand_designed"][name]["blocks"]
+    plain = {"kernel_size": 3, "activation": "relu"}
+    stages = [
+        {"op": "basic", "width": width << stage, "depth": blocks, "expand_ratio": 1}
+        | {"stride": 1 if stage == 0 else 2, **plain}
+        for stage in range(3)
+    ]
+    stem = {"op": "conv", "width": width, "stride": 1, **plain}
+    return SearchSpace.from_dict(
+        {"name": name, "resolution": 32, "num_classes": 10, "stem": stem, "stages": stages}
+    )
+
+
+@lru_cache
+def supernet_compute(seed: int) -> float:
+    """N: the multiply-accumulates of a supernet's training, from an even sample of its steps."""
+    keys = {**PLAN["shared"], **PLAN["supernet"], "epochs": PLAN["epochs"], "seed": seed}
+    recipe = TrainingRecipe(**keys)
+    space = SearchSpace.load(PLAN["space"])
+    strategy = make_strategy(space, recipe)
+    steps = round(50_000 * (1 - PLAN["val_share"])) // recipe.batch_size
+    total = recipe.epochs * steps
+    sample = np.linspace(0, total - 1, min(total, SAMPLED_STEPS)).round().astype(int).tolist()
+    costs = [
+        step_macs(space, strategy.step(StepPosition(step, steps), rng).passes)
+        for step in sample
+        for rng in [numpy_generator(seed, Stream.SUBNETS, step)]
+    ]
+    return float(np.mean(costs)) * total * recipe.batch_size
+
+
+def some(data: Data, count: int, seed: int) -> Data:
+    """The data with so many of its training images; validation and test images are complete."""
+    chosen = np.random.default_rng(seed).permutation(len(data.train))[:count]
+    return replace(data, train=data.train.where(torch.from_numpy(np.sort(chosen))))
+
+
+def last_line(directory: Path) -> dict[str, Any]:
+    line = files.read_json_lines(directory / "metrics.jsonl")[-1]
+    return {"train_macs": line["train_macs"], "seconds": line["seconds"]}
+
+
+def tested(network: Subnet, data: Data) -> float:
+    pixels = network.input_shape[-1]
+    return measure_accuracy(network, data.test(), data, split="test", resolution=pixels).value
+
+
+# -- latency and search ----------------------------------------------------------------------------
+
+
+def measure(out: Path) -> None:
+    """This machine's table for the space, and the latencies of the hand-designed networks.
+
+    Both at the speed that the table's reference networks had when it was measured.
+    """
+    if done(kind="latency"):
+        return
+    table = ns.profile_device(
+        PLAN["space"],
+        DEVICE,
+        runtime="onnxruntime",
+        threads=1,
+        seconds=PLAN["profile_seconds"],
+        out=out / "latency_tables",
+    )
+    runtime = make_runtime(table.setting)
+    names = list(PLAN["hand_designed"])
+    sessions = []
+    for name in names:
+        space = hand_designed(name)
+        torch.manual_seed(0)
+        sessions.append(runtime.load(Supernet(space).extract(space.largest)))
+    space = SearchSpace.load(PLAN["space"])
+    timing = interleave(
+        [session.run_ms for session in sessions],
+        references=references(space, runtime),
+        seconds=20.0,
+    )
+    rows = timing.measurements(reference_ms=reference_ms(table, space))
+    for name, row in zip(names, rows, strict=True):
+        keep({"kind": "latency", "name": name, "ms": row.median_ms, "noise": timing.noise_floor})
+
+
+def search(data: Data, seed: int, out: Path) -> None:
+    """The networks found at the hand-designed ones' latencies, and others of these latencies."""
+    if done(kind="searched", seed=seed):
+        return
+    budgets = {line["name"]: line["ms"] for line in results(kind="latency")}
+    supernet = ns.load_supernet(out / f"supernet-{seed}", data=data)
+    table = ns.load_table(f"{DEVICE}/onnxruntime-fp32-b1-t1", tables=out / "latency_tables")
+    result = ns.search_subnets(
+        supernet,
+        devices=[table],
+        budgets=[f"{ms:.4f}ms" for ms in budgets.values()],
+        trials=PLAN["trials"],
+        seed=seed,
+    )
+    exports = ns.export_subnets(
+        result, formats=["onnx"], out=out / f"exports-{seed}", data=data, force=True
+    )
+    checks = {check.export.id: check for check in ns.verify_exports(exports, data=data)}
+    target = make_target(table, supernet.space)
+    for (name, ms), pick in zip(budgets.items(), result.picks, strict=True):
+        check = checks[pick.architecture.id]
+        line: dict[str, Any] = {"kind": "searched", "name": name, "seed": seed, "budget_ms": ms}
+        line |= {"id": pick.architecture.id, "val": pick.candidate.number("accuracy")}
+        line |= {"macs": macs(lower(supernet.space, pick.architecture))}
+        line |= {"test": check.accuracy.value if check.accuracy else None}
+        line |= {"measured_ms": pick.latency[0].measured_ms, "kept": not check.broken}
+        others = [*alike(supernet.space, target, ms), *near(supernet.space, target, ms, seed)]
+        line["others"] = [tested(supernet.evaluator.subnet(other), data) for other in others]
+        keep(line)
+
+
+def near(space: SearchSpace, target: Any, ms: float, seed: int) -> Iterator[Architecture]:
+    """Random networks predicted to take up to 5 % less than the budget."""
+    genes = space.sample_genes(np.random.default_rng(seed), 20_000)
+    predicted = target.predictor.predict_genes(genes)
+    inside = np.flatnonzero((predicted <= ms) & (predicted > 0.95 * ms))
+    yield from space.decode_many(genes[inside[: PLAN["random_networks"]]])
+
+
+def alike(space: SearchSpace, target: Any, ms: float) -> Iterator[Architecture]:
+    """Uniform scaling: every gene at the same share of its choices, the largest within budget."""
+    shares = np.linspace(1, 0, 101)
+    genes = np.array(
+        [[round(share * (len(gene.choices) - 1)) for gene in space.genes] for share in shares],
+        dtype=np.uint8,
+    )
+    inside = np.flatnonzero(target.predictor.predict_genes(genes) <= ms)
+    yield from space.decode_many(genes[inside[:1]])
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def results(**wanted: Any) -> list[dict[str, Any]]:
+    """The lines of results.jsonl with these values."""
+    return [
+        line
+        for line in files.read_json_lines(RESULTS)
+        if all(line.get(key) == value for key, value in wanted.items())
+    ]
+
+
+def done(**wanted: Any) -> bool:
+    return bool(results(**wanted))
+
+
+def keep(line: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    files.append_json_line(RESULTS, line)
+    Console().print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""A trial step before a training: what cannot be trained is said before anything is written."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from nassearch.errors import ConfigError
+from nassearch.training.allocator import keep_buffers
+from nassearch.training.memory_limit import is_out_of_memory, limited_to_what_is_free
+from nassearch.training.state import TrainingState
+from nassearch.training.strategy import SubnetPass
+from nassearch.training.trainer import forward, teacher_logits
+
+_LONE = "Expected more than 1 value per channel"  # PyTorch's norms say so
+
+
+def try_step(state: TrainingState, *, workers: int = 1) -> None:
+    """A forward and a backward pass of the largest network on as many images as a step has.
+
+    Weights, statistics of norms and generators are afterwards as they were.
+
+    Args:
+        state: A training that has not begun.
+        workers: How many share a batch.
+
+    Raises:
+        ConfigError: memory is short (names the batch that fits), or a norm would see one value.
+    """
+    keep_buffers()
+    whole = min(state.recipe.batch_size, len(state.data.train))  # what fills no batch sits out
+    count = max(1, whole // workers)
+    with _untouched(state.supernet):
+        if count == 1:
+            ends = (state.space.largest, state.space.smallest)
+            networks = [partial(state.supernet, architecture=end) for end in ends]
+            refuse_lone_values(networks, _images(state, 1), keeper=state.supernet)
+        if _fits(state, count):
+            return
+        # norms may have no use for one image alone
+        smaller = (count >> halving for halving in range(1, count.bit_length() - 1))
+        fitting = next((size for size in smaller if _fits(state, size)), None)
+    fix = "train on smaller images, in a smaller space, or where there is more memory"
+    if fitting is not None:
+        fix = f"train with batch_size={fitting * workers}, which fits"
+    raise ConfigError(
+        f"the largest network of {state.space.name} cannot be trained with a batch of {whole}"
+        " images: there is not enough memory",
+        fix=fix,
+    )
+
+
+def refuse_lone_values(
+    networks: Iterable[Callable[[Tensor], Tensor]], image: Tensor, *, keeper: nn.Module
+) -> None:
+    """ConfigError where a batch norm of `networks` has one value a channel of this one image.
+
+    `keeper` holds the statistics of their norms, which stay as they are.
+    """
+    with _untouched(keeper), torch.no_grad():
+        for network in networks:
+            try:
+                network(image)
+            except ValueError as error:
+                if _LONE not in str(error):
+                    raise
+                raise ConfigError(
+                    "batch norm cannot train on batches of one image whose map is 1x1: it has one"
+                    " value for each channel",
+                    fix="train with a batch_size of at least 2 (for each worker), or on larger"
+                    " images",
+                ) from error
+
+
+@contextmanager
+def _untouched(module: nn.Module) -> Iterator[None]:
+    """Put back the module's buffers, and torch's generators, at the end of the block."""
+    kept = [buffer.clone() for buffer in module.buffers()]
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            for buffer, value in zip(module.buffers(), kept, strict=True):
+                buffer.copy_(value)
+
+
+def _fits(state: TrainingState, count: int) -> bool:
+    """Whether a forward and a backward pass on `count` images find the memory they want."""
+    try:
+        with limited_to_what_is_free():
+            _forward_and_backward(state, count)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    finally:
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return True
+
+
+def _forward_and_backward(state: TrainingState, count: int) -> None:
+    images, largest = _images(state, count), SubnetPass(state.space.largest)
+    teacher_logits(state, (largest,), images)
+    forward(state, largest, images).sum().backward()
+
+
+def _images(state: TrainingState, count: int) -> Tensor:
+    layout = torch.channels_last if state.recipe.channels_last else torch.contiguous_format
+    images = torch.zeros(count, *state.data.train.shape, device=state.device)
+    return images.contiguous(memory_format=layout)
