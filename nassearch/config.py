@@ -314,7 +314,7 @@ def data_directories(folder: str) -> list[Path]:
 
 def find_file(folder: str, name: str, *, kind: str) -> Path:
     """The YAML file called `name` in `folder`, or the file at the path `name`."""
-    if name.endswith((".yaml", ".yml")) or os.sep in name:
+    if name.lower().endswith((".yaml", ".yml")) or "/" in name or os.sep in name:
         path = Path(name)
         if not path.is_file():
             names = ", ".join(list_files(folder))

@@ -139,7 +139,7 @@ def _estimate(kind: str, function: ObjectiveFunction, architecture: Architecture
         raise
     except Exception as error:
         raise SearchError(
-            f"raised {type(error).__name__} for {architecture.id} ({error})",
+            f"raised {type(error).__name__} for {architecture.id} ({' '.join(str(error).split())})",
             where=f"objective {kind}",
             fix="mend the function; --resume goes on with what was evaluated",
         ) from error

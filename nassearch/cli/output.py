@@ -79,7 +79,7 @@ def note(text: str) -> None:
 def exit_if_broken(verified: "list[Verification]") -> None:
     """Exit 3, naming each promise that a verified export does not keep."""
     broken = [f"{item.export.id}: {line}" for item in verified for line in item.broken]
-    for line in broken:
+    for line in dict.fromkeys(broken):  # one network may be the pick of several budgets
         note(f"nassearch: promise broken: {line}")
     if broken:
         raise typer.Exit(BROKEN_PROMISE)

@@ -427,7 +427,7 @@ def load_table(table: LatencyTable | Directory, *, tables: Directory = TABLES) -
     """
     if isinstance(table, LatencyTable):
         return table
-    if Path(table).suffix == ".csv":
+    if Path(table).suffix.lower() == ".csv":
         return LatencyTable.load(Path(table))
     _, setting = resolve_setting(str(table), places=[Path(tables)])
     found = find_table(setting, [Path(tables), *profiling.table_places(None)])

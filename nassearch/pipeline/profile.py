@@ -157,7 +157,7 @@ def oversubscribed(setting: Setting) -> str | None:
 
 def bundle_for(space: SearchSpace, setting: Setting, path: Path, *, seconds: float) -> Path:
     """Write the bundle that measures `space` on a device that cannot install torch."""
-    if path.suffix != ".zip":
+    if path.suffix.lower() != ".zip":
         raise ConfigError(
             "the bundle's name must end in .zip",
             where=path,

@@ -1,5 +1,6 @@
 """Searching a supernet and choosing the best network for each budget, measured where it can be."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -110,6 +111,12 @@ def search_supernet(
         BudgetError: a budget cannot be read or reached; nothing was evaluated.
         SearchError: no network was measured within a budget in three rounds.
     """
+    if supernet.is_unfinished:
+        warnings.warn(
+            f"{supernet.directory} is trained to step {supernet.step} of {supernet.num_steps};"
+            f" go on with nassearch train-supernet --resume --out {supernet.directory}",
+            stacklevel=2,
+        )
     out = supernet.directory if out is None else out
     targets = list(targets)
     budget_sets = resolve_budgets(request.budgets, supernet.context(targets))

@@ -36,6 +36,8 @@ class TrainedSupernet:
     recipe: Recipe
     data: Data
     step: int
+    num_steps: int | None = None
+    """Of the whole training, where it is known."""
 
     @classmethod
     def load(cls, run: Path, *, data: AnyData | None = None) -> "TrainedSupernet":
@@ -48,7 +50,9 @@ class TrainedSupernet:
         """
         recipe = run_recipe(run)
         saved = checkpoint.load(run)
-        return cls(run, checkpoint.load_supernet(run), recipe, run_data(run, data), saved.step)
+        supernet, images = checkpoint.load_supernet(run), run_data(run, data)
+        num_steps = saved.steps_per_epoch * recipe.training.epochs
+        return cls(run, supernet, recipe, images, saved.step, num_steps)
 
     @property
     def space(self) -> SearchSpace:
@@ -58,6 +62,11 @@ class TrainedSupernet:
     def name(self) -> str:
         """The run and the step of its training, as people read it."""
         return f"{self.directory.resolve().name} step {self.step}"
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether its training was interrupted, or goes on."""
+        return self.num_steps is not None and self.step < self.num_steps
 
     @cached_property
     def fingerprint(self) -> str:

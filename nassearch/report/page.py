@@ -49,12 +49,12 @@ def write_front(*runs: Path, out: Path) -> Path:
 
     Raises ConfigError where there is no front, RuntimeUnavailableError where nothing draws images.
     """
-    if out.suffix not in IMAGES:
+    if out.suffix.lower() not in IMAGES:
         raise ConfigError("is no image", where=out, fix=f"name it {', '.join(IMAGES)}")
     figure = front_figure(*runs)
     with atomic_write(out) as temporary:
         try:
-            image = for_paper(figure).to_image(out.suffix[1:], scale=3)
+            image = for_paper(figure).to_image(out.suffix[1:].lower(), scale=3)
         except (ImportError, ValueError, RuntimeError, OSError) as error:
             line = str(error).strip().partition("\n")[0]
             raise RuntimeUnavailableError(

@@ -1,4 +1,4 @@
-"""The reason why a front is one network, in a line, and what to do about it."""
+"""A line on a front as a whole: why it is one network, or that none is better than guessing."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ HARDER = "try a space with smaller networks, harder data, or more validation ima
 def front_remark(
     front: ParetoFront, candidates: Sequence[Candidate], problem: Problem
 ) -> str | None:
-    """Say why a front of one network has no others: accuracies that tie, or idle budgets.
+    """Say that a front is no better than guessing, or why one of one network has no others.
 
     Args:
         front: What the search ended with.
@@ -25,11 +25,27 @@ def front_remark(
         One line with the reason and what to do; None where the front has several networks, or one
         for no reason that shows in these numbers.
     """
-    if len(front) != 1:
-        return None
+    guessing = _guessing(front, problem.space.num_classes)
+    if guessing is not None or len(front) != 1:
+        return guessing
     (best,) = front
     reason = _tied(best, [item for item in candidates if item.is_finite]) or _idle(problem)
     return None if reason is None else f"the front is one network: {reason}"
+
+
+def _guessing(front: ParetoFront, num_classes: int) -> str | None:
+    """That no accuracy on the front is above what a constant answer has."""
+    accuracies = [item.values[ACCURACY] for item in front if ACCURACY in item.values]
+    if not accuracies:
+        return None
+    best = max(accuracies, key=lambda item: item.value)
+    if (best.value if best.low is None else best.low) > 1 / num_classes:
+        return None
+    return (
+        f"no accuracy on the front can be told from guessing one of {num_classes} classes: the best"
+        f" is {best.value:.2%} on {best.provenance}; see whether the loss in metrics.jsonl fell,"
+        " and train for longer or with a smaller lr"
+    )
 
 
 def _tied(best: Candidate, candidates: Sequence[Candidate]) -> str | None:

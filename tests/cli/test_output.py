@@ -3,10 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import typer
 
-from nassearch.cli.output import spelled
+from nassearch.cli.output import exit_if_broken, spelled
 
 SCRIPT = """
 import sys
@@ -56,3 +59,13 @@ def test_a_full_or_closed_stdout_is_one_line(redirection: str) -> None:
         assert code == 2
         (line,) = err.strip().splitlines()
         assert line.startswith("nassearch: standard output: cannot write (")
+
+
+def test_a_broken_promise_of_several_picks_is_told_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    network: Any = SimpleNamespace(export=SimpleNamespace(id="1b2c3d4e"), broken=("too slow",))
+    with pytest.raises(typer.Exit) as stop:
+        exit_if_broken([network, network])
+    assert stop.value.exit_code == 3
+    assert capsys.readouterr().err.splitlines() == ["nassearch: promise broken: 1b2c3d4e: too slow"]

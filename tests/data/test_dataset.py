@@ -197,6 +197,20 @@ def test_a_few_damaged_images_are_skipped_with_their_paths(folder: Folder) -> No
     assert len(data.train) + len(data.val) == 119
 
 
+def test_a_damaged_tiff_is_skipped_like_any_other(folder: Folder) -> None:
+    path = folder(count=60)
+    image = path / "train" / "dog" / "007.png"
+    damaged = image.with_suffix(".tiff")
+    Image.open(image).save(damaged, compression="tiff_lzw")
+    image.unlink()
+    content = bytearray(damaged.read_bytes())
+    content[8 : len(content) // 2] = bytes(len(content) // 2 - 8)
+    damaged.write_bytes(content)
+    with pytest.warns(UserWarning, match=f"skipped 1 damaged images: {damaged}"):
+        data = load_data(f"imagefolder:{path}")
+    assert len(data.train) + len(data.val) == 119
+
+
 def test_more_than_one_percent_damaged_is_refused(folder: Folder) -> None:
     path = folder(count=60)
     for number in (7, 8):

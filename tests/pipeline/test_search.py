@@ -1,9 +1,12 @@
 """Budgets and objectives as users write them, on one device and on several."""
 
+import shutil
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from nassearch.errors import BudgetError, ConfigError, SearchError
 from nassearch.latency.target import Target
@@ -15,8 +18,12 @@ from nassearch.pipeline.search import (
     make_problem,
     make_target,
     resolve_budgets,
+    search_supernet,
 )
 from nassearch.pipeline.search_result import SearchResult
+from nassearch.pipeline.trained_supernet import TrainedSupernet
+from nassearch.provenance import Estimate, Provenance
+from nassearch.search.problem import Objective
 from nassearch.setting import Setting
 from nassearch.space import Architecture, SearchSpace
 from tests.pipeline.conftest import CommandLine
@@ -129,6 +136,16 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
             def nothing(architecture):
                 return None
 
+            def pair(architecture):
+                return 1.0, 2.0
+
+            def array(architecture):
+                import numpy
+                return numpy.zeros(3)
+
+            def fails(architecture):
+                raise RuntimeError("no\\nway")
+
             broken = 7
         """)
     )
@@ -161,6 +178,68 @@ def test_an_objective_that_is_no_function_or_gives_no_number_is_one_line(mine: s
     (objective,) = build(f"{mine}:nothing", Context(SPACE))
     with pytest.raises(SearchError, match=r"my_objectives:nothing: returned a NoneType"):
         objective.evaluate(SPACE.smallest)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("pair", "returned a tuple"),
+        ("array", "returned a ndarray"),
+        ("fails", r"raised RuntimeError for [0-9a-f]{8} \(no way\)"),
+    ],
+)
+def test_what_an_objective_gives_that_is_no_number_is_one_line(
+    mine: str, name: str, says: str
+) -> None:
+    (objective,) = build(f"{mine}:{name}", Context(SPACE))
+    with pytest.raises(SearchError, match=f"my_objectives:{name}: {says}") as caught:
+        objective.evaluate(SPACE.smallest)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("own", [[], ["my_objectives:dollars"]])
+def test_a_search_may_do_without_accuracy(
+    run: Path, nassearch: CommandLine, tmp_path: Path, mine: str, own: list[str]
+) -> None:
+    """Or begin with an objective of the user's: what is best is decided by the first."""
+    monkey = [word for name in (*own, "latency") for word in ("--objective", name)]
+    (tmp_path / "runs").symlink_to(run.parent, target_is_directory=True)
+    (tmp_path / "latency_tables").symlink_to(run.parents[1] / "latency_tables")
+    answer = nassearch(
+        "search", "--supernet", run, "--device", "box", "--budget", "1s", "--trials", 3, *monkey,
+        "--out", tmp_path / "found", "--json",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    (pick,) = answer.json()["picks"]
+    assert "accuracy" not in pick.get("values", {})
+
+
+def test_a_training_that_was_interrupted_is_searched_with_a_warning(
+    run: Path, tmp_path: Path
+) -> None:
+    supernet = TrainedSupernet.load(run)
+    assert not supernet.is_unfinished
+    half = replace(supernet, step=1)
+    with (
+        pytest.warns(UserWarning, match=r"is trained to step 1 of \d+; go on with .*--resume"),
+        pytest.raises(BudgetError),
+    ):
+        search_supernet(half, [], SearchRequest(("params=1",)), out=tmp_path / "found")
+
+
+def test_accuracies_of_other_weights_are_none_of_these(run: Path, tmp_path: Path) -> None:
+    """A supernet that was trained again in its place."""
+    copied = Path(shutil.copytree(run, tmp_path / "run"))
+    supernet = TrainedSupernet.load(copied)
+    accuracy = Objective("accuracy", "max", "", supernet.accuracy)
+    supernet.cache.put(accuracy, SPACE.smallest, Estimate(0.5, Provenance("evaluated")))
+    again = TrainedSupernet.load(copied)
+    assert again.cache.get(accuracy, SPACE.smallest) is not None
+    with torch.no_grad():
+        next(again.supernet.parameters()).add_(1e-3)
+    other = replace(again)
+    assert other.fingerprint != supernet.fingerprint
+    assert other.cache.get(accuracy, SPACE.smallest) is None
 
 
 def test_an_edited_function_is_another_objective() -> None:

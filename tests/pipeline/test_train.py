@@ -162,6 +162,20 @@ def test_a_locked_file_is_neither_read_nor_removed(
         pass
 
 
+def test_a_copied_tree_keeps_the_run_that_latest_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`cp -rL` makes a directory of the link."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "latest").mkdir(parents=True)
+    (tmp_path / "runs" / "latest" / "recipe.yaml").write_text("seed: 7\n")
+    with pytest.warns(UserWarning, match="was a directory, not a link"):
+        link_latest(Path("runs/new"))
+    assert str((tmp_path / "runs" / "latest").readlink()) == "new"
+    (aside,) = (tmp_path / "runs").glob("latest-*")
+    assert (aside / "recipe.yaml").read_text() == "seed: 7\n"
+
+
 def test_a_disk_without_links_has_no_latest_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,15 @@ def test_where_no_reason_shows_nothing_is_said() -> None:
     assert remark(candidates(accuracy(1.0, 0.0))) is None, "a single candidate is no tie"
 
 
+@pytest.mark.parametrize(("value", "is_guessing"), [(0.098, True), (0.12, True), (0.16, False)])
+def test_a_front_that_learned_nothing_says_so(value: float, is_guessing: bool) -> None:
+    line = remark(candidates(accuracy(0.09, 0.03), accuracy(value, 0.03)))
+    assert (line is not None) == is_guessing
+    if line is not None:
+        assert f"guessing one of 10 classes: the best is {value:.2%} on val (200 images)" in line
+        assert "\n" not in line
+
+
 def test_a_front_of_several_networks_needs_no_remark() -> None:
     rising = candidates(accuracy(0.98, 0.02), accuracy(1.0, 0.02))
     assert remark(rising, limited(LARGEST_COST)) is None

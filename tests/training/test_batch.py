@@ -1,6 +1,7 @@
 """What a step sees: every image augmented on its own, the same whoever asks, whenever."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nassearch.data.augmentation import Mix, crop_and_flip, draw_crops, mix
+from nassearch.data.augmentation import (
+    Augmentation,
+    AugmentationOptions,
+    Mix,
+    crop_and_flip,
+    draw_crops,
+    mix,
+)
 from nassearch.data.dataset import Data
 from nassearch.space import SearchSpace
 from nassearch.training.batch import epoch_batches
@@ -68,6 +76,20 @@ def test_a_crop_is_a_window_of_the_image_padded_by_reflection() -> None:
             found.add(matches[0])
     assert {dy for dy, _, _ in found} == set(range(5))
     assert {mirrored for _, _, mirrored in found} == {False, True}
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 544), (3, 544, 16), (1, 1, 9), (1, 2, 200)])
+def test_thin_images_are_shifted_within_their_own_rows(shape: tuple[int, int, int]) -> None:
+    padding = Augmentation(AugmentationOptions(), shape, True).padding
+    assert padding < min(shape[1:])
+    images = torch.arange(4 * math.prod(shape)).reshape(4, *shape)
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        drawn = draw_crops(4, padding=padding, flip=True, generator=generator)
+        shifted = crop_and_flip(images, *drawn)
+        assert shifted.shape == images.shape
+        for image, original in zip(shifted, images, strict=True):
+            assert torch.isin(image, original).all()
 
 
 def test_without_padding_and_flip_images_stay_as_they_are() -> None:
