@@ -356,7 +356,7 @@ def parse_seconds(text: str) -> float:
     """'1.5h', '2min', '90s' to seconds; a bare number is refused."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(h|min|s|ms|us)\s*", text)
     if match is None or float(match[1]) <= 0:
-        raise BudgetError(f"'{text}' is not a time", fix="write it as 1.5h, 20min or 90s")
+        raise BudgetError("is not a time", where=f"'{text}'", fix="write it as 1.5h, 20min or 90s")
     return float(match[1]) * _SECONDS[match[2]]
 
 

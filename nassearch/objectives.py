@@ -220,7 +220,9 @@ class ValidationLoss:
     def __init__(self, context: Context) -> None:
         if context.evaluator is None:
             raise ConfigError(
-                "loss needs a trained supernet", fix="run 'nassearch train-supernet' first"
+                "loss needs a trained supernet",
+                where="objectives",
+                fix="run 'nassearch train-supernet' first",
             )
         self._evaluator = context.evaluator
         self.source = context.supernet

@@ -53,7 +53,7 @@ def train_supernet(
     changes: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
     if epochs is not None:
         if time_budget is not None:
-            raise ConfigError("--epochs and --time-budget exclude one another", fix="give one")
+            raise ConfigError("excludes --epochs", where="--time-budget", fix="give one of them")
         changes["training.time_budget"] = None
     if recipe is None and (space or data):
         changes["threads"] = None  # one thread suits the default recipe's tiny networks alone

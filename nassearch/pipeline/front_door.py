@@ -128,7 +128,7 @@ def train_supernet(
     keys |= {} if epochs is None else {"epochs": epochs}
     keys |= {} if time_budget is None else {"time_budget": time_budget}
     if epochs is not None and time_budget is not None:
-        raise ConfigError("epochs and a time budget exclude one another", fix="give one of them")
+        raise ConfigError("excludes epochs", where="time_budget", fix="give one of them")
     owner = load_space(space)
     content = {
         "name": re.sub(r"[^a-z0-9_-]+", "-", owner.name.lower()),

@@ -85,7 +85,8 @@ def train_supernet(
         if training.time_budget is not None:
             if workers or address is not None:
                 raise ConfigError(
-                    "a time budget is planned for a training in one process",
+                    "is planned for a training in one process",
+                    where="training.time_budget",
                     fix="give --epochs with --workers",
                 )
             epochs = _epochs_within(training, run, begin, began=began, progress=progress)

@@ -134,8 +134,9 @@ def plan_time(state: TrainingState, budget: str, *, began: float) -> TimePlan:
     if not epochs:
         needed = format_seconds(1.02 * (spent + taken(1)) / (1 - MARGIN))
         raise ConfigError(
-            f"a time budget of {budget} is too short for one epoch, which takes"
-            f" {format_seconds(taken(1))} here after {format_seconds(spent)} of preparation",
+            f"{budget} is too short for one epoch, which takes {format_seconds(taken(1))} here"
+            f" after {format_seconds(spent)} of preparation",
+            where="training.time_budget",
             fix=f"give at least {needed}",
         )
     return TimePlan(epochs, taken(epochs))

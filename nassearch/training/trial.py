@@ -46,8 +46,9 @@ def try_step(state: TrainingState, *, workers: int = 1) -> None:
     if fitting is not None:
         fix = f"train with batch_size={fitting * workers}, which fits"
     raise ConfigError(
-        f"the largest network of {state.space.name} cannot be trained with a batch of {whole}"
-        " images: there is not enough memory",
+        f"the largest network cannot be trained with a batch of {whole} images: there is not"
+        " enough memory",
+        where=state.space.name,
         fix=fix,
     )
 
@@ -69,6 +70,7 @@ def refuse_lone_values(
                 raise ConfigError(
                     "batch norm cannot train on batches of one image whose map is 1x1: it has one"
                     " value for each channel",
+                    where="training.batch_size",
                     fix="train with a batch_size of at least 2 (for each worker), or on larger"
                     " images",
                 ) from error

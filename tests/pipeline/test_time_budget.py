@@ -70,7 +70,7 @@ def test_the_command_says_the_plan_in_one_line(nassearch: CommandLine) -> None:
     ("flags", "says"),
     [
         (("--time-budget", "10min"), r"too short for one epoch, which takes 26.7min"),
-        (("--time-budget", "1h", "--epochs", "3"), "--epochs and --time-budget exclude one"),
+        (("--time-budget", "1h", "--epochs", "3"), "--time-budget: excludes --epochs; give one"),
         (("--time-budget", "an hour"), "training.time_budget: write it as 1.5h, 20min or 90s"),
         (("--time-budget", "1h", "--workers", "2"), "give --epochs with --workers"),
     ],

@@ -81,7 +81,8 @@ def test_a_budget_too_short_for_an_epoch_says_what_is_needed(
 ) -> None:
     state = begin(space, digits, tmp_path)
     with pytest.raises(
-        ConfigError, match=r"of 15s is too short for one epoch, which takes 10s.*at least 21\.5s$"
+        ConfigError,
+        match=r"time_budget: 15s is too short for one epoch, which takes 10s.*at least 21\.5s$",
     ):
         plan_time(state, "15s", began=90.0)
     assert plan_time(begin(space, digits, tmp_path), "21.5s", began=90.0).epochs == 1

@@ -78,7 +78,7 @@ def test_a_step_that_finds_no_memory_names_the_batch_that_fits(
     with pytest.raises(ConfigError) as refusal:
         try_step(begin(space, digits, tmp_path, batch_size=200))
     assert str(refusal.value) == (
-        "the largest network of two_stages cannot be trained with a batch of 200 images: there is"
+        "two_stages: the largest network cannot be trained with a batch of 200 images: there is"
         " not enough memory; train with batch_size=25, which fits"
     )
     assert tried == [200, 100, 50, 25]
