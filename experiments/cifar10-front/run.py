@@ -7,9 +7,9 @@
 network alone with N/5; measures the latencies of the latter on this machine (ONNX Runtime, one
 thread); and searches the supernet for a network at each of these latencies. What results.jsonl
 beside this file holds already is not done again, and a training that was killed goes on from its
-checkpoint; `train`, `measure` and `search` are its parts, and several processes may share the work,
-each with seeds of its own (--seeds). `report` prints the tables and draws the plot. CIFAR10_FOLDER
-holds train/ and test/ of class folders.
+checkpoint. `measure`, `supernet`, `search` and `alone` are its parts; several processes may share
+the work, each with seeds of its own (--seeds). `report` prints the tables and draws the plot.
+CIFAR10_FOLDER holds train/ and test/ of class folders.
 """
 
 import argparse
@@ -50,7 +50,7 @@ DEVICE = "here"
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["all", "train", "measure", "search", "report"])
+    parser.add_argument("what", choices=["all", "measure", "supernet", "search", "alone", "report"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/cifar10-front"))
     parser.add_argument("--seeds", type=int, nargs="+", default=PLAN["seeds"])
@@ -65,11 +65,11 @@ def main() -> None:
         measure(arguments.out)
     for seed in arguments.seeds:
         data = ns.load_data(f"imagefolder:{arguments.data}", val_share=PLAN["val_share"], seed=seed)
-        if arguments.what in ("all", "train"):
+        if arguments.what in ("all", "supernet"):
             train_supernet(data, seed, arguments.out)
         if arguments.what in ("all", "search"):
             search(data, seed, arguments.out)
-        if arguments.what in ("all", "train"):
+        if arguments.what in ("all", "alone"):
             for share in PLAN["shares"]:
                 for name in PLAN["hand_designed"]:
                     train_alone(name, share, data, seed, arguments.out)

@@ -1,7 +1,7 @@
 """A trial step before a training: what cannot be trained is said before anything is written."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -90,8 +90,9 @@ def _untouched(module: nn.Module) -> Iterator[None]:
 
 def _fits(state: TrainingState, count: int) -> bool:
     """Whether a forward and a backward pass on `count` images find the memory they want."""
+    on_cpu = state.device.type == "cpu"  # another device says itself when its memory is short
     try:
-        with limited_to_what_is_free():
+        with limited_to_what_is_free() if on_cpu else nullcontext():
             _forward_and_backward(state, count)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
