@@ -298,3 +298,17 @@ def _tables() -> Iterator[tuple[str, str]]:
 def test_every_plugin_in_a_table_exists(name: str, target: str) -> None:
     module, _, attribute = target.partition(":")
     assert hasattr(importlib.import_module(module), attribute), name
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((PACKAGE.parent / "experiments").rglob("*.py")),
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
+def test_an_experiment_s_script_imports_what_there_is(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nassearch"):
+            module = importlib.import_module(node.module or "")
+            for name in node.names:
+                if not hasattr(module, name.name):
+                    importlib.import_module(f"{node.module}.{name.name}")

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from nassearch import objectives
 from nassearch.latency.device import load_device
-from nassearch.pipeline.evaluation_workers import Distributed, open_workers
+from nassearch.pipeline.evaluation_workers import evaluation
 from nassearch.pipeline.pick import measure_front
 from nassearch.pipeline.profile import predictor, profile_device, table_places
 from nassearch.pipeline.search import TrainedSupernet, search_supernet
@@ -102,12 +102,10 @@ def _rate(
     problem = Problem(trained.space, tuple(quantities), seed=seed)
     own = folder / f"{workers}-{seed}"
     own.mkdir()
-    with open_workers(directory, problem, workers=workers, address=None) as pool:
-        assert pool is not None
-        evaluate = Distributed(problem, Forgetful(), pool)
+    with evaluation(trained, problem, Forgetful(), workers=workers, address=None) as evaluate:
         # every worker has prepared its batches once it has seen both resolutions
         ends = [trained.space.smallest, trained.space.largest]
-        list(pool(ends * 2 * workers, to_beat=lambda _: {}))
+        list(evaluate(ends * 2 * workers, to_beat=lambda _: {}))
         start = time.perf_counter()
         search(
             problem, SearchPlan("random", trials=TRIALS, batch=TRIALS), out=own, evaluate=evaluate

@@ -3,15 +3,29 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
 
+import nassearch as ns
 from nassearch.export import FORMATS
 from nassearch.export.verify import TOLERANCE
+from nassearch.networks.supernet import resize
 from tests.pipeline.conftest import CommandLine
 from tests.pipeline.test_export import elsewhere, here
 
 
 @pytest.mark.usefixtures("without_memory")
+def right(export: Path) -> npt.NDArray[np.float64]:
+    """Whether an exported network is right about each test image, 0 or 1."""
+    data, network = ns.load_data("digits"), ns.load(export)
+    test = data.test()
+    images = resize(data.normalise(test.images), network.input_shape[-1])
+    with torch.inference_mode():
+        return (network(images).argmax(1) == test.labels).numpy().astype(np.float64)
+
+
 def test_its_networks_run_anywhere_and_keep_what_they_promise(
     tmp_path: Path, nassearch: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -26,7 +40,11 @@ def test_its_networks_run_anywhere_and_keep_what_they_promise(
     assert all("over the budget" in line or "cannot be checked" in line for line in broken), broken
     for network in networks:
         assert network["largest_difference"] <= TOLERANCE
-        assert network["test_accuracy"]["onnx"]["value"] > 0.9
+    assert len({network["directory"] for network in networks}) == 3, "each budget picks its own"
+    assert networks[-1]["test_accuracy"]["onnx"]["value"] > 0.9
+    fast, large = (right(Path(networks[number]["directory"])) for number in (0, -1))
+    gain = large - fast
+    assert gain.mean() > 1.645 * gain.std() / len(gain) ** 0.5, "a larger budget pays, at 90 %"
     assert (tmp_path / "run" / "report.html").stat().st_size < 6_000_000
 
     order = ("--pick", "knee", "--format", ",".join(FORMATS), "--batch", "dynamic")
