@@ -1,4 +1,4 @@
-"""Which precision trains a space fastest on this machine: measured, not guessed."""
+"""The precision that trains a space fastest on this machine, measured in a few steps."""
 
 import copy
 import statistics
