@@ -1,6 +1,8 @@
 """Shared by every test: one thread (the machine is shared), an explicit source of chance, and a
 space and images small enough to train in a second."""
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,14 @@ from nassearch.data.dataset import Data, load_data
 from nassearch.space import SearchSpace
 
 torch.set_num_threads(1)
+# Under nohup, or in the background, a process begins with signals ignored that tests send to it.
+for _number, _handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGTERM, signal.SIG_DFL),
+    (getattr(signal, "SIGHUP", signal.SIGTERM), signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 SPACE = {
     "name": "two_stages",
