@@ -1,8 +1,10 @@
 """The tables and the plot of what `run.py` recorded."""
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -34,7 +36,7 @@ def front(rows: dict[str, pd.DataFrame]) -> pd.DataFrame:
         alone = rows["alone"].query("name == @latency['name'] and share == 0.2")
         searched = rows["searched"].query("name == @latency['name']")
         pair = alone.merge(searched, on="seed", suffixes=("_alone", ""))
-        others = pair.others.map(lambda tests: sum(tests[1:]) / len(tests[1:]))
+        others = pair.others.map(lambda tests: np.mean(tests[1:]) if tests[1:] else math.nan)
         table.append(
             {
                 "budget (ms)": f"{latency.ms:.3f}",
@@ -70,7 +72,10 @@ def trainings(alone: pd.DataFrame) -> pd.DataFrame:
 
 
 def spread(values: pd.Series, *, sign: bool = False) -> str:
-    """Percent, mean ± standard deviation over seeds."""
+    """Percent, mean ± standard deviation over seeds; 'none' where there is no number."""
+    values = values.dropna()
+    if not len(values):
+        return "none"
     mean = f"{100 * values.mean():{'+' if sign else ''}.1f}"
     return f"{mean} ± {100 * values.std():.1f}" if len(values) > 1 else mean
 
@@ -91,7 +96,7 @@ def draw(table: pd.DataFrame) -> None:
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     budgets = table["budget (ms)"].astype(float)
     for column, style in (("searched, N", "o-"), ("mean random", "^:"), ("alone, N/5", "s--")):
-        parts = table[column].str.split(" ± ", expand=True).astype(float)
+        parts = table[column].replace("none", "nan").str.split(" ± ", expand=True).astype(float)
         error = parts.get(1)
         axes.errorbar(budgets, parts[0], yerr=error, fmt=style, capsize=3, label=column)
     axes.set_xscale("log")
