@@ -52,6 +52,16 @@ class Context:
     evaluator: Evaluator | None = None
     supernet: str = ""
 
+    def trained_evaluator(self) -> Evaluator:
+        """The evaluator; ConfigError where no supernet was trained."""
+        if self.evaluator is None:
+            raise ConfigError(
+                "accuracy and loss need a trained supernet",
+                where="objectives",
+                fix="run 'nassearch train-supernet' first",
+            )
+        return self.evaluator
+
     def label(self, target: Target) -> str:
         """The name that tells a target from the others: nothing, its device, or its setting."""
         if len(self.targets) == 1:
@@ -183,13 +193,7 @@ class Accuracy:
     direction = "max"
 
     def __init__(self, context: Context) -> None:
-        if context.evaluator is None:
-            raise ConfigError(
-                "accuracy needs a trained supernet",
-                where="objectives",
-                fix="run 'nassearch train-supernet' first",
-            )
-        self._evaluator = context.evaluator
+        self._evaluator = context.trained_evaluator()
         self.source = context.supernet
 
     def __call__(self, architecture: Architecture) -> Estimate:
@@ -218,13 +222,7 @@ class ValidationLoss:
     """Mean cross entropy on validation images, in nats, with recalibrated batch norm; expensive."""
 
     def __init__(self, context: Context) -> None:
-        if context.evaluator is None:
-            raise ConfigError(
-                "loss needs a trained supernet",
-                where="objectives",
-                fix="run 'nassearch train-supernet' first",
-            )
-        self._evaluator = context.evaluator
+        self._evaluator = context.trained_evaluator()
         self.source = context.supernet
 
     def __call__(self, architecture: Architecture) -> Estimate:
@@ -244,13 +242,7 @@ def network_accuracy(
         evaluate: takes the subnet, a plain module with recalibrated batch norm in evaluation mode,
             and returns its accuracy (more is better), or that and its standard error.
     """
-    evaluator = context.evaluator
-    if evaluator is None:
-        raise ConfigError(
-            "an accuracy needs a trained supernet",
-            where="objectives",
-            fix="run 'nassearch train-supernet' first",
-        )
+    evaluator = context.trained_evaluator()
     name = getattr(evaluate, "__name__", type(evaluate).__name__)
 
     def measure(architecture: Architecture) -> float | Estimate:
