@@ -167,9 +167,10 @@ print([float(value) for value in logits.flatten()])
 def elsewhere(export: Path, name: str, python: str = sys.executable) -> np.ndarray:
     """The logits of a black image, from the card's lines in another process."""
     torch_alone = name == "pt2"
+    shape = package.load(export).input_shape
     script = WITHOUT.format(
         missing=["nassearch", "onnxruntime"] if torch_alone else ["nassearch", "torch"],
-        images=f"__import__({'torch' if torch_alone else 'numpy'!r}).zeros((1, 1, 8, 8))"
+        images=f"__import__({'torch' if torch_alone else 'numpy'!r}).zeros({(1, *shape)})"
         + ("" if torch_alone else ".astype('float32')"),
         lines="\n".join(make_format(name).snippet()),
     )
@@ -182,8 +183,9 @@ def elsewhere(export: Path, name: str, python: str = sys.executable) -> np.ndarr
 
 def here(export: Path, name: str) -> np.ndarray:
     one = make_format(name)
+    black = torch.zeros(1, *package.load(export).input_shape)
     with torch.inference_mode():
-        return one.open(export / one.file_name)(torch.zeros(1, 1, 8, 8)).numpy().ravel()
+        return one.open(export / one.file_name)(black).numpy().ravel()
 
 
 @pytest.mark.parametrize("name", ["onnx", "int8", "pt2"])
