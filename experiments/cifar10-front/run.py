@@ -44,16 +44,21 @@ from nassearch.training.training_recipe import TrainingRecipe
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
 PLAN = yaml.safe_load((HERE / "plan.yaml").read_text())
-SAMPLED_STEPS = 400
+NUM_TRAIN = round(50_000 * (1 - PLAN["val_share"]))
+OUTER = {"outer_gamma": PLAN["supernet"]["outer_gamma"]}
+OTHERS = 6  # random networks whose accuracies say how good a supernet is
 DEVICE = "here"
+PARTS = ["all", "measure", "supernet", "search", "alone", "strategies", "flagship", "report"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["all", "measure", "supernet", "search", "alone", "report"])
+    parser.add_argument("what", choices=PARTS)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/cifar10-front"))
     parser.add_argument("--seeds", type=int, nargs="+", default=PLAN["seeds"])
+    parser.add_argument("--names", nargs="+", help="of strategies or networks")
+    parser.add_argument("--times", type=float, default=1, help="of N, for strategies")
     arguments = parser.parse_args()
     if arguments.what == "report":
         from tables import report
@@ -61,6 +66,9 @@ def main() -> None:
         report()
         return
     torch.set_num_threads(1)
+    if arguments.what == "flagship":
+        train_flagship(arguments.data, arguments.out)
+        return
     if arguments.what in ("all", "measure"):
         measure(arguments.out)
     for seed in arguments.seeds:
@@ -69,9 +77,12 @@ def main() -> None:
             train_supernet(data, seed, arguments.out)
         if arguments.what in ("all", "search"):
             search(data, seed, arguments.out)
+        if arguments.what in ("all", "strategies"):
+            for name in arguments.names or PLAN["strategies"]:
+                train_strategy(name, arguments.times, data, seed, arguments.out)
         if arguments.what in ("all", "alone"):
             for share in PLAN["shares"]:
-                for name in PLAN["hand_designed"]:
+                for name in arguments.names or PLAN["hand_designed"]:
                     train_alone(name, share, data, seed, arguments.out)
 
 
@@ -94,6 +105,26 @@ def train_supernet(data: Data, seed: int, out: Path) -> None:
         resume=directory.exists(),
     )
     keep({"kind": "supernet", "seed": seed, **last_line(directory)})
+
+
+def train_flagship(path: Path, out: Path) -> None:
+    """One long training; the keys of plan.yaml's `flagship` are over those of its supernets."""
+    if done(kind="flagship"):
+        return
+    keys = dict(PLAN["flagship"])
+    seed, epochs = keys.pop("seed"), keys.pop("epochs")
+    data = ns.load_data(f"imagefolder:{path}", val_share=PLAN["val_share"], seed=seed)
+    directory = out / "flagship"
+    ns.train_supernet(
+        PLAN["space"],
+        data,
+        epochs=epochs,
+        seed=seed,
+        threads=1,
+        options={**PLAN["shared"], **PLAN["supernet"], **keys},
+        out=directory,
+        resume=directory.exists(),
+    )
 
 
 def train_alone(name: str, share: float, data: Data, seed: int, out: Path) -> None:
@@ -140,22 +171,53 @@ def hand_designed(name: str) -> SearchSpace:
     )
 
 
+def train_strategy(name: str, times: float, data: Data, seed: int, out: Path) -> None:
+    """A supernet by one of plan.yaml's strategies, with so many times the compute N."""
+    if done(kind="strategy", name=name, seed=seed, times=times):
+        return
+    keys = {**PLAN["shared"], **OUTER, **PLAN["strategies"][name], "seed": seed}
+    per_image = cost_of_an_image(TrainingRecipe(**keys, epochs=PLAN["epochs"]))
+    images = times * supernet_compute(seed) / per_image
+    epochs = max(1, math.ceil(images / len(data.train)))
+    part = some(data, round(images / epochs), seed)
+    space = SearchSpace.load(PLAN["space"])
+    directory = out / f"strategy-{name}-{times:g}-{seed}"
+    state = train(
+        space, part, recipe=TrainingRecipe(**keys, epochs=epochs), out=directory, resume=True
+    )
+    evaluator = Evaluator(state, data)
+    rng = np.random.default_rng(0)
+    networks = [space.largest, space.smallest, *(space.sample(rng) for _ in range(OTHERS))]
+    line = {"kind": "strategy", "name": name, "seed": seed, "times": times}
+    line |= {"epochs": epochs, "images": len(part.train)}
+    line |= {"val": [evaluator.accuracy(network).value for network in networks]}
+    line |= {"test": [tested(evaluator.subnet(network), data) for network in networks]}
+    keep({**line, **last_line(directory)})
+
+
 @lru_cache
 def supernet_compute(seed: int) -> float:
-    """N: the multiply-accumulates of a supernet's training, from an even sample of its steps."""
+    """N: the multiply-accumulates of a supernet's training."""
     keys = {**PLAN["shared"], **PLAN["supernet"], "epochs": PLAN["epochs"], "seed": seed}
     recipe = TrainingRecipe(**keys)
+    steps = NUM_TRAIN // recipe.batch_size
+    return cost_of_an_image(recipe) * recipe.epochs * steps * recipe.batch_size
+
+
+def cost_of_an_image(recipe: TrainingRecipe) -> float:
+    """The mean multiply-accumulates of training on one image, over all steps of a training."""
     space = SearchSpace.load(PLAN["space"])
     strategy = make_strategy(space, recipe)
-    steps = round(50_000 * (1 - PLAN["val_share"])) // recipe.batch_size
-    total = recipe.epochs * steps
-    sample = np.linspace(0, total - 1, min(total, SAMPLED_STEPS)).round().astype(int).tolist()
-    costs = [
-        step_macs(space, strategy.step(StepPosition(step, steps), rng).passes)
-        for step in sample
-        for rng in [numpy_generator(seed, Stream.SUBNETS, step)]
-    ]
-    return float(np.mean(costs)) * total * recipe.batch_size
+    steps = NUM_TRAIN // recipe.batch_size
+    costs, teacher = [], 0
+    for step in range(recipe.epochs * steps):
+        plan = strategy.step(
+            StepPosition(step, steps), numpy_generator(recipe.seed, Stream.SUBNETS, step)
+        )
+        if plan.freeze_teacher:
+            teacher = macs(lower(space, space.largest))
+        costs.append(step_macs(space, plan.passes, teacher_macs=teacher))
+    return float(np.mean(costs))
 
 
 def some(data: Data, count: int, seed: int) -> Data:
