@@ -56,6 +56,12 @@ class StaticOp(nn.Module):
         """Whether inner channels may change places: groups and ECA mix the neighbouring ones."""
         return spec.get("group_size") is None and spec.get("attention") != "eca"
 
+    def segments(self) -> Mapping[str, tuple[tuple[int, ...], ...]]:
+        """Tensor -> for each axis the lengths that it is made of, where a smaller block uses the
+        leading part of each; a tensor that is not named uses the leading part of every axis.
+        """
+        return {}
+
     def residual_norm(self) -> nn.BatchNorm2d | None:
         """The last norm before a residual is added, for zero initialisation; None without one."""
         return None
