@@ -50,7 +50,9 @@ class Dependencies:
 
     def reason(self, operator: Operator) -> str:
         """Why the channels that a layer gives cannot change; empty where they can."""
-        return next((why for symbol, _ in self.made[operator.id] if (why := self.table.why(symbol))), "")
+        return next(
+            (why for symbol, _ in self.made[operator.id] if (why := self.table.why(symbol))), ""
+        )
 
 
 def find_dependencies(trace: Trace, *, fixed: Sequence[str] = ()) -> Dependencies:
@@ -121,9 +123,7 @@ def _free(table: SymbolTable, sizes: Sequence[int]) -> Iterator[Axis]:
 def _resolved(value: Any, table: SymbolTable) -> Any:
     """Axes, and lists of them, as the text of a node."""
     if isinstance(value, list):
-        return tuple(
-            item if isinstance(item, int) else _resolved(item, table) for item in value
-        )
+        return tuple(item if isinstance(item, int) else _resolved(item, table) for item in value)
     if value and isinstance(value[0][0], tuple):
         return tuple(format_axis(table.resolve(axis)) for axis in value)
     return format_axis(table.resolve(value)) if value else "0"
@@ -141,4 +141,3 @@ def _identifier(name: str) -> str:
     """A dotted path as the name of a node."""
     text = "".join(letter if letter.isalnum() else "_" for letter in name)
     return text if not text[:1].isdigit() else f"_{text}"
-

@@ -48,7 +48,9 @@ class SymbolTable:
         """Why a symbol cannot change, empty where it can."""
         if symbol in self.reasons:
             return self.reasons[symbol]
-        return next((why for name, _ in self._stands.get(symbol, ()) if (why := self.why(name))), "")
+        return next(
+            (why for name, _ in self._stands.get(symbol, ()) if (why := self.why(name))), ""
+        )
 
     # -- rules -------------------------------------------------------------------------------------
 

@@ -256,7 +256,7 @@ class _Reader:
             raise AdoptionError(
                 "uses a weight that is computed",
                 where=self._where(node),
-                fix="compute it once and keep it as a parameter (fuse or remove the parametrization)",
+                fix="keep it as a parameter: fuse it, or remove the parametrization",
             )
         name = self._tensors[tensor.name]
         if name in self._used:
@@ -296,7 +296,7 @@ class _Reader:
             shape = shape[1:]
         path = name.rpartition(".")[0]
         made = Operator(
-            self._unique(path, name.rpartition(".")[2], owns=True),
+            self._unique(name, "parameter", owns=True),
             "parameter",
             [],
             shape,
@@ -457,7 +457,13 @@ class _Reader:
         of = self._value(read, node)
         path, kind = self._module(node)
         made = Operator(
-            self._unique(path, "take", owns=False), "take", [of], sizes, path, kind, {"dims": (dim,)}
+            self._unique(path, "take", owns=False),
+            "take",
+            [of],
+            sizes,
+            path,
+            kind,
+            {"dims": (dim,)},
         )
         made.wants = (start, length)
         self._operators.append(made)
@@ -741,7 +747,9 @@ def _reason(error: Exception) -> str:
         "UserError",
     ):
         return "what it does depends on the values of a tensor"
-    if "takes" in text and "positional argument" in text or "missing" in text and "argument" in text:
+    if ("takes" in text and "positional argument" in text) or (
+        "missing" in text and "argument" in text
+    ):
         return f"it takes other inputs than one batch of images: {text}"
     return f"{kind}: {text}"
 
@@ -759,5 +767,3 @@ def _place(error: Exception, module: nn.Module, name: str) -> str:
             found = f"{dotted} ({file.rpartition('/')[2]}:{trail.tb_lineno})"
         trail = trail.tb_next
     return found or name
-
-

@@ -26,6 +26,7 @@ from nassearch.space.layout_inference import Layout, Stored, axis_size, constant
 TRACED = "traced"
 SEPARATOR = "@"
 _MOST_ELEMENTS = 1 << 32
+_ROUNDS = 8
 
 
 def scaled(full: int, ratio: float) -> int:
@@ -149,7 +150,7 @@ class BlockGraph:
     # -- sizes -------------------------------------------------------------------------------------
 
     def sizes(self, in_channels: int, out_channels: int, inner_ratio: float) -> dict[str, int]:
-        """The size of each symbol; SpaceError where the channels are none that the block can have."""
+        """The size of each symbol; SpaceError where the block cannot have such channels."""
         full = self.definition.symbols
         sizes = {symbol: scaled(full[symbol], inner_ratio) for symbol in self.inner_symbols}
         given = self._solve(self.input_axis, in_channels, "in_channels")
@@ -163,14 +164,21 @@ class BlockGraph:
                 )
         return {**sizes, **given, **made}
 
+    @cached_property
+    def full_width(self) -> int:
+        """The output's channels in the network that was traced."""
+        return axis_size(self._any_output(), self.definition.symbols)
+
     def width_at(self, ratio: float) -> int:
-        """The output's channels nearest to a share of the full ones that the block can have."""
-        axis = self._any_output()
-        full = axis_size(axis, self.definition.symbols)
-        width = 0
-        while width != (nearest := self._width(axis, ratio)):
-            width, ratio = nearest, nearest / full
+        """The output's channels at a share of the full ones, each of its parts rounded."""
+        width = self._width(self._any_output(), ratio)
+        for _ in range(_ROUNDS):  # rounding parts moves the share, until it does not
+            width = self._width(self._any_output(), width / self.full_width)
         return width
+
+    def solve_output(self, width: int) -> dict[str, int]:
+        """The size of each symbol of an output of so many channels; SpaceError for none."""
+        return self._solve(self._any_output(), width, "width")
 
     def _width(self, axis: Axis, ratio: float) -> int:
         full = self.definition.symbols

@@ -5,7 +5,7 @@ A graph is data. Reading it imports nothing and runs nothing; what is not on the
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
