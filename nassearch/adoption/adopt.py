@@ -16,6 +16,7 @@ from nassearch.adoption.trace import trace
 from nassearch.errors import AdoptionError
 from nassearch.networks import Supernet
 from nassearch.networks.cost import count, network_cost
+from nassearch.ops.elastic import Uninitialised
 from nassearch.space import SearchSpace, lower
 
 TOLERANCE = 1e-5
@@ -71,7 +72,8 @@ def adopt(
     found = find_dependencies(traced, fixed=elasticity.fixed)
     parts = partition(traced, found, name=name)
     adopted = elastic_space(traced, found, parts, name=name, elasticity=elasticity)
-    supernet = Supernet(adopted.space).eval()
+    with Uninitialised():  # the module's weights follow
+        supernet = Supernet(adopted.space).eval()
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     plain = {key: tensor.detach() for key, tensor in tensors.items()}
     _check_all_used(module, found, name)
@@ -81,7 +83,7 @@ def adopt(
         raise AdoptionError(
             f"is computed otherwise by its graph: logits differ by {change:.2g} of the largest",
             where=name,
-            fix="look for values that are changed in place while others read them, and write x = x + y",
+            fix="look for what is changed in place while others read it, and write x = x + y",
         )
     if sort_channels:
         _write(supernet, adopted, sorted_tensors(found, plain))

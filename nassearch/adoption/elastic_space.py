@@ -1,5 +1,6 @@
 """A partitioned network as a search space: graphs, and what is elastic in each stage."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,14 +24,18 @@ from nassearch.space.graph_config import (
 )
 
 ENOUGH_NETWORKS = 10**6
-SHARES: Sequence[tuple[float, ...]] = (
-    (0.5, 0.75, 1.0),
-    (0.5, 0.625, 0.75, 0.875, 1.0),
-    (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0),
-    (0.25, 0.3125, 0.375, 0.4375, 0.5, 0.5625, 0.625, 0.6875, 0.75, 0.8125, 0.875, 0.9375, 1.0),
-)  # fmt: skip
+_COARSE = (0.5, 0.75, 1.0)
+_FINE = (0.5, 0.625, 0.75, 0.875, 1.0)
+_FINER = tuple(step / 16 for step in range(4, 17))
+# shares of widths and of inner widths, depths of a stage at most and least, until they are enough
+LEVELS: Sequence[tuple[tuple[float, ...], tuple[float, ...], int, float]] = (
+    (_COARSE, _COARSE, 4, 0.5),
+    (_FINE, _COARSE, 4, 0.5),
+    (_FINE, _FINE, 4, 0.5),
+    (_FINER, _COARSE, 4, 0.5),
+    (_FINER, _FINE, 32, 0.25),
+)
 _MOST_KERNELS = 3
-_MOST_DEPTHS = 4
 
 
 class Elasticity(StrictModel):
@@ -90,11 +95,11 @@ def elastic_space(
         },
     }
     space = None
-    for shares in SHARES:
+    for width, inner, most, least in LEVELS:
         said = elasticity.model_copy(
-            update={"width": elasticity.width or shares, "inner": elasticity.inner or shares}
+            update={"width": elasticity.width or width, "inner": elasticity.inner or inner}
         )
-        rows = [_stage(cells, found, said) for cells in stages]
+        rows = [_stage(cells, found, said, most=most, least=least) for cells in stages]
         space = SearchSpace.from_dict({**content, "stages": rows}, where=name)
         if space.size() >= ENOUGH_NETWORKS:
             break
@@ -102,7 +107,9 @@ def elastic_space(
     return ElasticSpace(space, stages, head)
 
 
-def _stage(cells: Sequence[Cell], found: Dependencies, said: Elasticity) -> dict[str, Any]:
+def _stage(
+    cells: Sequence[Cell], found: Dependencies, said: Elasticity, *, most: int, least: float
+) -> dict[str, Any]:
     graphs = [cell.graph for cell in cells]
     assert said.width is not None and said.inner is not None
     before = found.table.size(found.axes(cells[0].part.reads)[1])
@@ -114,7 +121,12 @@ def _stage(cells: Sequence[Cell], found: Dependencies, said: Elasticity) -> dict
         "stride": max(1, round(before / after)),
     }
     is_fixed = any(_below(cell.part.path, path) for cell in cells[1:] for path in said.fixed)
-    row["depth"] = depths(len(cells), None if is_fixed else said.depth, is_fixed=is_fixed)
+    if is_fixed:
+        row["depth"] = [len(cells)]
+    elif said.depth is not None:
+        row["depth"] = sorted({len(cells), *(depth for depth in said.depth if depth < len(cells))})
+    else:
+        row["depth"] = depths(len(cells), most=most, least=least)
     if any(graph.inner_symbols for graph in graphs):
         row["inner_ratio"] = sorted({*said.inner, 1.0})
     kernels = kernel_choices(cells, said)
@@ -140,16 +152,11 @@ def widths(graph: BlockGraph, shares: Sequence[float]) -> list[int]:
     return sorted(found)
 
 
-def depths(number: int, said: Sequence[int] | None, *, is_fixed: bool) -> list[int]:
-    """How many of a stage's blocks a network may have, the first always."""
-    if is_fixed:
-        return [number]
-    if said is not None:
-        return sorted({number, *(depth for depth in said if depth < number)})
-    least = -(-number // 2)
-    all_depths = list(range(least, number + 1))
-    step = -(-len(all_depths) // _MOST_DEPTHS)
-    return sorted(all_depths[::-1][::step])
+def depths(number: int, *, most: int, least: float) -> list[int]:
+    """At most so many numbers of blocks, from a share of them to all."""
+    every = range(max(1, math.ceil(number * least)), number + 1)
+    step = -(-len(every) // most)
+    return sorted(every[::-1][::step])
 
 
 def kernel_choices(cells: Sequence[Cell], said: Elasticity) -> list[int]:

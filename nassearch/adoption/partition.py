@@ -20,6 +20,7 @@ _JOINS = ("add", "concat", "sub")
 _LAYERS = ("conv", "linear")
 _GLOBAL_POOLS = ("adaptive_avg_pool", "adaptive_max_pool", "mean")
 _POOLS = ("max_pool", "avg_pool", *_GLOBAL_POOLS)
+_MOST_MERGED = 4
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -31,6 +32,8 @@ class Part:
     reads: str
     path: str
     is_block: bool
+    num_merged: int = 1
+    """Parts that it was before those that cannot have channels of their own were joined."""
 
     @property
     def gives(self) -> str:
@@ -50,6 +53,11 @@ def partition(trace: Trace, found: Dependencies, *, name: str) -> Parts:
     segments = list(_segments(trace.operators, found))
     parts = _parts(segments, trace.module)
     merged = _merged(parts, found)
+    while (long := _too_long(merged, parts)) is not None:
+        found.table.fix(
+            _channels(long.gives, found), at=f"the same channels in and after {long.path}"
+        )
+        merged = _merged(parts, found)
     if len(merged) < 2:
         raise AdoptionError(
             "has no place where one image alone passes from part to part",
@@ -208,14 +216,47 @@ def _merged(parts: Sequence[Part], found: Dependencies) -> list[Part]:
     for number, part in enumerate(parts):
         if held is not None:
             operators = held.operators + part.operators
-            part = Part(operators, held.reads, _common_path(operators), False)
+            number_merged = held.num_merged + 1
+            part = Part(operators, held.reads, _common_path(operators), False, number_merged)
             held = None
         gives_logits = bool(_symbols(_channels(part.gives, found)) & logits)
-        if number < len(parts) - 1 and (gives_logits or not _stands_alone(part, found)):
-            held = part
-        else:
+        if number == len(parts) - 1 or (not gives_logits and _stands_alone(part, found)):
             merged.append(part)
+        elif (
+            merged
+            and not gives_logits
+            and _belongs_before(part, merged[-1], parts[number + 1], found)
+        ):
+            before = merged[-1]
+            operators = before.operators + part.operators
+            path = _common_path(operators)
+            merged[-1] = Part(operators, before.reads, path, False, before.num_merged + 1)
+        else:
+            held = part
     return merged
+
+
+def _belongs_before(part: Part, before: Part, after: Part, found: Dependencies) -> bool:
+    """Whether a part that keeps its input's channels does better with the part before it.
+
+    As a strided depthwise convolution does between a stem and blocks that add their input.
+    """
+    with_next = Part(part.operators + after.operators, part.reads, "", False)
+    with_last = Part(before.operators + part.operators, before.reads, "", False)
+    if _stands_alone(with_next, found) or _is_tied(before, found):
+        return False
+    return _stands_alone(with_last, found)
+
+
+def _too_long(merged: Sequence[Part], parts: Sequence[Part]) -> Part | None:
+    """The first part of many that run into one another without channels of their own.
+
+    With its channels fixed they can be cut there, and what lies within each may be elastic.
+    """
+    for one in merged:
+        if one.num_merged > _MOST_MERGED:
+            return next(part for part in parts if part.gives in {op.id for op in one.operators})
+    return None
 
 
 def _stands_alone(part: Part, found: Dependencies) -> bool:

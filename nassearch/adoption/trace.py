@@ -349,7 +349,7 @@ class _Reader:
     def _batch_norm(self, node: fx.Node, given: dict[str, Any]) -> None:
         if given["running_mean"] is None:
             raise self._unknown(node, "batch norm without running statistics")
-        if len(node.meta["val"].shape) != 4:
+        if len(node.meta["val"].shape) not in (2, 4):
             raise self._unknown(node, "batch norm of what is no image")
         names = ("weight", "bias", "running_mean", "running_var")
         self._emit(
@@ -435,6 +435,13 @@ class _Reader:
         dims = self._dims(given["self"], given["dim"], node)
         keep = {"keep": True} if given["keepdim"] else {}
         self._emit(node, "mean", [given["self"]], dims=dims, **keep)
+
+    def _sum(self, node: fx.Node, given: dict[str, Any]) -> None:
+        if given.get("dim") is None or given.get("dtype") is not None:
+            raise self._unknown(node, "a sum over the batch")
+        dims = self._dims(given["self"], given["dim"], node)
+        keep = {"keep": True} if given["keepdim"] else {}
+        self._emit(node, "sum", [given["self"]], dims=dims, **keep)
 
     def _cat(self, node: fx.Node, given: dict[str, Any]) -> None:
         dims = self._dims(given["tensors"][0], [given["dim"]], node)

@@ -42,7 +42,7 @@ class Elastic(nn.Module):
         examples: dict[str, tuple[int, BlockSpec]] = {}  # the largest tensor of a name, whose it is
         kernels: dict[str, set[tuple[int, int]]] = {}
         self._segments: dict[str, Segments] = {}
-        for spec in _of_different_shape(specs):
+        for spec in self._op.of_full_shape(_of_different_shape(specs)):
             twin = self._twin(spec)
             for name, segments in twin.segments().items():
                 known = self._segments.get(name, segments)
@@ -132,7 +132,7 @@ class Elastic(nn.Module):
 
     def _twin(self, spec: BlockSpec) -> StaticOp:
         """The static form of `spec` without storage; each use sets its tensors to views."""
-        with torch.device("meta"), _Uninitialised():
+        with torch.device("meta"), Uninitialised():
             return self._op(spec)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _copied(module: Built, tensors: Mapping[Tensor, Tensor]) -> Built:
     return copied
 
 
-class _Uninitialised(TorchFunctionMode):
+class Uninitialised(TorchFunctionMode):
     """Tensors built here keep whatever they hold: filling them takes most of a module's time."""
 
     _FILLS = frozenset(

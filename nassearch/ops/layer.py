@@ -1,6 +1,6 @@
 """The layers that ops are made of, and what an op must be."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import torch
@@ -55,6 +55,11 @@ class StaticOp(nn.Module):
     def sortable(spec: BlockSpec) -> bool:
         """Whether inner channels may change places: groups and ECA mix the neighbouring ones."""
         return spec.get("group_size") is None and spec.get("attention") != "eca"
+
+    @staticmethod
+    def of_full_shape(specs: Iterable[BlockSpec]) -> Iterable[BlockSpec]:
+        """Those of the specs whose tensors are together as large as any, in every kernel size."""
+        return specs
 
     def segments(self) -> Mapping[str, tuple[tuple[int, ...], ...]]:
         """Tensor -> for each axis the lengths that it is made of, where a smaller block uses the

@@ -1,6 +1,6 @@
 """A block of a user's own network, built from its graph (`space.block_graph`)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -52,6 +52,13 @@ class Traced(StaticOp):
         """Never here: whole dependency groups are sorted when the network is adopted."""
         return False
 
+    @staticmethod
+    def of_full_shape(specs: Iterable[BlockSpec]) -> Iterable[BlockSpec]:
+        """Those with the most channels: of many others, each takes long to build."""
+        given = list(specs)
+        most = max(map(_channels, given))
+        return [spec for spec in given if _channels(spec) == most]
+
     def segments(self) -> Mapping[str, tuple[tuple[int, ...], ...]]:
         return self._segments
 
@@ -92,7 +99,7 @@ class Traced(StaticOp):
             self._note(node.id, layer, (layout.segments(outputs), layout.segments(inputs)))
         elif node.op in ("batch_norm", "group_norm", "layer_norm"):
             axis = given[0].axes[-1 if node.op == "layer_norm" else 0]
-            layer = _norm(node, layout.size(axis))
+            layer = _norm(node, layout.size(axis), is_image=len(given[0].axes) == 3)
             self._note(node.id, layer, (layout.segments(axis),))
         elif node.op == "parameter":
             layer = _Parameter([layout.size(axis) for axis in made.axes])
@@ -125,6 +132,10 @@ class _Parameter(nn.Module):
 
     def forward(self) -> Tensor:
         return self.value
+
+
+def _channels(spec: BlockSpec) -> tuple[int, int, float]:
+    return spec.in_channels, spec.out_channels, spec.get("inner_ratio", 1)
 
 
 def _graph(spec: BlockSpec) -> BlockGraph:
@@ -163,10 +174,11 @@ def _conv(
     )
 
 
-def _norm(node: NodeConfig, channels: int) -> nn.Module:
+def _norm(node: NodeConfig, channels: int, *, is_image: bool) -> nn.Module:
     assert node.eps is not None and node.affine is not None
     if node.op == "batch_norm":
-        return nn.BatchNorm2d(channels, node.eps, node.momentum, affine=node.affine)
+        kind = nn.BatchNorm2d if is_image else nn.BatchNorm1d
+        return kind(channels, node.eps, node.momentum, affine=node.affine)
     if node.op == "group_norm":
         assert node.groups is not None
         return nn.GroupNorm(node.groups, channels, node.eps, affine=node.affine)
@@ -241,6 +253,7 @@ _RUN: dict[str, Callable[[Sequence[Tensor], Any], Tensor]] = {
     "adaptive_avg_pool": lambda given, node: F.adaptive_avg_pool2d(given[0], node.size),
     "adaptive_max_pool": lambda given, node: F.adaptive_max_pool2d(given[0], node.size),
     "mean": _mean,
+    "sum": lambda given, node: given[0].sum(node.dims, keepdim=bool(node.keep)),
     "concat": lambda given, node: torch.cat(list(given), node.dims[0]),
     "take": _take,
     "permute": lambda given, node: given[0].permute(0, *node.dims),

@@ -36,6 +36,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "adaptive_avg_pool": ("size",),
     "adaptive_max_pool": ("size",),
     "mean": ("dims",),
+    "sum": ("dims",),
     "concat": ("dims",),
     "take": ("dims", "start", "length"),
     "permute": ("dims",),
@@ -67,6 +68,7 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "max_pool": ("ceil",),
     "avg_pool": ("ceil", "count_padding"),
     "mean": ("keep",),
+    "sum": ("keep",),
 }
 _BINARY = ("add", "sub", "mul", "div")
 _NUM_INPUTS = {"parameter": 0, "matmul": 2}

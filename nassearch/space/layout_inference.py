@@ -175,7 +175,6 @@ def _mean(node: NodeConfig, inputs: list[Layout], rules: Rules, at: str) -> Layo
     assert node.dims is not None
     axes = list(inputs[0].axes)
     for dim in node.dims:
-        rules.fix(axes[dim - 1], at=at)
         axes[dim - 1] = constant(1)
     if not node.keep:
         axes = [axis for dim, axis in enumerate(axes, start=1) if dim not in node.dims]
@@ -302,6 +301,7 @@ _RULES = {
     "adaptive_avg_pool": _adaptive,
     "adaptive_max_pool": _adaptive,
     "mean": _mean,
+    "sum": _mean,
     "add": _binary,
     "sub": _binary,
     "mul": _binary,
