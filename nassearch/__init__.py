@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nassearch.networks import Subnet as Subnet
     from nassearch.networks import Supernet as Supernet
     from nassearch.pipeline.export import ExportedNetwork as ExportedNetwork
+    from nassearch.pipeline.front_door import adopt as adopt
     from nassearch.pipeline.front_door import export_subnets as export_subnets
     from nassearch.pipeline.front_door import finetune_export as finetune_export
     from nassearch.pipeline.front_door import import_measurements as import_measurements
@@ -59,6 +60,7 @@ _HOMES = {
     "Subnet": "networks",
     "Supernet": "networks",
     "TrainedSupernet": "pipeline.trained_supernet",
+    "adopt": "pipeline.front_door",
     "describe": "pipeline.listing",
     "export_subnets": "pipeline.front_door",
     "finetune_export": "pipeline.front_door",
@@ -93,6 +95,7 @@ __all__ = [
     "Subnet",
     "Supernet",
     "TrainedSupernet",
+    "adopt",
     "describe",
     "export_subnets",
     "finetune_export",

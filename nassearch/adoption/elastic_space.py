@@ -207,8 +207,8 @@ class _GraphWriter:
             }
             if operator.op == "mean" and not operator.attributes.get("keep"):
                 attributes.pop("keep", None)
-            reads = [names[read] for read in operator.of]
-            node = node_config(operator, attributes, name=names[operator.id], reads=reads)
+            inputs = [names[read] for read in operator.of]
+            node = node_config(operator, attributes, name=names[operator.id], reads=inputs)
             nodes.append(node)
             for leaf, tensor in operator.tensors.items():
                 tensors[f"{node.id}.{leaf}"] = tensor

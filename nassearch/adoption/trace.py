@@ -146,7 +146,7 @@ class _Reader:
 
     def read(self) -> list[Operator]:
         images: list[str] = []
-        result = None
+        result = ""
         for node in self._program.graph.nodes:
             if node.op == "placeholder":
                 if node.name not in self._tensors and node.name not in self._constants:
@@ -201,7 +201,7 @@ class _Reader:
         target = getattr(source.target, "_schema", None)
         if target is None and source.target is not operator.getitem:
             return
-        is_view = source.target is operator.getitem or target.name.partition("::")[2] in _VIEWS
+        is_view = target is None or target.name.partition("::")[2] in _VIEWS
         base = source.args[0]
         if is_view and isinstance(base, fx.Node):
             order = list(self._program.graph.nodes)
@@ -404,7 +404,7 @@ class _Reader:
             stride=_pair(given["stride"] or given["kernel_size"]),
             padding=_pair(given["padding"]),
             dilation=_pair(given["dilation"]),
-            **({"ceil": True} if given["ceil_mode"] else {}),
+            **_given(ceil=given["ceil_mode"] or None),
         )
 
     def _avg_pool2d(self, node: fx.Node, given: dict[str, Any]) -> None:
@@ -417,8 +417,8 @@ class _Reader:
             kernel=_pair(given["kernel_size"]),
             stride=_pair(given["stride"] or given["kernel_size"]),
             padding=_pair(given["padding"]),
-            **({"ceil": True} if given["ceil_mode"] else {}),
-            **({} if given["count_include_pad"] else {"count_padding": False}),
+            **_given(ceil=given["ceil_mode"] or None),
+            **_given(count_padding=None if given["count_include_pad"] else False),
         )
 
     def _adaptive_pool(self, node: fx.Node, given: dict[str, Any]) -> None:
@@ -433,14 +433,14 @@ class _Reader:
         if given.get("dim") is None or given.get("dtype") is not None:
             raise self._unknown(node, "mean over the batch")
         dims = self._dims(given["self"], given["dim"], node)
-        keep = {"keep": True} if given["keepdim"] else {}
+        keep = _given(keep=given["keepdim"] or None)
         self._emit(node, "mean", [given["self"]], dims=dims, **keep)
 
     def _sum(self, node: fx.Node, given: dict[str, Any]) -> None:
         if given.get("dim") is None or given.get("dtype") is not None:
             raise self._unknown(node, "a sum over the batch")
         dims = self._dims(given["self"], given["dim"], node)
-        keep = {"keep": True} if given["keepdim"] else {}
+        keep = _given(keep=given["keepdim"] or None)
         self._emit(node, "sum", [given["self"]], dims=dims, **keep)
 
     def _cat(self, node: fx.Node, given: dict[str, Any]) -> None:
@@ -521,8 +521,8 @@ class _Reader:
         self._emit(node, "permute", [read], dims=tuple(order[1:]))
 
     def _view(self, node: fx.Node, given: dict[str, Any]) -> None:
-        read = given.get("self", given.get("input"))
-        if isinstance(read, fx.Node) and read.name in self._tensors:
+        read = given["self"]
+        if read.name in self._tensors:
             shape = tuple(int(size) for size in node.meta["val"].shape)
             self._values[node.name] = self._parameter(read, shape, node)
             return
@@ -689,6 +689,11 @@ _CALLED = {
     "constant_pad_nd": "pad",
 }
 _VIEWS = {"view", "slice", "select", "chunk", "split", "permute", "transpose", "flatten", "unfold"}
+
+
+def _given(**attributes: Any) -> dict[str, Any]:
+    """The attributes that say something."""
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _pair(value: Any) -> tuple[Any, Any]:

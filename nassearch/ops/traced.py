@@ -88,15 +88,16 @@ class Traced(StaticOp):
         layer: nn.Module | None = None
         constants: Any = node
         if node.op == "conv":
-            layer = _conv(node, given[0].axes[0], made.axes[0], graph.kernel(node, most)[0], layout)
-            outputs = layout.segments(made.axes[0])
-            inputs = layout.segments(given[0].axes[0]) if node.group_in is None else None
-            rest = tuple((size,) for size in layer.weight.shape[1 if inputs is None else 2 :])  # type: ignore[union-attr, index]
-            self._note(node.id, layer, (outputs, *([inputs] if inputs else []), *rest))
+            read, gives = given[0].axes[0], made.axes[0]
+            layer = _conv(node, read, gives, graph.kernel(node, most)[0], layout)
+            inputs = () if node.group_in is not None else layout.segments(read)
+            inputs = inputs or (layer.weight.shape[1],)
+            kernel = [(size,) for size in layer.weight.shape[2:]]
+            self._note(node.id, layer, (layout.segments(gives), inputs, *kernel))
         elif node.op == "linear":
-            inputs, outputs = given[0].axes[-1], made.axes[-1]
-            layer = nn.Linear(layout.size(inputs), layout.size(outputs), bias=bool(node.bias))
-            self._note(node.id, layer, (layout.segments(outputs), layout.segments(inputs)))
+            read, gives = given[0].axes[-1], made.axes[-1]
+            layer = nn.Linear(layout.size(read), layout.size(gives), bias=bool(node.bias))
+            self._note(node.id, layer, (layout.segments(gives), layout.segments(read)))
         elif node.op in ("batch_norm", "group_norm", "layer_norm"):
             axis = given[0].axes[-1 if node.op == "layer_norm" else 0]
             layer = _norm(node, layout.size(axis), is_image=len(given[0].axes) == 3)
