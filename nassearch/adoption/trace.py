@@ -226,6 +226,12 @@ class _Reader:
         value = node.meta["val"]
         shape = tuple(int(size) for size in value.shape) if sizes is None else (BATCH, *sizes)
         of = [self._value(read, node) for read in reads]
+        if of and not self._is_batched(of):
+            raise AdoptionError(
+                "computes something of its weights alone",
+                where=self._where(node),
+                fix="keep the result as a parameter: fuse it, or remove the parametrization",
+            )
         if not shape or shape[0] != BATCH:
             raise AdoptionError(
                 f"gives {shape}, whose first axis is not the batch",
@@ -249,6 +255,11 @@ class _Reader:
         self._operators.append(made)
         self._values[node.name] = made.id
         return made.id
+
+    def _is_batched(self, names: Sequence[str]) -> bool:
+        """Whether any of these values comes from the images."""
+        alone = {made.id for made in self._operators if not made.batched}
+        return not alone.issuperset(names)
 
     def _own(self, tensor: Any, node: fx.Node) -> str:
         """The name of a tensor of the module that this operator alone reads."""

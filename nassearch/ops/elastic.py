@@ -41,12 +41,13 @@ class Elastic(nn.Module):
         full: dict[str, torch.Size] = {}
         examples: dict[str, tuple[int, BlockSpec]] = {}  # the largest tensor of a name, whose it is
         kernels: dict[str, set[tuple[int, int]]] = {}
-        self._segments: dict[str, Segments] = {}
+        self.segments: dict[str, Segments] = {}
+        """Tensor -> the lengths that each axis of the shared tensor is made of, where several."""
         for spec in self._op.of_full_shape(_of_different_shape(specs)):
             twin = self._twin(spec)
             for name, segments in twin.segments().items():
-                known = self._segments.get(name, segments)
-                self._segments[name] = tuple(
+                known = self.segments.get(name, segments)
+                self.segments[name] = tuple(
                     tuple(map(max, pair[0], pair[1])) for pair in zip(known, segments, strict=True)
                 )
             for name, tensor in _tensors(twin):
@@ -125,7 +126,7 @@ class Elastic(nn.Module):
 
     def _bind(self, spec: BlockSpec) -> "_Bound":
         if spec not in self._bound:
-            self._bound[spec] = _Bound(self, self._twin(spec), self._kernels, self._segments)
+            self._bound[spec] = _Bound(self, self._twin(spec), self._kernels, self.segments)
             if self.compiles:
                 self._bound[spec].twin.compile()
         return self._bound[spec]

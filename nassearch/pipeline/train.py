@@ -14,6 +14,7 @@ from nassearch.errors import ConfigError
 from nassearch.files import owned, write_text
 from nassearch.networks import Supernet
 from nassearch.ops import check_space
+from nassearch.pipeline.adopt import read_layers
 from nassearch.pipeline.run_directory import start_run, torch_threads
 from nassearch.pipeline.teacher import load_teacher
 from nassearch.progress import Progress, silent
@@ -73,6 +74,12 @@ def train_supernet(
     began = time.monotonic()
     with owned(run, doing="training"), torch_threads(recipe.threads):
         refuse_present(run, resume=resume)
+        if resume and read_layers(run) is not None:
+            raise ConfigError(
+                "was adopted, no training began there",
+                where=run,
+                fix=f"begin one with --from {run}",
+            )
         if resume and not (checkpoint.paths(run) or (run / "recipe.yaml").is_file()):
             raise ConfigError(
                 "there is no run to resume here", where=run, fix="name it with --out, or begin anew"

@@ -11,6 +11,7 @@ from nassearch.config import format_count
 from nassearch.data.dataset import AnyData, Data
 from nassearch.latency.target import Target
 from nassearch.networks import Subnet, Supernet
+from nassearch.pipeline.adopt import read_layers
 from nassearch.pipeline.evaluation_cache import EvaluationCache
 from nassearch.pipeline.run_directory import run_data, run_recipe
 from nassearch.provenance import Estimate
@@ -51,7 +52,8 @@ class TrainedSupernet:
         recipe = run_recipe(run)
         saved = checkpoint.load(run)
         supernet, images = checkpoint.load_supernet(run), run_data(run, data)
-        num_steps = saved.steps_per_epoch * recipe.training.epochs
+        is_adopted = read_layers(run) is not None
+        num_steps = None if is_adopted else saved.steps_per_epoch * recipe.training.epochs
         return cls(run, supernet, recipe, images, saved.step, num_steps)
 
     @property
