@@ -10,7 +10,10 @@ from nassearch.adoption.trace import Trace
 from nassearch.config import parse
 from nassearch.errors import AdoptionError, SpaceError
 from nassearch.space.graph_config import INPUT, Axis, NodeConfig, format_axis
-from nassearch.space.layout_inference import Layout, constant, infer_node
+from nassearch.space.layout_inference import Layout, constant, group_axis, infer_node
+
+FIXED = "--fixed"  # the reason of what the user fixed
+_FEW_GROUPS = 4
 
 
 @dataclass
@@ -46,7 +49,10 @@ class Dependencies:
             return out[-1], given[-1]
         if operator.op == "conv":
             grouped = operator.attributes.get("group_in")
-            return out[0], given[0] if grouped is None else constant(grouped)
+            if grouped is not None:
+                return out[0], constant(grouped)
+            groups = operator.attributes.get("groups", 1)
+            return out[0], group_axis(given[0], groups, self.table, operator.path)
         return (given[-1] if operator.op == "layer_norm" else given[0],)
 
     def reason(self, operator: Operator) -> str:
@@ -67,7 +73,7 @@ def find_dependencies(trace: Trace, *, fixed: Sequence[str] = ()) -> Dependencie
             _infer(operator, found)
         for operator in trace.operators:
             if operator.id in found.made and any(_below(operator.path, path) for path in fixed):
-                table.fix(found.made[operator.id], at="--fixed")
+                table.fix(found.made[operator.id], at=FIXED)
     return found
 
 
@@ -80,6 +86,8 @@ def _infer(operator: Operator, found: Dependencies) -> None:
     said = found.said.setdefault(operator.id, {})
     given = [found.axes(name) for name in operator.of]
     at = f"{operator.path}.{operator.op}".strip(".")
+    if operator.op == "conv":
+        _group(operator, given[0][0], table, at)
     if operator.op in ("conv", "linear") and operator.attributes.get("group_in") is None:
         if operator.id not in found.made:
             found.made[operator.id] = table.new(operator.wants)
@@ -114,6 +122,23 @@ def _infer(operator: Operator, found: Dependencies) -> None:
             where=at,
             fix="write it with other operators, or report it as a fault of nassearch",
         )
+
+
+def _group(operator: Operator, channels: Axis, table: SymbolTable, at: str) -> None:
+    """Few large groups keep their number: each has channels of its own, as many as the others."""
+    attributes = operator.attributes
+    size = attributes.get("group_in", 1)
+    groups = attributes.get("groups") or table.size(channels) // size
+    if size > 1 and groups <= _FEW_GROUPS:
+        del attributes["group_in"]
+        attributes["groups"], operator.wants = groups, attributes.pop("group_out")
+    if "groups" in attributes:
+        each, left = [], channels
+        for _ in range(groups - 1):
+            part, left = table.cut(left, table.size(channels) // groups, at=at)
+            each.append(part)
+        for part in each:
+            table.tie(part, left, at=at)
 
 
 def _free(table: SymbolTable, sizes: Sequence[int]) -> Iterator[Axis]:

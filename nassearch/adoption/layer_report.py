@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nassearch.adoption.dependency import Dependencies
+from nassearch.adoption.dependency import FIXED, Dependencies
 from nassearch.adoption.elastic_space import Cell, ElasticSpace
 from nassearch.adoption.exported_program import Operator
 from nassearch.space.block_graph import scaled
@@ -76,10 +76,7 @@ def _reports(
             channels, reason = {found.table.size(axis)}, "it tells the classes apart"
         elif not named:
             channels = {found.table.size(axis)}
-            reason = (
-                found.reason(operator) if operator.id in found.made else "its input's are fixed"
-            )
-            reason = f"its channels are counted by {reason}" if "." in reason else reason
+            reason = _why(operator, found)
         elif named & outer:
             shares_out = [width / max(made) for width in made]
             in_shares = [width / max(given) for width in given]
@@ -98,6 +95,14 @@ def _reports(
             left_out,
             reason if len(channels) == 1 else "",
         )
+
+
+def _why(operator: Operator, found: Dependencies) -> str:
+    """Why a layer's channels are a plain number."""
+    why = found.reason(operator) if operator.id in found.made else ""
+    if why == FIXED:
+        return f"fixed by {FIXED}"
+    return f"fixed at {why}" if why else "its input's channels are fixed"
 
 
 def _last_layer(cell: Cell) -> str:
@@ -133,5 +138,6 @@ def _described(operator: Operator) -> str:
     text = f"conv {kernel[0]}x{kernel[1]}" + (f"/{stride[0]}" if stride[0] > 1 else "")
     grouped = attributes.get("group_in")
     if grouped is None:
-        return text
+        groups = attributes.get("groups", 1)
+        return f"{text} in {groups} groups" if groups > 1 else text
     return f"{text} depthwise" if grouped == 1 else f"{text} groups of {grouped}"

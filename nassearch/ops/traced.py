@@ -90,8 +90,11 @@ class Traced(StaticOp):
         if node.op == "conv":
             read, gives = given[0].axes[0], made.axes[0]
             layer = _conv(node, read, gives, graph.kernel(node, most)[0], layout)
-            inputs = () if node.group_in is not None else layout.segments(read)
-            inputs = inputs or (layer.weight.shape[1],)
+            inputs = layout.segments(read)
+            if node.groups is not None:
+                inputs = inputs[: len(inputs) // node.groups]
+            if node.group_in is not None or not inputs:
+                inputs = (layer.weight.shape[1],)
             kernel = [(size,) for size in layer.weight.shape[2:]]
             self._note(node.id, layer, (layout.segments(gives), inputs, *kernel))
         elif node.op == "linear":
@@ -170,7 +173,7 @@ def _conv(
         stride=node.stride,
         padding=node.padding if is_whole else cut_padding(node, kernel),
         dilation=node.dilation,
-        groups=1 if node.group_in is None else channels // node.group_in,
+        groups=node.groups or (1 if node.group_in is None else channels // node.group_in),
         bias=bool(node.bias),
     )
 

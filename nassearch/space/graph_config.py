@@ -61,7 +61,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "softplus": (),
 }
 OPTIONAL: dict[str, tuple[str, ...]] = {
-    "conv": ("out", "group_in", "group_out"),
+    "conv": ("out", "group_in", "group_out", "groups"),
     "add": ("value",),
     "sub": ("value",),
     "mul": ("value",),
@@ -163,6 +163,8 @@ class NodeConfig(StrictModel):
             raise ValueError(f"{self.op} {self.id} needs {key}; add it")
         if self.op == "conv" and (self.out is None) == (self.group_in is None):
             raise ValueError(f"conv {self.id} needs out, or group_in and group_out; add one")
+        if self.op == "conv" and self.groups is not None and self.out is None:
+            raise ValueError(f"conv {self.id} of {self.groups} groups needs out, of each; add it")
         if (self.group_in is None) != (self.group_out is None):
             raise ValueError(f"conv {self.id} needs both group_in and group_out; add the other")
         if not self._inputs_fit():
@@ -210,9 +212,8 @@ class GraphConfig(StrictModel):
         for node in self.nodes:
             for name in node.of:
                 if name not in present:
-                    raise ValueError(
-                        f"{node.id} reads {name}, which none before it gives; put them in order"
-                    )
+                    what = f"{node.id} reads {name}, which none before it gives"
+                    raise ValueError(f"{what}; put them in order")
             if node.id in present:
                 raise ValueError(f"two operators are called {node.id}; rename one")
             present.add(node.id)

@@ -146,16 +146,28 @@ def _conv(node: NodeConfig, inputs: list[Layout], rules: Rules, at: str) -> Layo
     image = inputs[0]
     if len(image.axes) != 3:
         raise _refused("is a convolution of what is no image", at)
-    if node.group_in is None:
-        assert node.out is not None
+    if node.groups is not None:  # so many groups of any size
+        each = group_axis(image.axes[0], node.groups, rules, at)
+        rules.tie(image.axes[0], each * node.groups, at=at)
+        channels = rules.resolve(node.out_axis) * node.groups
+    elif node.group_in is None:
         channels = rules.resolve(node.out_axis)
-    else:
+    else:  # as many groups of this size as there are
         assert node.group_out is not None
         parts = rules.divide(image.axes[0], node.group_in, at=at)
         channels = tuple(
             (symbol, count // node.group_in * node.group_out) for symbol, count in parts
         )
     return Layout((channels, *_slide(node, image, rules, at)))
+
+
+def group_axis(axis: Axis, groups: int, rules: Rules, at: str) -> Axis:
+    """The channels of one of so many equal groups of an axis."""
+    if all(symbol == CONSTANT for symbol, _ in axis) and rules.size(axis) % groups == 0:
+        return constant(rules.size(axis) // groups)
+    if len(axis) % groups:
+        raise _refused(f"has {groups} groups of {format_axis(axis)}", at)
+    return axis[: len(axis) // groups]
 
 
 def _linear(node: NodeConfig, inputs: list[Layout], rules: Rules, at: str) -> Layout:

@@ -13,7 +13,8 @@ from tests.adoption.network import NETWORKS, adopted_space
 
 SPOILT = st.sampled_from(
     [0, 1, -1, 3, 7, 10**6, 10**12, 0.5, "", "0", "x", "out", "in*3", "g1+g1", "g1*999999999",
-     "1000", [], [0, 0], [1, 1], [7, 7], [1024, 1024], [[2, 3]], [["2", "out"]], True, None, {"a": 1}]
+     "1000", [], [0, 0], [1, 1], [7, 7], [1024, 1024], [[2, 3]], [["2", "out"]], True, None,
+     {"a": 1}]
 )  # fmt: skip
 
 

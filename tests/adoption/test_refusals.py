@@ -158,16 +158,16 @@ def test_an_example_must_be_square() -> None:
 
 
 def test_a_width_that_no_choice_divides_is_refused_at_its_key() -> None:
-    """Groups of four channels: 14 cannot be."""
+    """Groups of two channels: 15 cannot be."""
     module = nn.Sequential(
-        nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 3, padding=1, groups=4), nn.Conv2d(16, 8, 1),
+        nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 3, padding=1, groups=8), nn.Conv2d(16, 8, 1),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
     )  # fmt: skip
     space = adopt(module, torch.randn(1, 3, 8, 8)).space
     content = space.to_dict()
     stage = next(stage for stage in content["stages"] if 16 in stage["width"])
-    stage["width"] = [14, 16]
-    with pytest.raises(NassearchError, match=r"14 channels cannot be out\*4") as caught:
+    stage["width"] = [15, 16]
+    with pytest.raises(NassearchError, match=r"15 channels cannot be out\*2") as caught:
         check_space(SearchSpace.from_dict(content, where="mine.yaml"))
     assert caught.value.where.startswith("mine.yaml: stages[")
     assert "write one of" in caught.value.fix
