@@ -147,10 +147,22 @@ def write_json(path: Path, value: object) -> None:
 
 
 def append_json_line(path: Path, record: Mapping[str, object]) -> None:
-    """Append one JSON record to `path`; a kill can at worst leave one incomplete last line."""
+    """Append one JSON record to `path`; a kill can at worst leave one incomplete last line.
+
+    What a kill left incomplete stays a line of its own; a full disk leaves the file as it was.
+    """
+    line = json.dumps(record) + "\n"
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        with path.open("ab+") as file:
+            if size := file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = ("" if file.read() == b"\n" else "\n") + line
+            try:
+                file.write(line.encode())
+                file.flush()
+            except OSError:
+                file.truncate(size)
+                raise
     except OSError as error:
         raise _cannot_write(path, error) from error
 
