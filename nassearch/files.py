@@ -6,6 +6,7 @@ A directory is owned by whoever writes to it: `owned` keeps a second writer out.
 import errno
 import json
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ LOCK = ".nassearch.lock"
 """Held by the operating system while a process writes to the directory, and gone with it."""
 OWNER = ".nassearch.owner"
 """Says who holds the lock: a file of its own, as nobody else may read a locked one on Windows."""
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]+\.tmp")
 
 
 @contextmanager
@@ -127,6 +129,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def final_name(path: Path) -> str:
+    """The name that a temporary file of `atomic_write` would have got; of another, its own.
+
+    A kill leaves such a file behind.
+    """
+    left = _TEMPORARY.fullmatch(path.name)
+    return path.name if left is None else left[1]
 
 
 def write_text(path: Path, text: str) -> None:

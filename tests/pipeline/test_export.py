@@ -292,6 +292,18 @@ def test_another_export_is_replaced_only_by_force(
     }
 
 
+def test_what_a_killed_export_left_is_in_nobodys_way(
+    run: Path, copy: Path, nassearch: CommandLine
+) -> None:
+    (copy / "config.yaml").rename(copy / ".config.yaml.xru832ol.tmp")
+    command = ("export", "--pick", "knee", "--format", "config,weights", "--out", copy.parent)
+    for _ in range(2):  # before the config is there, and where it is
+        answer = nassearch(*command)
+        assert answer.code == 0, answer.err
+        assert not list(copy.glob("*.tmp"))
+        (copy / ".README.md.a1b2c3d4.tmp").write_text("half")
+
+
 def test_a_renamed_run_exports_to_where_it_did(
     run: Path, copy: Path, nassearch: CommandLine
 ) -> None:
