@@ -197,15 +197,15 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSON-lines file; an incomplete line (a kill while writing) is skipped."""
+    """The records of a JSON-lines file; a line that is none (a kill while writing) is skipped."""
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except (ValueError, RecursionError):
-            continue
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                records.append(record)
     return records
 
 

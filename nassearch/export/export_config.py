@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from nassearch import config
 from nassearch.config import StrictModel
 from nassearch.data.dataset import Data
-from nassearch.errors import CheckpointError, TableError
+from nassearch.errors import CheckpointError, ConfigError, TableError
 from nassearch.files import write_text
 from nassearch.latency.host_identity import HostIdentity
 from nassearch.networks.cost import network_cost
@@ -226,9 +226,14 @@ def inside(directory: Path, name: str) -> Path:
 
 def _check_identity(export: ExportConfig, path: Path) -> None:
     """CheckpointError where the space or the architecture is not the one that was exported."""
+    try:
+        space, architecture = export.search_space(), export.to_architecture()
+    except ConfigError as error:
+        place = f"{path}: {error.where}"
+        raise CheckpointError(error.what, where=place, fix="export the network again") from error
     found = {
-        "fingerprint": (export.search_space().fingerprint, export.fingerprint, "space"),
-        "id": (export.to_architecture().id, export.id, "architecture"),
+        "fingerprint": (space.fingerprint, export.fingerprint, "space"),
+        "id": (architecture.id, export.id, "architecture"),
     }
     for key, (actual, recorded, name) in found.items():
         if actual != recorded:

@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel
 
-from nassearch import files
+from nassearch import config, files
 from nassearch.errors import OutputError, SearchError
 from nassearch.search.algorithm import algorithm_name
 from nassearch.search.candidate import Candidate
@@ -33,6 +34,28 @@ from nassearch.space.search_space import SearchSpace
 SCHEMA = 1
 GIVEN = "given"
 logger = logging.getLogger(__name__)
+
+
+class _AxisRecord(BaseModel):
+    """What search.json holds of an axis or an objective, of those keys that are read again."""
+
+    direction: Literal["min", "max"]
+    unit: str
+    kind: str | None = None
+    name: str | None = None
+    device: str = ""
+    setting: dict[str, str | int | None] | None = None
+
+
+class _SearchRecord(BaseModel):
+    """What search.json must hold; other keys pass."""
+
+    algorithm: str
+    space: str
+    seed: int
+    objectives: tuple[_AxisRecord, ...]
+    budgets: dict[str, float]
+    axes: tuple[_AxisRecord, ...] | None = None
 
 
 class Journal:
@@ -49,7 +72,6 @@ class Journal:
         self._space = problem.space
         self._lock = lock
         self._path = directory / "candidates.jsonl"
-        _end_line(self._path)
         self.candidates, self.num_trials, self.num_skipped = _read(self._path, problem.space)
         if self.num_skipped:
             logger.warning(
@@ -154,6 +176,7 @@ def load_latest(out: Path, *, space: SearchSpace) -> PastSearch:
 
 def _load(path: Path, space: SearchSpace) -> PastSearch:
     settings = files.read_json(path)
+    config.parse(_SearchRecord, settings, where=path)
     axes = _axes(settings, space, where=path)
     candidates, _, _ = _read(path.parent / "candidates.jsonl", space)
     front = ParetoFront(axes, (candidate for candidate in candidates if candidate.is_finite))
@@ -177,7 +200,12 @@ def _axes(settings: Mapping[str, Any], space: SearchSpace, *, where: Path) -> li
             where=where,
             fix="name the run of that search, or search again without it",
         )
-    return [Axis.from_dict(item) for item in settings.get("axes", settings["objectives"])]
+    try:
+        return [Axis.from_dict(item) for item in settings.get("axes") or settings["objectives"]]
+    except (KeyError, TypeError) as error:
+        raise SearchError(
+            f"is damaged ({error} of an objective)", where=where, fix="run nassearch search again"
+        ) from error
 
 
 def _modified(path: Path) -> float:
@@ -236,17 +264,6 @@ def _lock(directory: Path) -> FileLock | None:
             fix="choose a place with --out where you may write",
         ) from error
     return lock
-
-
-def _end_line(path: Path) -> None:
-    """End an incomplete last line (a kill while writing), so the next record starts its own."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        if file.seek(0, 2) > 0:
-            file.seek(-1, 2)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
 
 
 def _read(path: Path, space: SearchSpace) -> tuple[list[Candidate], int, int]:

@@ -189,10 +189,13 @@ class SearchSpace:
             stages = [stage.decode_many(genes, counts.tolist()) for stage in layout.stages]
             return list(map(Architecture, resolutions, zip(*stages, strict=True), patches))
 
-    def encode(self, architecture: Architecture) -> tuple[int, ...]:
+    def encode(
+        self, architecture: Architecture, *, where: object = "architecture"
+    ) -> tuple[int, ...]:
         """The gene vector of an architecture, 0 for blocks that do not exist.
 
-        Raises ArchitectureError, naming the place, where the architecture is not in the space.
+        Raises ArchitectureError, naming `where` and the place in it, where the architecture is not
+        in the space.
         """
         genes = [0] * len(self.genes)
 
@@ -200,7 +203,7 @@ class SearchSpace:
             if value not in dimension.choices:
                 raise ArchitectureError(
                     f"{place} is {value}, outside the space {self.name}",
-                    where="architecture",
+                    where=where,
                     fix=f"allowed: {', '.join(map(str, dimension.choices))}",
                 )
             if dimension.gene is not None:
@@ -216,7 +219,7 @@ class SearchSpace:
             raise ArchitectureError(
                 f"{len(architecture.stages)} stages where the space {self.name}"
                 f" has {len(self.layout.stages)}",
-                where="architecture",
+                where=where,
                 fix="list one stage for each of the space's, or name the space it is of",
             )
         for index, (stage, layout) in enumerate(
@@ -236,14 +239,14 @@ class SearchSpace:
                 if values:
                     raise ArchitectureError(
                         f"{place}.{next(iter(values))} is not a dimension of the space {self.name}",
-                        where="architecture",
+                        where=where,
                         fix=f"allowed: {', '.join(name for name, _ in alternative.dimensions)}",
                     )
         return tuple(genes)
 
-    def check(self, architecture: Architecture) -> Architecture:
+    def check(self, architecture: Architecture, *, where: object = "architecture") -> Architecture:
         """`architecture` itself; ArchitectureError where it is not in this space."""
-        self.encode(architecture)
+        self.encode(architecture, where=where)
         return architecture
 
     def canonical(self, genes: Genes) -> Genes:
