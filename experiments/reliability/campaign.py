@@ -16,6 +16,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import company
 import disks
+import growth
 import inputs
 import kills
 import pandas as pd
@@ -35,6 +36,7 @@ COUNTS = {
     "disks": 100,
     "company": 60,
     "surroundings": 1000,  # every command under each of them
+    "growth": 1000,  # all sizes
 }
 
 
@@ -49,6 +51,8 @@ def main() -> None:
     console = Console()
     if arguments.part == "report":
         console.print(markdown(counts(arguments.results)), markup=False)
+        console.print()
+        console.print(markdown(grown(arguments.results)), markup=False)
         return
     import_all()
     out = files.make_directory(arguments.out.resolve())
@@ -80,6 +84,7 @@ PARTS: dict[str, Callable[[int, Path], Trials]] = {
     "inputs": lambda count, out: inputs.trials(count, make_workplace(out / "workplace")),
     "disks": lambda count, out: disks.trials(count, make_workplace(out / "workplace")),
     "company": lambda count, out: company.trials(count, make_workplace(out / "workplace")),
+    "growth": lambda count, out: growth.trials(count, make_workplace(out / "workplace")),
     "surroundings": lambda count, out: surroundings.trials(
         count, make_workplace(out / "workplace")
     ),
@@ -97,6 +102,20 @@ def counts(results: Path) -> pd.DataFrame:
     return pd.DataFrame(
         {"part": part, "case": case, "trials": len(rows), "faults": int(rows.fault.notna().sum())}
         for (part, case), rows in groups
+    )
+
+
+def grown(results: Path) -> pd.DataFrame:
+    """Long work: its time and its memory for each size."""
+    rows = [line for line in lines(results) if line["part"] == "growth"]
+    return pd.DataFrame(
+        {
+            "work": line["case"],
+            "size": f"{line['size']:,}",
+            "seconds of a core": f"{line['work']:.1f}",
+            "more memory (MiB)": f"{line['mebibytes']:.0f}",
+        }
+        for line in rows
     )
 
 
