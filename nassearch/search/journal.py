@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -47,13 +48,18 @@ class _AxisRecord(BaseModel):
     setting: dict[str, str | int | None] | None = None
 
 
+class _NamedRecord(_AxisRecord):
+    name: str
+
+
 class _SearchRecord(BaseModel):
     """What search.json must hold; other keys pass."""
 
     algorithm: str
     space: str
     seed: int
-    objectives: tuple[_AxisRecord, ...]
+    objectives: tuple[_NamedRecord, ...]
+    measures: tuple[_NamedRecord, ...] = ()
     budgets: dict[str, float]
     axes: tuple[_AxisRecord, ...] | None = None
 
@@ -72,7 +78,8 @@ class Journal:
         self._space = problem.space
         self._lock = lock
         self._path = directory / "candidates.jsonl"
-        self.candidates, self.num_trials, self.num_skipped = _read(self._path, problem.space)
+        names = {item.name for item in problem.quantities}
+        self.candidates, self.num_trials, self.num_skipped = _read(self._path, problem.space, names)
         if self.num_skipped:
             logger.warning(
                 "%s: %d corrupt line(s) skipped; their candidates are evaluated again",
@@ -178,7 +185,9 @@ def _load(path: Path, space: SearchSpace) -> PastSearch:
     settings = files.read_json(path)
     config.parse(_SearchRecord, settings, where=path)
     axes = _axes(settings, space, where=path)
-    candidates, _, _ = _read(path.parent / "candidates.jsonl", space)
+    measured = (*settings["objectives"], *settings.get("measures", ()))
+    names = {item["name"] for item in measured}
+    candidates, _, _ = _read(path.parent / "candidates.jsonl", space, names)
     front = ParetoFront(axes, (candidate for candidate in candidates if candidate.is_finite))
     ended = (path.parent / "front.csv").is_file()
     return PastSearch(path.parent, settings, tuple(candidates), front, ended)
@@ -266,8 +275,13 @@ def _lock(directory: Path) -> FileLock | None:
     return lock
 
 
-def _read(path: Path, space: SearchSpace) -> tuple[list[Candidate], int, int]:
-    """A journal's candidates, each architecture once; how many are trials; how many are corrupt."""
+def _read(
+    path: Path, space: SearchSpace, names: AbstractSet[str]
+) -> tuple[list[Candidate], int, int]:
+    """A journal's candidates, each architecture once; how many are trials; how many are corrupt.
+
+    A candidate is corrupt, too, where one of the values called so is missing.
+    """
     candidates: dict[str, Candidate] = {}
     given: set[str] = set()
     skipped = 0
@@ -276,6 +290,9 @@ def _read(path: Path, space: SearchSpace) -> tuple[list[Candidate], int, int]:
         try:
             record = json.loads(line)
             candidate = Candidate.from_record(record, space=space)
+            if not candidate.values.keys() >= names:
+                skipped += 1
+                continue
             candidates[candidate.architecture.id] = candidate
             if record.get(GIVEN):
                 given.add(candidate.architecture.id)
