@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,12 +19,13 @@ from zipfile import ZIP_STORED, ZipFile
 
 from filelock import FileLock, Timeout
 
-from nassearch.errors import ConfigError, OutputError
+from nassearch.errors import ConfigError, NassearchError, OutputError
 
 LOCK = ".nassearch.lock"
 """Held by the operating system while a process writes to the directory, and gone with it."""
 OWNER = ".nassearch.owner"
 """Says who holds the lock: a file of its own, as nobody else may read a locked one on Windows."""
+_BLOCK = 64 * 1024  # more than any block of a file system that is left unused when it is full
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]+\.tmp")
 
 
@@ -106,6 +108,11 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
     )
 
 
+def _is_full(directory: Path) -> bool:
+    """Whether the file system has no room for another block."""
+    return shutil.disk_usage(directory).free < _BLOCK
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` when the block succeeds.
@@ -126,6 +133,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise _cannot_write(path, error) from error
+    except NassearchError:
+        raise
+    except Exception as error:  # writers in other languages have errors of their own
+        if _is_full(path.parent):
+            raise _cannot_write(path, OSError(errno.ENOSPC, str(error))) from error
+        raise
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
