@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from nassearch.config import StrictModel
+from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.training.training_recipe import TrainingRecipe
 
 Count = Annotated[int, Field(gt=0)]
@@ -50,6 +51,8 @@ class Recipe(StrictModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
     space: str
     data: str
+    preprocessing: Preprocessing = DEFAULT
+    """How images become what a network takes; `imagenet`, or keys of its own."""
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "host"
     threads: Count | None = None

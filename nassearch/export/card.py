@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nassearch import __version__
 from nassearch.config import format_count, format_milliseconds
+from nassearch.data.preprocessing import Recalibration
 from nassearch.export.export_config import ExportConfig, LatencyClaim
 from nassearch.export.format import Format, make_format
 from nassearch.space import SearchSpace
@@ -23,6 +24,7 @@ def model_card(export: ExportConfig, directory: Path, shape: tuple[int, int, int
         _latency(export),
         _files(export, formats, directory),
         _input(export, shape),
+        _photo(export, shape, formats),
         *_snippets(export, formats),
         "`nassearch verify` measures all of this again.",
     ]
@@ -100,19 +102,90 @@ def _plain(value: object) -> str:
 
 
 def _input(export: ExportConfig, shape: tuple[int, int, int]) -> str:
-    mean, std = ([round(value, 4) for value in row] for row in (export.data.mean, export.data.std))
+    mean, std = _statistics(export)
+    said = export.data.preprocessing
     return (
-        f"Input `images`: float32, (n, {', '.join(map(str, shape))}), pixels of 0..1 normalised as"
+        f"Input `images`: float32, (n, {', '.join(map(str, shape))}): {said.resize}, r ="
+        f" {shape[1]}, bilinear with antialiasing; pixels of 0..1 normalised as"
         f" (pixels - mean) / std with mean {mean} and std {std} of each channel. Output: logits,"
         f" (n, {len(export.data.class_names)}), in the order of `class_names` in `config.yaml`."
+        f" The statistics of its batch norm are those of {_recalibration(said.recalibration)}."
     )
+
+
+def _statistics(export: ExportConfig) -> tuple[list[float], list[float]]:
+    """Mean and deviation, as people read them."""
+    mean, std = ([round(value, 4) for value in row] for row in (export.data.mean, export.data.std))
+    return mean, std
+
+
+def _recalibration(said: Recalibration) -> str:
+    text = f"{said.images} training images"
+    if said.random_resized_crop is not None:
+        text += f", a random part of at least {said.random_resized_crop:.0%} of each"
+    return text + (", half of them mirrored" if said.flip else "")
+
+
+def _photo(export: ExportConfig, shape: tuple[int, int, int], formats: dict[str, Format]) -> str:
+    """Python that makes a photo what the network takes, as `verify` does."""
+    if not formats:
+        return ""
+    return (
+        "A photo as the network takes it:\n\n```python\n"
+        + "\n".join(photo_lines(export, shape))
+        + "\n```"
+    )
+
+
+def photo_lines(export: ExportConfig, shape: tuple[int, int, int]) -> list[str]:
+    """Lines of Python that make `images`, an array, of the file photo.jpg."""
+    channels, r, _ = shape
+    mode, resize = "L" if channels == 1 else "RGB", export.data.preprocessing.resize
+    mean, std = _statistics(export)
+    lines = [
+        "import numpy",
+        "from PIL import Image, ImageOps",
+        f'photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")',
+    ]
+    if resize.is_crop:
+        short = resize.short_side(r)
+        lines += [
+            f"long = int({short} * max(photo.size) / min(photo.size))",
+            f"size = ({short}, long) if photo.width <= photo.height else (long, {short})",
+            "photo = photo.resize(size, Image.Resampling.BILINEAR)",
+            f"left, top = round((photo.width - {r}) / 2), round((photo.height - {r}) / 2)",
+            f"photo = photo.crop((left, top, left + {r}, top + {r}))",
+        ]
+    else:
+        lines.append(f"photo = photo.resize(({r}, {r}), Image.Resampling.BILINEAR)")
+    return [
+        *lines,
+        f'pixels = numpy.asarray(photo, "float32").reshape({r}, {r}, {channels}) / 255',
+        f"images = (pixels - numpy.float32({mean})) / numpy.float32({std})",
+        "images = images.transpose(2, 0, 1)[None]",
+    ]
+
+
+def _snippet(format: Format, batch: object) -> list[str]:
+    """The format's lines, and before them what makes its `images` of the array of one photo."""
+    first, *others = format.snippet()
+    lines = ["import torch", "images = torch.from_numpy(images)"] if _in_torch(format) else []
+    if isinstance(batch, int) and batch > 1:
+        repeat = f"images.repeat({batch}, 1, 1, 1)" if lines else f"images.repeat({batch}, axis=0)"
+        lines.append(f"images = {repeat}  # as many as it takes at once")
+    return [first, *(line for line in lines if line != first), *others]
+
+
+def _in_torch(format: Format) -> bool:
+    return "torch" in format.imports
 
 
 def _snippets(export: ExportConfig, formats: dict[str, Format]) -> Iterator[str]:
     for name, format in formats.items():
         batch = export.formats[name].get("batch")
         takes = "" if batch in (None, "dynamic") else f" (n = {batch})"
-        yield f"{format.title}{takes}:\n\n```python\n" + "\n".join(format.snippet()) + "\n```"
+        lines = _snippet(format, batch)
+        yield f"{format.title}{takes}:\n\n```python\n" + "\n".join(lines) + "\n```"
     if "weights" not in formats:
         yield (
             "The network without its weights:\n\n```python\nimport nassearch\n"

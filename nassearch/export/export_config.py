@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from nassearch import config
 from nassearch.config import StrictModel
 from nassearch.data.dataset import Data
+from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.errors import CheckpointError, TableError
 from nassearch.files import write_text
 from nassearch.latency.host_identity import HostIdentity
@@ -33,19 +34,33 @@ Machine = Annotated[HostIdentity, BeforeValidator(_machine), PlainSerializer(Hos
 
 
 class DataConfig(StrictModel):
-    """The images the supernet was trained on, and how they are normalised."""
+    """The images the supernet was trained on, and how they become what the network takes.
+
+    `mean` and `std` are numbers also where the preprocessing leaves them to the images.
+    """
 
     spec: str
     seed: int
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    preprocessing: Preprocessing = DEFAULT
 
     @classmethod
     def of(cls, data: Data, *, seed: int) -> "DataConfig":
         return cls(
-            spec=data.name, seed=seed, class_names=data.class_names, mean=data.mean, std=data.std
+            spec=data.name,
+            seed=seed,
+            class_names=data.class_names,
+            mean=data.mean,
+            std=data.std,
+            preprocessing=data.preprocessing,
         )
+
+    @property
+    def learned(self) -> Preprocessing:
+        """What the network's images went through, whatever other images' mean and deviation are."""
+        return self.preprocessing.normalised_by(self.mean, self.std)
 
 
 class AccuracyClaim(StrictModel):

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from nassearch.config import format_count, format_milliseconds
 from nassearch.data.dataset import Data
+from nassearch.data.image_set import in_memory
 from nassearch.export.format import GraphOptions, Run
 from nassearch.export.onnx_file import OnnxFile, checked, graph_facts, open_graph, read_graph
 from nassearch.latency.timing import interleave
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import to_onnx
-from nassearch.networks.supernet import resize
 from nassearch.progress import Progress
 from nassearch.runtimes.quantization import Images, quantizable, quantize
 from nassearch.training.evaluation import measure_accuracy
@@ -117,8 +117,9 @@ def _beside_float(model: bytes, quantized: bytes, images: Tensor) -> dict[str, A
 def calibration_images(data: Data, pixels: int) -> Tensor:
     """Training images as the network takes them, always the same ones."""
     order = np.random.default_rng(0).permutation(len(data.train))
-    chosen = data.train.where(torch.from_numpy(order[:CALIBRATION_IMAGES]))
-    return resize(data.normalise(chosen.images), pixels)
+    chosen = torch.from_numpy(order[:CALIBRATION_IMAGES])
+    fitted = data.fitted(data.train.among(chosen), pixels)
+    return data.inputs(in_memory(fitted).images, pixels)
 
 
 @dataclass(frozen=True)

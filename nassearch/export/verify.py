@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from nassearch.data.dataset import AnyData, Data, load_data
+from nassearch.data.identity import check_num_classes
+from nassearch.data.image_set import in_memory
 from nassearch.errors import DataError, OutputError
 from nassearch.export import FORMATS
 from nassearch.export.export_config import ExportConfig, read_export
@@ -26,7 +28,6 @@ from nassearch.latency.measurement import Measurement
 from nassearch.latency.timing import interleave
 from nassearch.networks import Subnet
 from nassearch.networks.activation_memory import peak_memory_bytes
-from nassearch.networks.supernet import resize
 from nassearch.progress import Progress, silent
 from nassearch.training.evaluation import Accuracy, measure_accuracy
 
@@ -169,7 +170,7 @@ def verify(
     network = build(directory)
     ordered = sorted(export.formats, key=lambda name: (*FORMATS, name).index(name))
     formats = {name: format_of(export, name, directory) for name in ordered}
-    images = _images(export, data)
+    images = _images(export, data, pixels=network.input_shape[1])
     verification = Verification(
         export,
         _check_formats(export, directory, formats, images, network, seconds / 3, progress),
@@ -189,22 +190,27 @@ def verify(
     return verification
 
 
-def _images(export: ExportConfig, data: AnyData | None) -> Data:
-    """The images, normalised as the network learned them; DataError for those of other classes."""
+def _images(export: ExportConfig, data: AnyData | None, *, pixels: int) -> Data:
+    """The images as the network learned them; DataError for those of other classes."""
+    said, known = export.data.learned, export.data.class_names
     if not isinstance(data, Data):
-        data = load_data(data or export.data.spec, seed=export.data.seed)
-    if data.class_names != export.data.class_names:
-        missing = sorted({*export.data.class_names} ^ {*data.class_names})
+        data = load_data(
+            data or export.data.spec,
+            seed=export.data.seed,
+            preprocessing=said,
+            pixels=pixels if said.resize.is_crop else None,
+        )
+    if data.class_names != known:
+        missing = ", ".join(sorted({*known} ^ {*data.class_names})[:3])
+        check_num_classes(data.num_classes, len(known), missing, where=data.name)
         raise DataError(
             "its classes are not those that the network was trained on"
-            f" ({', '.join(missing[:3]) or 'they come in another order'})",
+            f" ({missing or 'they come in another order'})",
             where=data.name,
             fix="name the images with --data, or give the class folders their names back",
         )
     data.warn_of_other_test_images(export.test_fingerprint, since="when the network was exported")
-    learned = replace(data)  # a copy, since these two are worked out and then kept
-    learned.__dict__.update(mean=export.data.mean, std=export.data.std)
-    return learned
+    return replace(data, preprocessing=said)
 
 
 def _check_formats(
@@ -221,7 +227,7 @@ def _check_formats(
     shape = network.input_shape
     test = data.test()
     few = test.where(torch.arange(len(test))[:AGREEMENT_IMAGES])
-    probe = resize(data.normalise(few.images), shape[1])
+    probe = data.inputs(in_memory(data.fitted(few, shape[1])).images, shape[1])
     runs = {name: item.open(directory / item.file_name) for name, item in formats.items()}
     batches = {name: _batch(export, name) for name in formats}
     times = _time(runs, {name: probe[:1].expand(n, *shape) for name, n in batches.items()}, seconds)

@@ -99,7 +99,13 @@ def finetune_export(
     make_formats(chosen, asked)
     keys = {**DEFAULTS, "epochs": epochs, **(settings or {})}
     recipe = config.parse(TrainingRecipe, keys, where="fine-tuning")
-    images = load_data(data or export.data.spec, seed=export.data.seed)
+    said = export.data.preprocessing
+    images = load_data(
+        data or export.data.spec,
+        seed=export.data.seed,
+        preprocessing=said,
+        pixels=network.input_shape[1] if said.resize.is_crop else None,
+    )
     new = _for_classes(network, export, images)
     directory = out if out is not None else source.parent / f"{source.resolve().name}-finetuned"
     facts = _facts(export, new, images, recipe, teacher)

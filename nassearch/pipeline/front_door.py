@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from nassearch import config
 from nassearch.budget import BudgetSet
-from nassearch.data.dataset import AnyData
+from nassearch.data.dataset import AnyData, parse_preprocessing
+from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.errors import ConfigError
 from nassearch.export import verify as verification
 from nassearch.export.export_config import read_export
@@ -78,6 +79,7 @@ def train_supernet(
     space: SearchSpace | Directory,
     data: AnyData,
     *,
+    preprocessing: Preprocessing | Mapping[str, Any] | str = DEFAULT,
     strategy: str | None = None,
     epochs: int | None = None,
     time_budget: str | None = None,
@@ -96,6 +98,7 @@ def train_supernet(
     Args:
         space: A search space, its name, or its YAML file.
         data: The images, or what `load_data` reads them from.
+        preprocessing: How images that `data` names become what a network takes, as of `load_data`.
         strategy: A name of `list_plugins("strategies")`; by default delayed shrinking.
         epochs: Passes over the training images.
         time_budget: A time, '2h', instead of epochs: as many are planned as end within it.
@@ -134,6 +137,7 @@ def train_supernet(
         "name": re.sub(r"[^a-z0-9_-]+", "-", owner.name.lower()),
         "space": owner.name if isinstance(space, SearchSpace) else str(space),
         "data": data if isinstance(data, str) else GIVEN,
+        "preprocessing": parse_preprocessing(preprocessing),
         "seed": seed,
         "threads": threads,
         "training": keys,
