@@ -215,6 +215,7 @@ def accuracy_estimate(accuracy: MeasuredAccuracy, *, stopped_early: bool = False
         *accuracy.interval,
         stopped_early=stopped_early,
         loss=accuracy.loss,
+        top5=accuracy.top5,
     )
 
 

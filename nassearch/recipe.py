@@ -43,6 +43,8 @@ class ExportRecipe(StrictModel):
     """Images that a graph takes at once. Unset: as many as was promised."""
     max_accuracy_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
     """What int8 may cost on validation images; 0.01 is one point."""
+    preprocess_in_graph: bool = False
+    """Let the graphs of onnx and int8 take photos, and resize and normalise them themselves."""
 
 
 class Recipe(StrictModel):

@@ -57,6 +57,10 @@ class Form:
     def num_bytes(self) -> int:
         return int(np.prod(self.shape))
 
+    @property
+    def is_squashed(self) -> bool:
+        return isinstance(self.view, Resize) and not self.view.is_crop
+
 
 @dataclass
 class Damage:
@@ -138,6 +142,16 @@ class ImageFiles:
         self.damage.add(damaged)
         files = self.among(torch.cat(opened))
         return ImageSet(images[:count], files.labels, files, self.form.view)
+
+    def photos(self) -> Iterator[tuple[Tensor, int]]:
+        """Each photo as a decoder gives it, uint8 (h, w, c), with its label; no damaged ones."""
+        for number, label in enumerate(self.labels.tolist()):
+            try:
+                with Image.open(self._path(number)) as image:
+                    pixels = np.array(_upright(image, self.form))
+            except Exception:  # as of `decode`
+                continue
+            yield torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1), label
 
     def batches(self, chosen: Sequence[Tensor]) -> Iterator[ImageSet]:
         """The images at each of `chosen`, int64 (m,), in turn, decoded ahead of their use.
@@ -238,18 +252,33 @@ def decode(path: Path, form: Form, out: npt.NDArray[np.uint8]) -> State:
 def _fitted(image: Image.Image, path: Path, form: Form) -> Image.Image:
     """The image in the form's mode and pixels, turned as the camera was held."""
     turned = orientation(image)
-    if isinstance(form.view, Resize) and not form.view.is_crop:
-        size = (form.width, form.height)
-        stored = size[::-1] if turned in ROTATED else size
-        image.draft(form.mode, stored)  # a large JPEG is decoded at a fraction of its size
-        converted = image.convert(form.mode)
+    if form.is_squashed:
+        stored = _stored_size(form, turned)
+        converted = _converted(image, form, turned)
         if converted.size != stored:
             converted = converted.resize(stored, Image.Resampling.BILINEAR)
         return ImageOps.exif_transpose(converted) if turned != 1 else converted
-    whole = image.convert(form.mode)  # exact: not at a fraction of its size
-    upright = ImageOps.exif_transpose(whole) if turned != 1 else whole
     seed = zlib.crc32(os.fsencode(path.name))  # wherever the images lie, the same draw
-    return fit_photo(upright, form.width, form.view, seed=seed)
+    return fit_photo(_upright(image, form), form.width, form.view, seed=seed)
+
+
+def _upright(image: Image.Image, form: Form) -> Image.Image:
+    """The whole image in the form's mode, turned as the camera was held."""
+    turned = orientation(image)
+    converted = _converted(image, form, turned)
+    return ImageOps.exif_transpose(converted) if turned != 1 else converted
+
+
+def _converted(image: Image.Image, form: Form, turned: int) -> Image.Image:
+    """The image in the form's mode; a large JPEG at a fraction of its size where it is squashed."""
+    if form.is_squashed:  # what is cropped is to be exact
+        image.draft(form.mode, _stored_size(form, turned))
+    return image.convert(form.mode)
+
+
+def _stored_size(form: Form, turned: int) -> tuple[int, int]:
+    """(width, height) of what is not turned yet."""
+    return (form.height, form.width) if turned in ROTATED else (form.width, form.height)
 
 
 def orientation(image: Image.Image) -> int:

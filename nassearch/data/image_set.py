@@ -49,6 +49,13 @@ class ImageSet:
             return self.origin.at(pixels, view)
         return ImageSet(fit_tensor(self.images, pixels, view), self.labels, self, view)
 
+    def photos(self) -> Iterator[tuple[Tensor, int]]:
+        """Each image as it was before anything, uint8 (h, w, c), with its label."""
+        if self.origin is not None:
+            yield from self.origin.photos()
+        else:
+            yield from zip(self.images.permute(0, 2, 3, 1), self.labels.tolist(), strict=True)
+
     def batches(self, chosen: Sequence[Tensor]) -> Iterator["ImageSet"]:
         """The images at each of `chosen`, int64 (m,), in turn; nothing but these is kept."""
         return (ImageSet(self.images[part], self.labels[part]) for part in chosen)
@@ -75,5 +82,7 @@ class Images(Protocol):
     def among(self, chosen: Tensor) -> "Images": ...
 
     def at(self, pixels: int, view: View) -> "Images": ...
+
+    def photos(self) -> Iterator[tuple[Tensor, int]]: ...
 
     def batches(self, chosen: Sequence[Tensor]) -> Iterator[ImageSet]: ...

@@ -1,14 +1,14 @@
 """The model card of an export: what the network is, and three lines that load each format."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nassearch import __version__
 from nassearch.config import format_count, format_milliseconds
 from nassearch.data.preprocessing import Recalibration
 from nassearch.export.export_config import ExportConfig, LatencyClaim
-from nassearch.export.format import Format, make_format
+from nassearch.export.format import Format, recorded_format, takes_photos
 from nassearch.space import SearchSpace
 
 CARD = "README.md"
@@ -16,7 +16,7 @@ CARD = "README.md"
 
 def model_card(export: ExportConfig, directory: Path, shape: tuple[int, int, int]) -> str:
     """The card of an export in `directory` for images of `shape` (channels, height, width)."""
-    formats = {name: make_format(name) for name in export.formats}
+    formats = {name: recorded_format(export, name) for name in export.formats}
     parts = [
         f"# Network {export.id}",
         _network(export, shape),
@@ -24,7 +24,7 @@ def model_card(export: ExportConfig, directory: Path, shape: tuple[int, int, int
         _latency(export),
         _files(export, formats, directory),
         _input(export, shape),
-        _photo(export, shape, formats),
+        *_photos(export, shape, formats),
         *_snippets(export, formats),
         "`nassearch verify` measures all of this again.",
     ]
@@ -71,7 +71,9 @@ def _accuracy(export: ExportConfig) -> str:
         return f"Its accuracy was not measured; supernet: {claim.supernet}."
     return (
         f"Accuracy {claim.value:.2%} ({claim.low:.2%} to {claim.high:.2%}, 95 %) on"
-        f" {claim.num_images} images of the split '{claim.split}' of {export.data.spec};"
+        f" {claim.num_images} images of the split '{claim.split}' of {export.data.spec}"
+        + ("" if claim.top5 is None else f", top-5 {claim.top5:.2%}")
+        + ";"
         f" supernet: {claim.supernet}."
     )
 
@@ -126,27 +128,33 @@ def _recalibration(said: Recalibration) -> str:
     return text + (", half of them mirrored" if said.flip else "")
 
 
-def _photo(export: ExportConfig, shape: tuple[int, int, int], formats: dict[str, Format]) -> str:
-    """Python that makes a photo what the network takes, as `verify` does."""
-    if not formats:
-        return ""
-    return (
-        "A photo as the network takes it:\n\n```python\n"
-        + "\n".join(photo_lines(export, shape))
-        + "\n```"
-    )
+def _photos(
+    export: ExportConfig, shape: tuple[int, int, int], formats: dict[str, Format]
+) -> Iterator[str]:
+    """Python that makes a photo what the files take, as `verify` does."""
+    if not all(map(takes_photos, formats.values())):
+        yield _block(
+            "A photo as the network takes it, an array (PyTorch takes"
+            " `torch.from_numpy(images)`; repeat it where a file takes several at once)",
+            _prepared_photo(export, shape),
+        )
+    if any(map(takes_photos, formats.values())):
+        files = [f"`{item.file_name}`" for item in formats.values() if takes_photos(item)]
+        pixels = "numpy.asarray(photo)[None]" + "[..., None]" * (shape[0] == 1)
+        lines = [*_decoded_photo(shape[0]), f"images = {pixels}"]
+        yield _block(f"A photo, of any size, as {' and '.join(files)} take it", lines)
 
 
-def photo_lines(export: ExportConfig, shape: tuple[int, int, int]) -> list[str]:
+def _block(title: str, lines: Sequence[str]) -> str:
+    return f"{title}:\n\n```python\n" + "\n".join(lines) + "\n```"
+
+
+def _prepared_photo(export: ExportConfig, shape: tuple[int, int, int]) -> list[str]:
     """Lines of Python that make `images`, an array, of the file photo.jpg."""
     channels, r, _ = shape
-    mode, resize = "L" if channels == 1 else "RGB", export.data.preprocessing.resize
+    resize = export.data.preprocessing.resize
     mean, std = _statistics(export)
-    lines = [
-        "import numpy",
-        "from PIL import Image, ImageOps",
-        f'photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")',
-    ]
+    lines = _decoded_photo(channels)
     if resize.is_crop:
         short = resize.short_side(r)
         lines += [
@@ -166,28 +174,20 @@ def photo_lines(export: ExportConfig, shape: tuple[int, int, int]) -> list[str]:
     ]
 
 
-def _snippet(format: Format, batch: object) -> list[str]:
-    """The format's lines, and before them what makes its `images` of the array of one photo."""
-    first, *others = format.snippet()
-    lines = ["import torch", "images = torch.from_numpy(images)"] if _in_torch(format) else []
-    if isinstance(batch, int) and batch > 1:
-        repeat = f"images.repeat({batch}, 1, 1, 1)" if lines else f"images.repeat({batch}, axis=0)"
-        lines.append(f"images = {repeat}  # as many as it takes at once")
-    return [first, *(line for line in lines if line != first), *others]
-
-
-def _in_torch(format: Format) -> bool:
-    return "torch" in format.imports
+def _decoded_photo(channels: int) -> list[str]:
+    return [
+        "import numpy",
+        "from PIL import Image, ImageOps",
+        f'photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert('
+        f'"{"L" if channels == 1 else "RGB"}")',
+    ]
 
 
 def _snippets(export: ExportConfig, formats: dict[str, Format]) -> Iterator[str]:
     for name, format in formats.items():
         batch = export.formats[name].get("batch")
         takes = "" if batch in (None, "dynamic") else f" (n = {batch})"
-        lines = _snippet(format, batch)
-        yield f"{format.title}{takes}:\n\n```python\n" + "\n".join(lines) + "\n```"
+        yield _block(f"{format.title}{takes}", format.snippet())
     if "weights" not in formats:
-        yield (
-            "The network without its weights:\n\n```python\nimport nassearch\n"
-            'network = nassearch.Subnet.from_config("config.yaml")\n```'
-        )
+        lines = ["import nassearch", 'network = nassearch.Subnet.from_config("config.yaml")']
+        yield _block("The network without its weights", lines)

@@ -19,7 +19,7 @@ from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.errors import ConfigError
 from nassearch.export import verify as verification
 from nassearch.export.export_config import read_export
-from nassearch.export.format import Batch
+from nassearch.export.format import Batch, photo_options
 from nassearch.latency.coverage import MAX_NETWORKS
 from nassearch.latency.device import known_or_new_device, resolve_setting
 from nassearch.latency.table import LatencyTable, find_table
@@ -567,6 +567,7 @@ def export_subnets(
     formats: Sequence[str] | None = None,
     batch: Batch | None = None,
     max_accuracy_loss: float = 0.01,
+    preprocess_in_graph: bool = False,
     data: AnyData | None = None,
     out: Directory | None = None,
     force: bool = False,
@@ -583,6 +584,8 @@ def export_subnets(
             By default weights, ONNX, and the file that each promised latency was measured with.
         batch: Images that a graph takes at once, or 'dynamic'; by default as many as was promised.
         max_accuracy_loss: What int8 may cost on validation images; 0.01 is one point.
+        preprocess_in_graph: Let the graphs of onnx and int8 take photos, uint8 (n, height, width,
+            channels), and resize and normalise them themselves.
         data: The images, where they are not where the run's recipe says.
         out: The directory of the exports; by default `exports/` of the search.
         force: Replace other exports that lie there.
@@ -610,6 +613,7 @@ def export_subnets(
             formats=formats,
             batch=batch,
             max_accuracy_loss=max_accuracy_loss,
+            options=photo_options(preprocess_in_graph),
             out=_path(out),
             force=force,
             progress=progress,

@@ -17,6 +17,7 @@ Z_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 _Z_SURE = 3.290527  # of one of 99.9 %: evaluations are only stopped where they are sure
 _LOOKS = (0.125, 0.25, 0.5)  # the shares of the images after which one may be stopped
 _BATCH_SIZE = 200
+_TOP = 5
 MAX_BYTES = 4 * 2**30
 """Of prepared images that an evaluator keeps."""
 _USUAL = 0.9  # the accuracy at which a split's size is judged
@@ -28,7 +29,8 @@ class Accuracy:
     """The share of images classified rightly, 0..1, with Wilson's 95 % interval.
 
     `loss` is the mean cross entropy on the same images, in nats, and `loss_error` its standard
-    error.
+    error; `top5` is the share of images whose class is among the five likeliest, where there are
+    more than five.
     """
 
     value: float
@@ -37,10 +39,17 @@ class Accuracy:
     interval: tuple[float, float]
     loss: float | None = None
     loss_error: float | None = None
+    top5: float | None = None
 
     @classmethod
     def of(
-        cls, num_right: int, num_images: int, *, split: str, losses: Tensor | None = None
+        cls,
+        num_right: int,
+        num_images: int,
+        *,
+        split: str,
+        losses: Tensor | None = None,
+        num_in_top5: int | None = None,
     ) -> "Accuracy":
         """The share of images that were classified rightly; `losses` are of each image, (n,)."""
         interval = _wilson(num_right, num_images, Z_95)
@@ -48,7 +57,8 @@ class Accuracy:
         if losses is not None:
             loss = float(losses.double().mean())
             error = float(losses.double().std(correction=0)) / math.sqrt(num_images)
-        return cls(num_right / num_images, split, num_images, interval, loss, error)
+        top5 = None if num_in_top5 is None else num_in_top5 / num_images
+        return cls(num_right / num_images, split, num_images, interval, loss, error, top5)
 
 
 def _wilson(num_right: int, num_images: int, z: float) -> tuple[float, float]:
@@ -210,6 +220,14 @@ def measure_accuracy(
     return _accuracy(network, batches, split=split)
 
 
+def measure_photo_accuracy(
+    network: Callable[[Tensor], Tensor], images: Images, *, split: str
+) -> Accuracy:
+    """The accuracy of a network that takes photos, uint8 (1, h, w, c), as they were at first."""
+    photos = ((photo.unsqueeze(0), torch.tensor([label])) for photo, label in images.photos())
+    return _accuracy(network, photos, split=split)
+
+
 def _accuracy(
     network: Callable[[Tensor], Tensor],
     batches: Iterable[tuple[Tensor, Tensor]],
@@ -218,17 +236,28 @@ def _accuracy(
     at_least: float = 0.0,
     looks: Collection[int] = (),
 ) -> Accuracy:
-    num_right = num_images = 0
+    num_right = num_images = num_in_top5 = 0
     losses = []
+    has_top5 = False
     with torch.inference_mode():
         for number, (images, labels) in enumerate(batches, start=1):
             logits = network(images).float().cpu()
             losses.append(nn.functional.cross_entropy(logits, labels, reduction="none"))
             num_right += int((logits.argmax(1) == labels).sum())
+            has_top5 = logits.shape[1] > _TOP
+            if has_top5:
+                likeliest = logits.topk(_TOP, dim=1).indices
+                num_in_top5 += int((likeliest == labels.unsqueeze(1)).sum())
             num_images += len(labels)
             if number in looks and _wilson(num_right, num_images, _Z_SURE)[1] < at_least:
                 break
-    return Accuracy.of(num_right, num_images, split=split, losses=torch.cat(losses))
+    return Accuracy.of(
+        num_right,
+        num_images,
+        split=split,
+        losses=torch.cat(losses),
+        num_in_top5=num_in_top5 if has_top5 else None,
+    )
 
 
 def _num_bytes(tensors: Iterable[Tensor]) -> int:

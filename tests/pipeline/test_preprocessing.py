@@ -130,6 +130,16 @@ def test_an_export_keeps_it_and_is_verified_under_it(place: Path) -> None:
     assert verified.formats["int8"].difference < 0.5 * float(logits.abs().max())
 
 
+def logits_of(prepare: str, lines: str) -> np.ndarray:
+    """What a card's lines give for the file photo.jpg."""
+    names: dict[str, Any] = {}
+    exec(prepare, names)
+    if "onnxruntime" not in lines:
+        names["images"] = torch.from_numpy(names["images"])
+    exec(lines, names)
+    return np.asarray(torch.as_tensor(names["logits"]).detach())
+
+
 def test_the_card_says_it_and_its_lines_do_it(place: Path) -> None:
     directory = exported(place)
     card = (directory / "README.md").read_text()
@@ -137,7 +147,7 @@ def test_the_card_says_it_and_its_lines_do_it(place: Path) -> None:
     assert "40 training images, a random part of at least 50% of each, half of them mir" in card
     photo = place / "photos" / "test" / "a" / "000.png"
     Image.open(photo).save(directory / "photo.jpg", "png")
-    first, *others = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    prepare, *others = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
     assert len(others) == 4
     data = ns.load_data("imagefolder:photos", preprocessing=SAID)
     image = in_memory(data.fitted(data.test(), 8)).images[:1]
@@ -146,11 +156,50 @@ def test_the_card_says_it_and_its_lines_do_it(place: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
         for lines in others:
-            names: dict[str, Any] = {}
-            exec(first + lines, names)
-            found = np.asarray(names["logits"].detach() if "torch" in names else names["logits"])
+            found = logits_of(prepare, lines)
             bound = 0.5 if "int8" in lines else 1e-4
             assert np.abs(found - expected).max() < bound * largest, lines
+
+
+def test_graphs_that_take_photos_are_verified_and_shown(
+    place: Path, nassearch: CommandLine, without_memory: None
+) -> None:
+    answer = nassearch(
+        *("export", "run", "--preprocess-in-graph", "--out", "photos-in", "--batch", "dynamic"),
+        *(
+            "--format",
+            "weights,onnx,int8",
+            "--max-accuracy-loss",
+            "1",
+            "--data",
+            "imagefolder:photos",
+        ),
+    )
+    assert answer.code == 0, answer.err
+    (directory,) = (place / "photos-in").iterdir()
+    answer = nassearch("verify", directory, "--data", "imagefolder:photos", "--json")
+    assert answer.code == 0, answer.err
+    found = answer.json()
+    accuracies = found["test_accuracy"]
+    assert accuracies["onnx"]["value"] == accuracies["weights"]["value"]
+    for name in ("onnx", "int8"):
+        assert found["formats"][name]["grey_levels"] <= 1.01
+    assert "grey_levels" not in found["formats"]["weights"]
+    assert found["largest_difference"] < 1e-4
+
+    shutil.copy("photos/test/a/000.png", directory / "photo.jpg")
+    blocks = re.findall(r"```python\n(.*?)```", (directory / "README.md").read_text(), re.DOTALL)
+    prepare, decode, *lines = blocks
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        plain = logits_of(prepare, lines[0])
+        onnx, int8 = (logits_of(decode, block) for block in lines[1:])
+    assert np.abs(onnx - plain).max() < 0.02 * np.abs(plain).max()  # pixels differ by a grey level
+    assert np.abs(int8 - plain).max() < 0.5 * np.abs(plain).max()
+    assert "input uint8 (n, height, width, 3)" in (directory / "README.md").read_text()
+
+    tuned = ns.finetune_export(directory, epochs=1, data="imagefolder:photos", out="tuned-photos")
+    assert read_export(tuned.directory).formats["onnx"]["preprocess_in_graph"]
 
 
 def test_the_card_of_squashed_images_says_so(place: Path) -> None:
