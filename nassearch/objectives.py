@@ -234,6 +234,11 @@ class ValidationLoss:
         return Estimate(measured.loss, images, measured.loss - half, measured.loss + half)
 
 
+def accuracy_by(function: ObjectiveFunction, context: Context) -> Objective:
+    """The objective `accuracy` as `function` gives it, with what it says beside of itself."""
+    return _objective("accuracy", function, context)
+
+
 def network_accuracy(
     evaluate: Callable[[nn.Module], float | tuple[float, float]], context: Context
 ) -> Objective:
@@ -255,7 +260,7 @@ def network_accuracy(
 
     measure.direction = "max"  # type: ignore[attr-defined]
     measure.source = f"{context.supernet} {_code(name, evaluate)}"  # type: ignore[attr-defined]
-    return _objective("accuracy", measure, context)
+    return accuracy_by(measure, context)
 
 
 class Latency:

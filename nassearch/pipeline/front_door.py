@@ -31,6 +31,7 @@ from nassearch.pipeline import import_measurements as importing
 from nassearch.pipeline import profile as profiling
 from nassearch.pipeline import recipe_run, run_directory
 from nassearch.pipeline import train as training
+from nassearch.pipeline.accuracy_table import AccuracyTable
 from nassearch.pipeline.export import ExportedNetwork
 from nassearch.pipeline.pick import Pick
 from nassearch.pipeline.result_list import ResultList
@@ -451,6 +452,7 @@ def search_subnets(
     budgets: Sequence[BudgetSet] = (),
     objectives: Sequence[ObjectiveName] = (ACCURACY, LATENCY),
     evaluate: Callable[[nn.Module], float | tuple[float, float]] | None = None,
+    accuracies: Directory | None = None,
     data: AnyData | None = None,
     runtime: str | None = None,
     precision: str | None = None,
@@ -481,6 +483,9 @@ def search_subnets(
         evaluate: Measures the accuracy instead of the validation images: takes the subnet, an
             `nn.Module` with recalibrated batch norm, and returns its accuracy, or that and its
             standard error.
+        accuracies: A CSV that says the accuracies of networks of the space, instead of measuring
+            any: those of others are predicted from it. Its columns: `genes`, or once-for-all's
+            `resolution`, `ks`, `e`, `d`; `accuracy`; and `error`, a standard error, if known.
         data: The images, where they are not where the run's recipe says.
         runtime: The runtime of every device that is given by name alone; so are `precision`,
             `batch` (images at once) and `threads`. By default each device's own.
@@ -526,6 +531,7 @@ def search_subnets(
         cold=cold,
         workers=workers,
         ray_address=ray_address,
+        accuracies=None if accuracies is None else AccuracyTable(Path(accuracies), trained.space),
     )
     directory = None if out is None else Path(out)
     return search_supernet(
