@@ -73,6 +73,7 @@ class Estimate:
 
     One that `stopped_early` is only known to be worse than another candidate's. `loss` is the mean
     cross entropy on the images of an accuracy: of networks that tie, the smaller loss ranks first.
+    `top5` is the share of these images whose class is among the five likeliest.
     """
 
     value: float
@@ -81,6 +82,7 @@ class Estimate:
     high: float | None = None
     stopped_early: bool = False
     loss: float | None = None
+    top5: float | None = None
 
     @property
     def rank(self) -> float:
@@ -101,17 +103,20 @@ class Estimate:
             "high": self.high,
             "provenance": self.provenance.to_dict(),
         }
-        return record if self.loss is None else {**record, "loss": self.loss}
+        beside = {"loss": self.loss, "top5": self.top5}
+        return record | {name: value for name, value in beside.items() if value is not None}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Estimate":
         """The estimate that `to_dict` wrote."""
         value = record["number"]
-        low, high, loss = record["low"], record["high"], record.get("loss")
+        low, high = record["low"], record["high"]
+        loss, top5 = record.get("loss"), record.get("top5")
         return cls(
             math.nan if value is None else float(value),
             Provenance.from_dict(record["provenance"]),
             None if low is None else float(low),
             None if high is None else float(high),
             loss=None if loss is None else float(loss),
+            top5=None if top5 is None else float(top5),
         )

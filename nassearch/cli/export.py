@@ -16,6 +16,9 @@ def export(
     formats: Formats = None,
     batch: GraphBatch = None,
     max_accuracy_loss: Loss = 0.01,
+    preprocess_in_graph: Annotated[
+        bool, typer.Option("--preprocess-in-graph", help="Graphs take photos, uint8, any size.")
+    ] = False,
     data: DataSpec = None,
     out: Out = None,
     force: Force = False,
@@ -32,6 +35,7 @@ def export(
             formats=None if formats is None else formats.split(","),
             batch=None if batch is None else parse_batch(batch),
             max_accuracy_loss=max_accuracy_loss,
+            preprocess_in_graph=preprocess_in_graph,
             data=data,
             out=out,
             force=force,

@@ -42,6 +42,10 @@ def search(
     objective: Annotated[
         list[str] | None, typer.Option("--objective", help="accuracy, latency, macs, params, ...")
     ] = None,
+    accuracies: Annotated[
+        Path | None,
+        typer.Option("--accuracies", help="A CSV of accuracies that are known; none is measured."),
+    ] = None,
     runtime: RuntimeName = None,
     precision: Precision = None,
     batch: Batch = None,
@@ -68,6 +72,7 @@ def search(
             devices=device.split(","),
             budgets=[tuple(budget)] if budget else [],
             objectives=objective or ("accuracy", "latency"),
+            accuracies=accuracies,
             data=data,
             runtime=runtime,
             precision=precision,

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from nassearch import config
 from nassearch.config import StrictModel
 from nassearch.data.dataset import Data
+from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.errors import CheckpointError, ConfigError, TableError
 from nassearch.files import write_text
 from nassearch.latency.host_identity import HostIdentity
@@ -33,19 +34,33 @@ Machine = Annotated[HostIdentity, BeforeValidator(_machine), PlainSerializer(Hos
 
 
 class DataConfig(StrictModel):
-    """The images the supernet was trained on, and how they are normalised."""
+    """The images the supernet was trained on, and how they become what the network takes.
+
+    `mean` and `std` are numbers also where the preprocessing leaves them to the images.
+    """
 
     spec: str
     seed: int
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    preprocessing: Preprocessing = DEFAULT
 
     @classmethod
     def of(cls, data: Data, *, seed: int) -> "DataConfig":
         return cls(
-            spec=data.name, seed=seed, class_names=data.class_names, mean=data.mean, std=data.std
+            spec=data.name,
+            seed=seed,
+            class_names=data.class_names,
+            mean=data.mean,
+            std=data.std,
+            preprocessing=data.preprocessing,
         )
+
+    @property
+    def learned(self) -> Preprocessing:
+        """What the network's images went through, whatever other images' mean and deviation are."""
+        return self.preprocessing.normalised_by(self.mean, self.std)
 
 
 class AccuracyClaim(StrictModel):
@@ -60,6 +75,8 @@ class AccuracyClaim(StrictModel):
     """Its run and step, as people read it."""
     fingerprint: str | None = None
     """Of the supernet's weights, which stay the same where its run is renamed."""
+    top5: float | None = None
+    """Share of the images whose class is among the five likeliest, where there are more."""
 
     @classmethod
     def of(
@@ -74,14 +91,22 @@ class AccuracyClaim(StrictModel):
             num_images=accuracy.num_images,
             supernet=supernet,
             fingerprint=fingerprint,
+            top5=accuracy.top5,
         )
 
     def to_accuracy(self) -> Accuracy:
         """What `of` was given."""
-        return Accuracy(self.value, self.split, self.num_images, (self.low, self.high))
+        interval = (self.low, self.high)
+        return Accuracy(self.value, self.split, self.num_images, interval, top5=self.top5)
 
     def is_same(self, other: "AccuracyClaim") -> bool:
-        """Whether both are of one network of one supernet, whatever its run is called now."""
+        """Whether both are of one network of one supernet, whatever its run is called now.
+
+        What only one of them knows (earlier versions kept less) tells no difference.
+        """
+        if self.top5 is None or other.top5 is None:
+            nothing = {"top5": None}
+            self, other = self.model_copy(update=nothing), other.model_copy(update=nothing)
         if self.fingerprint is None or other.fingerprint is None:
             return self.model_copy(update={"fingerprint": other.fingerprint}) == other
         return self == other.model_copy(update={"supernet": self.supernet})

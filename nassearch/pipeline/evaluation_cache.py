@@ -1,6 +1,6 @@
 """Evaluations of a supernet's subnets, kept beside it and shared by every search."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -64,12 +64,14 @@ class EvaluationCache:
         append_json_line(self._path, record)
 
 
-def known_candidates(problem: Problem, cache: EvaluationCache) -> list[Candidate]:
-    """Candidates that earlier searches evaluated within the budgets: at most 200, the least
-    dominated ones."""
+def known_candidates(
+    problem: Problem, cache: EvaluationCache, *, rows: Sequence[Sequence[int]] = ()
+) -> list[Candidate]:
+    """Candidates that earlier searches evaluated within the budgets, and those of the genes `rows`:
+    at most 200, the least dominated ones."""
     region = FeasibleRegion(problem)
-    rows = cache.genes(problem.expensive)
-    genes = np.array(rows, dtype=np.uint8).reshape(-1, len(problem.space.genes))
+    known = dict.fromkeys([*map(tuple, rows), *cache.genes(problem.expensive)])
+    genes = np.array(list(known), dtype=np.uint8).reshape(-1, len(problem.space.genes))
     candidates = [
         Candidate(architecture, measure(problem.quantities, architecture, cache=cache))
         for architecture in problem.space.decode_many(genes[region.is_feasible(genes)])

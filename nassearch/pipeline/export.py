@@ -55,6 +55,7 @@ class ExportedNetwork:
             "id": self.config.id,
             "budget": None if self.pick is None else self.pick.budget,
             "accuracy": self.config.accuracy.value,
+            "top5": self.config.accuracy.top5,
             "params": self.config.params,
             "macs": self.config.macs,
             "formats": ", ".join(self.config.formats),

@@ -19,7 +19,7 @@ from nassearch.export.export_config import (
     LatencyClaim,
     read_export,
 )
-from nassearch.export.format import CONFIG_ONLY, Batch, make_formats
+from nassearch.export.format import CONFIG_ONLY, Batch, make_formats, photo_options
 from nassearch.export.weights import load
 from nassearch.export.writer import check_place, write_export
 from nassearch.files import owned
@@ -95,11 +95,18 @@ def finetune_export(
     """
     export, network = read_export(source), load(source)
     chosen = tuple(formats) if formats is not None else (CONFIG_ONLY, *export.formats)
-    asked = {"batch": batch or _batch(export), **(options or {})}
+    in_graph = any(export.formats.get(name, {}).get("preprocess_in_graph") for name in chosen)
+    asked = {"batch": batch or _batch(export), **photo_options(in_graph), **(options or {})}
     make_formats(chosen, asked)
     keys = {**DEFAULTS, "epochs": epochs, **(settings or {})}
     recipe = config.parse(TrainingRecipe, keys, where="fine-tuning")
-    images = load_data(data or export.data.spec, seed=export.data.seed)
+    said = export.data.preprocessing
+    images = load_data(
+        data or export.data.spec,
+        seed=export.data.seed,
+        preprocessing=said,
+        pixels=network.input_shape[1] if said.resize.is_crop else None,
+    )
     new = _for_classes(network, export, images)
     directory = out if out is not None else source.parent / f"{source.resolve().name}-finetuned"
     facts = _facts(export, new, images, recipe, teacher)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from nassearch import config
 from nassearch.budget import BudgetSet
-from nassearch.data.dataset import AnyData
+from nassearch.data.dataset import AnyData, parse_preprocessing
+from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.errors import ConfigError
 from nassearch.export import verify as verification
 from nassearch.export.export_config import read_export
-from nassearch.export.format import Batch
+from nassearch.export.format import Batch, photo_options
 from nassearch.latency.coverage import MAX_NETWORKS
 from nassearch.latency.device import known_or_new_device, resolve_setting
 from nassearch.latency.table import LatencyTable, find_table
@@ -30,6 +31,7 @@ from nassearch.pipeline import import_measurements as importing
 from nassearch.pipeline import profile as profiling
 from nassearch.pipeline import recipe_run, run_directory
 from nassearch.pipeline import train as training
+from nassearch.pipeline.accuracy_table import AccuracyTable
 from nassearch.pipeline.export import ExportedNetwork
 from nassearch.pipeline.pick import Pick
 from nassearch.pipeline.result_list import ResultList
@@ -78,6 +80,7 @@ def train_supernet(
     space: SearchSpace | Directory,
     data: AnyData,
     *,
+    preprocessing: Preprocessing | Mapping[str, Any] | str = DEFAULT,
     strategy: str | None = None,
     epochs: int | None = None,
     time_budget: str | None = None,
@@ -96,6 +99,7 @@ def train_supernet(
     Args:
         space: A search space, its name, or its YAML file.
         data: The images, or what `load_data` reads them from.
+        preprocessing: How images that `data` names become what a network takes, as of `load_data`.
         strategy: A name of `list_plugins("strategies")`; by default delayed shrinking.
         epochs: Passes over the training images.
         time_budget: A time, '2h', instead of epochs: as many are planned as end within it.
@@ -134,6 +138,7 @@ def train_supernet(
         "name": re.sub(r"[^a-z0-9_-]+", "-", owner.name.lower()),
         "space": owner.name if isinstance(space, SearchSpace) else str(space),
         "data": data if isinstance(data, str) else GIVEN,
+        "preprocessing": parse_preprocessing(preprocessing),
         "seed": seed,
         "threads": threads,
         "training": keys,
@@ -447,6 +452,7 @@ def search_subnets(
     budgets: Sequence[BudgetSet] = (),
     objectives: Sequence[ObjectiveName] = (ACCURACY, LATENCY),
     evaluate: Callable[[nn.Module], float | tuple[float, float]] | None = None,
+    accuracies: Directory | None = None,
     data: AnyData | None = None,
     runtime: str | None = None,
     precision: str | None = None,
@@ -477,6 +483,9 @@ def search_subnets(
         evaluate: Measures the accuracy instead of the validation images: takes the subnet, an
             `nn.Module` with recalibrated batch norm, and returns its accuracy, or that and its
             standard error.
+        accuracies: A CSV that says the accuracies of networks of the space, instead of measuring
+            any: those of others are predicted from it. Its columns: `genes`, or once-for-all's
+            `resolution`, `ks`, `e`, `d`; `accuracy`; and `error`, a standard error, if known.
         data: The images, where they are not where the run's recipe says.
         runtime: The runtime of every device that is given by name alone; so are `precision`,
             `batch` (images at once) and `threads`. By default each device's own.
@@ -522,6 +531,7 @@ def search_subnets(
         cold=cold,
         workers=workers,
         ray_address=ray_address,
+        accuracies=None if accuracies is None else AccuracyTable(Path(accuracies), trained.space),
     )
     directory = None if out is None else Path(out)
     return search_supernet(
@@ -563,6 +573,7 @@ def export_subnets(
     formats: Sequence[str] | None = None,
     batch: Batch | None = None,
     max_accuracy_loss: float = 0.01,
+    preprocess_in_graph: bool = False,
     data: AnyData | None = None,
     out: Directory | None = None,
     force: bool = False,
@@ -579,6 +590,8 @@ def export_subnets(
             By default weights, ONNX, and the file that each promised latency was measured with.
         batch: Images that a graph takes at once, or 'dynamic'; by default as many as was promised.
         max_accuracy_loss: What int8 may cost on validation images; 0.01 is one point.
+        preprocess_in_graph: Let the graphs of onnx and int8 take photos, uint8 (n, height, width,
+            channels), and resize and normalise them themselves.
         data: The images, where they are not where the run's recipe says.
         out: The directory of the exports; by default `exports/` of the search.
         force: Replace other exports that lie there.
@@ -606,6 +619,7 @@ def export_subnets(
             formats=formats,
             batch=batch,
             max_accuracy_loss=max_accuracy_loss,
+            options=photo_options(preprocess_in_graph),
             out=_path(out),
             force=force,
             progress=progress,

@@ -9,11 +9,12 @@ from typing import Any
 from torch import nn
 
 from nassearch.budget import AnyBudget, Budget, BudgetSet, ShareBudget, parse_budget_set
-from nassearch.errors import BudgetError, Interrupted, SearchError
+from nassearch.errors import BudgetError, ConfigError, Interrupted, SearchError
 from nassearch.latency.device import resolve_setting
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.target import Target, load_target, target_from_table
-from nassearch.objectives import Context, build, network_accuracy
+from nassearch.objectives import Context, accuracy_by, build, network_accuracy
+from nassearch.pipeline.accuracy_table import AccuracyTable
 from nassearch.pipeline.evaluation_cache import known_candidates
 from nassearch.pipeline.evaluation_workers import evaluation
 from nassearch.pipeline.pick import (
@@ -52,8 +53,9 @@ class SearchRequest:
     """A search to be made, and with how much.
 
     Each of `budgets` gets a pick of its own. `evaluate` replaces the accuracy: see
-    `objectives.network_accuracy`. Unless `cold`, a search starts from what earlier ones of the
-    same weights evaluated. `workers` are Ray's; 0 evaluates in this process.
+    `objectives.network_accuracy`; so do `accuracies` that are known. Unless `cold`, a search starts
+    from what earlier ones of the same weights evaluated. `workers` are Ray's; 0 evaluates in this
+    process.
     """
 
     budgets: tuple[BudgetSet, ...] = ()
@@ -64,6 +66,19 @@ class SearchRequest:
     cold: bool = False
     workers: int = 0
     ray_address: str | None = None
+    accuracies: AccuracyTable | None = None
+
+    def __post_init__(self) -> None:
+        if self.accuracies is None:
+            return
+        if self.evaluate is not None:
+            raise ConfigError("excludes evaluate", where="accuracies", fix="give one of them")
+        if ACCURACY not in self.objectives:
+            raise ConfigError(
+                "are given, and not searched for",
+                where="accuracies",
+                fix=f"name the objective {ACCURACY}, or leave them out",
+            )
 
     @property
     def texts(self) -> list[str]:
@@ -143,6 +158,7 @@ def search_supernet(
             candidates = load_latest(out, space=supernet.space).candidates
             remark = front_remark(front, candidates, problem)
             write_picks(picks, measured, remark=remark)
+            _warn_of_extrapolation(request, picks)
             return SearchResult(front, picks, supernet, out, remark)
         targets = [recalibrated(target, front, measured) for target in targets]
     missed = request.texts[chosen.index(None)]
@@ -166,14 +182,17 @@ def _one_round(
     """A search of `request.plan`; a later round is shorter and starts from all that is known."""
     trials = request.plan.trials
     is_cold = request.cold and number == 0
+    table = request.accuracies
+    listed = () if table is None or problem.expensive else table.listed.genes.tolist()
     plan = replace(
         request.plan,
         trials=trials if number == 0 else max(LATER_LEAST, trials // LATER_SHARE),
         batch=request.plan.batch or 2 * request.workers or None,
         first=feasible_points(problem),
-        given=() if is_cold else tuple(known_candidates(problem, supernet.cache)),
+        given=() if is_cold else tuple(known_candidates(problem, supernet.cache, rows=listed)),
     )
-    if number == 0 and ACCURACY in request.objectives and request.evaluate is None:
+    measures = ACCURACY in request.objectives and request.evaluate is None and table is None
+    if number == 0 and measures:
         warn_of_coarse_validation(supernet.data)
     workers = {"workers": request.workers, "address": request.ray_address}
     with (
@@ -181,6 +200,21 @@ def _one_round(
         evaluation(supernet, problem, supernet.cache, **workers) as evaluate,  # type: ignore[arg-type]
     ):
         return search(problem, plan, out=out, resume=resume, evaluate=evaluate, progress=progress)
+
+
+def _warn_of_extrapolation(request: SearchRequest, picks: Sequence[Pick]) -> None:
+    """Say which picks take what no network of the accuracies given takes."""
+    if request.accuracies is None:
+        return
+    for architecture in dict.fromkeys(pick.architecture for pick in picks):
+        beyond = request.accuracies.beyond(architecture)
+        if beyond:
+            warnings.warn(
+                f"the accuracy of {architecture.id} is extrapolated: no network of"
+                f" {request.accuracies.path} takes {', '.join(beyond)}; measure it before you rely"
+                " on it",
+                stacklevel=2,
+            )
 
 
 def resolve_budgets(budgets: Sequence[BudgetSet], context: Context) -> list[tuple[Budget, ...]]:
@@ -237,6 +271,8 @@ def make_problem(
     budgeted = {budget.kind for budgets in budget_sets for budget in budgets}
     recorded = [item for kind in sorted(budgeted - kinds) for item in build(kind, context)]
     score = WARM_START_SCORE if ACCURACY in kinds else None
+    if request.accuracies is not None:
+        score = ACCURACY  # it is known of every network, as well as it ever will be
     if score is not None and score not in kinds | budgeted:
         recorded += build(score, context)
     return Problem(
@@ -253,6 +289,8 @@ def make_problem(
 def _build(name: ObjectiveName, request: SearchRequest, context: Context) -> list[Objective]:
     if name == ACCURACY and request.evaluate is not None:
         return [network_accuracy(request.evaluate, context)]
+    if name == ACCURACY and request.accuracies is not None:
+        return [accuracy_by(request.accuracies, context)]
     return build(name, context)
 
 

@@ -77,8 +77,9 @@ def train_supernet(
             raise ConfigError(
                 "there is no run to resume here", where=run, fix="name it with --out, or begin anew"
             )
-        images = _images(recipe, run, data, resume=resume)
-        recipe = recipe.model_copy(update={"data": images.name})
+        images = _images(recipe, chosen, run, data, resume=resume)
+        found = {"data": images.name, "preprocessing": images.preprocessing}
+        recipe = recipe.model_copy(update=found)
         read_teacher = None if training.teacher is None else partial(load_teacher, training.teacher)
         teacher = None if read_teacher is None else read_teacher(images)
         begin = partial(start, chosen, images, out=run, resume=resume, teacher=teacher, loss=loss)
@@ -112,6 +113,8 @@ def train_supernet(
         return train_on_workers(
             chosen,
             images.name,
+            preprocessing=images.preprocessing,
+            pixels=images.train.shape[2],
             recipe=training,
             out=run,
             workers=max(1, workers),
@@ -143,12 +146,24 @@ def _epochs_within(
     return plan.epochs
 
 
-def _images(recipe: Recipe, run: Path, data: AnyData | None, *, resume: bool) -> Data:
-    """The images to train on; of a training that goes on, with the split it began with."""
-    source = data if data is not None else recipe.data
+def _images(
+    recipe: Recipe, space: SearchSpace, run: Path, data: AnyData | None, *, resume: bool
+) -> Data:
+    """The images to train on; of a training that goes on, with the split it began with.
+
+    Cropped images are kept at the largest resolution, whatever their own is.
+    """
+    source, said = data if data is not None else recipe.data, recipe.preprocessing
     if not (resume and checkpoint.paths(run)):
-        return load_data(source, seed=recipe.seed)
+        pixels = space.resolutions[-1] if said.resize.is_crop else None
+        return load_data(source, seed=recipe.seed, preprocessing=said, pixels=pixels)
     identity = DataIdentity.from_dict(checkpoint.load(run).data)
+    if not isinstance(source, Data) and said != identity.preprocessing:
+        raise ConfigError(
+            "is another than the training began with",
+            where="preprocessing",
+            fix=f"leave it as it was, {identity.preprocessing.to_dict()}, or train anew",
+        )
     return restore_data(source, identity, seed=recipe.seed)
 
 

@@ -84,12 +84,14 @@ class TrainedSupernet:
     @cached_property
     def cache(self) -> EvaluationCache:
         """Measurements by earlier searches of these weights on these images."""
-        images = f"{self.data.name} {self.recipe.seed} {len(self.data.val)}"
+        said = self.data.preprocessing.fingerprint  # nothing, of the one that was the only one
+        images = f"{self.data.name} {self.recipe.seed} {len(self.data.val)} {said}".rstrip()
         return EvaluationCache(self.directory, f"{self.fingerprint} {images}", self.space)
 
     def context(self, targets: Sequence[Target] = ()) -> objectives.Context:
         """The context that objectives over this supernet and these devices are computed from."""
-        source = f"{self.name} {self.fingerprint}"
+        said = self.data.preprocessing.fingerprint
+        source = f"{self.name} {self.fingerprint} {said}".rstrip()
         return objectives.Context(self.space, tuple(targets), self.evaluator, source)
 
     def extract(self, architecture: Architecture) -> Subnet:

@@ -75,4 +75,6 @@ class Candidate:
             }
             if value.loss is not None:
                 row["validation_loss"] = value.loss
+            if value.top5 is not None:
+                row["top5"] = value.top5
         return row

@@ -217,6 +217,7 @@ def check_data(state: TrainingState, saved: Checkpoint) -> None:
         known.check_classes(data.class_names, where=data.name)
         known.check_images(data.num_images, data.fingerprint, where=data.name)
         known.check_split(data.held_out, where=data.name)
+        known.check_preprocessing(data.preprocessing, where=data.name)
         known.check_form(data.identity, where=data.name)
     except DataError as error:
         raise CheckpointError(

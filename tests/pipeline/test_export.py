@@ -135,7 +135,8 @@ def test_int8_loses_no_more_accuracy_than_it_may(exported: Path) -> None:
 def test_the_cards_lines_run_where_it_lies(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(exported)
     card = Path("README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    photo, *blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert 'Image.open("photo.jpg")' in photo
     assert len(blocks) == len(FORMATS)
     for block in blocks:
         assert len(block.strip().splitlines()) == 3
