@@ -67,7 +67,7 @@ def search(
             supernet,
             devices=device.split(","),
             budgets=[tuple(budget)] if budget else [],
-            objectives=objective or ("accuracy", "latency"),
+            objectives=objective or None,
             data=data,
             runtime=runtime,
             precision=precision,
