@@ -58,7 +58,7 @@ class Context:
             raise ConfigError(
                 "accuracy and loss need a trained supernet",
                 where="objectives",
-                fix="run 'nassearch train-supernet' first",
+                fix="run 'nassearch train-supernet' first, or name images with --data",
             )
         return self.evaluator
 

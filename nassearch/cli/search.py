@@ -71,7 +71,7 @@ def search(
             supernet,
             devices=device.split(","),
             budgets=[tuple(budget)] if budget else [],
-            objectives=objective or ("accuracy", "latency"),
+            objectives=objective or None,
             accuracies=accuracies,
             data=data,
             runtime=runtime,

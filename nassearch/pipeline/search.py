@@ -86,6 +86,19 @@ class SearchRequest:
         return [_text(budgets) for budgets in self.budgets]
 
 
+def usual_objectives(supernet: TrainedSupernet) -> tuple[ObjectiveName, ...]:
+    """What is searched for where nobody says; without images a score of the structure alone."""
+    if supernet.images is not None:
+        return (ACCURACY, LATENCY)
+    warnings.warn(
+        f"{supernet.directory} has no images, so no accuracy is measured: networks are ranked by"
+        f" {WARM_START_SCORE}, the entropy of their structure, which knows nothing of these"
+        " weights; name images of its classes with --data",
+        stacklevel=2,
+    )
+    return (WARM_START_SCORE, LATENCY)
+
+
 def make_target(
     device: str | LatencyTable | Target,
     space: SearchSpace,

@@ -10,11 +10,12 @@ from nassearch.data.dataset import AnyData, Data, load_data, restore_data
 from nassearch.data.identity import DataIdentity
 from nassearch.data.location import HERE
 from nassearch.data.torch_dataset import PREFIX
-from nassearch.errors import ConfigError
+from nassearch.errors import ConfigError, DataError
 from nassearch.files import owned, write_text
 from nassearch.networks import Supernet
 from nassearch.ops import check_space
-from nassearch.pipeline.run_directory import start_run, torch_threads
+from nassearch.pipeline.import_record import read_import
+from nassearch.pipeline.run_directory import NO_IMAGES, start_run, torch_threads
 from nassearch.pipeline.teacher import load_teacher
 from nassearch.progress import Progress, silent
 from nassearch.recipe import Recipe
@@ -73,6 +74,12 @@ def train_supernet(
     began = time.monotonic()
     with owned(run, doing="training"), torch_threads(recipe.threads):
         refuse_present(run, resume=resume)
+        if resume and read_import(run) is not None:
+            raise ConfigError(
+                "was imported, no training began there",
+                where=run,
+                fix=f"begin one with --from {run}",
+            )
         if resume and not (checkpoint.paths(run) or (run / "recipe.yaml").is_file()):
             raise ConfigError(
                 "there is no run to resume here", where=run, fix="name it with --out, or begin anew"
@@ -95,6 +102,8 @@ def train_supernet(
             planned = recipe.training.model_copy(update={"epochs": epochs})
             recipe = recipe.model_copy(update={"training": planned})
         state = begin(recipe=training)
+        if state.start_note is not None:
+            progress("starting from", 1.0, state.start_note)
         if not state.step:
             try_step(state, workers=max(1, workers))
         if state.step == state.total_steps:
@@ -154,6 +163,12 @@ def _images(
     Cropped images are kept at the largest resolution, whatever their own is.
     """
     source, said = data if data is not None else recipe.data, recipe.preprocessing
+    if source == NO_IMAGES:
+        raise DataError(
+            "a training needs images, and the run was imported without",
+            where=run,
+            fix="name them with --data imagefolder:PATH",
+        )
     if not (resume and checkpoint.paths(run)):
         pixels = space.resolutions[-1] if said.resize.is_crop else None
         return load_data(source, seed=recipe.seed, preprocessing=said, pixels=pixels)

@@ -14,7 +14,7 @@ import numpy as np
 
 from nassearch import config
 from nassearch.errors import ArchitectureError, ConfigError, SpaceError
-from nassearch.space.architecture import NEUTRAL, Architecture, Block, Stage
+from nassearch.space.architecture import NEUTRAL, NORM_EPS, Architecture, Block, Stage
 from nassearch.space.layout import (
     Dimension,
     Gene,
@@ -96,6 +96,12 @@ class SearchSpace:
         return self.definition.num_classes
 
     @property
+    def norm_eps(self) -> float:
+        """Batch norm's epsilon."""
+        said = self.definition.norm_eps
+        return NORM_EPS if said is None else said
+
+    @property
     def resolutions(self) -> tuple[int, ...]:
         return self.definition.resolution
 
@@ -106,6 +112,7 @@ class SearchSpace:
         content = {key: value for key, value in self.to_dict().items() if key not in texts}
         content["stages"] = [
             [stage.width, stage.depth, stage.stride, stage.alternatives()]
+            + ([] if stage.shortcut is None else [stage.shortcut])
             for stage in self.definition.stages
         ]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nassearch.config import StrictModel
-from nassearch.space.architecture import DIMENSIONS, NEUTRAL
+from nassearch.space.architecture import DIMENSIONS, NEUTRAL, NORM_EPS
 
 MAX_CHOICES = 256  # a gene is a byte
 MAX_DEPTH = 1000
@@ -67,7 +67,8 @@ class DimensionsConfig(StrictModel):
 
     def dimensions(self) -> dict[str, tuple[Any, ...]]:
         """Dimension -> choices, in vocabulary order."""
-        choices = {name: getattr(self, name, None) for name in DIMENSIONS}
+        own = [name for name in DIMENSIONS if name in DimensionsConfig.model_fields]
+        choices = {name: getattr(self, name) for name in own}
         return {name: values for name, values in choices.items() if values is not None}
 
 
@@ -92,12 +93,17 @@ def _alternatives(value: Any) -> Any:
 
 
 class StageConfig(DimensionsConfig):
-    """A stage: `depth` blocks of one width, the first with the stride."""
+    """A stage: `depth` blocks of one width, the first with the stride.
+
+    `shortcut: avgpool` averages over the stride before the shortcut's 1x1 convolution, which is
+    strided itself without it (ResNet-D).
+    """
 
     op: Annotated[tuple[AlternativeConfig, ...], BeforeValidator(_alternatives)]
     width: Integers
     depth: Depths = (1,)
     stride: Positive = 1
+    shortcut: Literal["avgpool"] | None = None
 
     def alternatives(self) -> list[tuple[str, dict[str, tuple[Any, ...]]]]:
         """(op, dimensions) for each op a block may choose; what it does not say, the stage says.
@@ -143,8 +149,15 @@ class PatchScheduleConfig(StrictModel):
     stages: Integers
 
 
+def _not_the_usual(eps: float | None) -> float | None:
+    return None if eps == NORM_EPS else eps
+
+
+NormEps = Annotated[Annotated[float, Field(gt=0, lt=1)] | None, AfterValidator(_not_the_usual)]
+
+
 class SpaceConfig(StrictModel):
-    """A whole search space as its file holds it."""
+    """A whole search space as its file holds it; `norm_eps` is batch norm's, by default 1e-5."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     description: str = ""
@@ -153,6 +166,7 @@ class SpaceConfig(StrictModel):
     patches: PatchScheduleConfig | None = None
     in_channels: Positive = 3
     num_classes: Annotated[int, Field(gt=1)] = 1000
+    norm_eps: NormEps = None
     stem: StemConfig | None = None
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
     head: HeadConfig = HeadConfig()

@@ -69,11 +69,19 @@ def op_space(op: str) -> SearchSpace:
     )
 
 
+def distinct_spaces() -> list[str]:
+    """The shipped spaces, of those that differ in their resolutions alone the first."""
+    first = {
+        shipped_space(name).fingerprint: name for name in config.list_files("search_spaces")[::-1]
+    }
+    return sorted(first.values())
+
+
 def contract_spaces() -> Iterator[Any]:
     for op in OPS:
         if op != "head":
             yield pytest.param(("op", op), id=f"op-{op}")
-    for name in config.list_files("search_spaces"):
+    for name in distinct_spaces():
         marks = () if name in QUICK else (pytest.mark.slow,)
         yield pytest.param(("space", name), id=name, marks=marks)
 
