@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nassearch.networks import Subnet as Subnet
     from nassearch.networks import Supernet as Supernet
     from nassearch.pipeline.export import ExportedNetwork as ExportedNetwork
+    from nassearch.pipeline.front_door import adopt as adopt
     from nassearch.pipeline.front_door import export_subnets as export_subnets
     from nassearch.pipeline.front_door import export_supernet as export_supernet
     from nassearch.pipeline.front_door import finetune_export as finetune_export
@@ -62,6 +63,7 @@ _HOMES = {
     "Subnet": "networks",
     "Supernet": "networks",
     "TrainedSupernet": "pipeline.trained_supernet",
+    "adopt": "pipeline.front_door",
     "describe": "pipeline.listing",
     "export_subnets": "pipeline.front_door",
     "export_supernet": "pipeline.front_door",
@@ -99,6 +101,7 @@ __all__ = [
     "Subnet",
     "Supernet",
     "TrainedSupernet",
+    "adopt",
     "describe",
     "export_subnets",
     "export_supernet",

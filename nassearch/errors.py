@@ -4,6 +4,7 @@ NassearchError                      the command line prints it as one line and e
 ├── ConfigError                     a YAML file, a flag or a value in one of them
 │   ├── SpaceError                  a search space that cannot work
 │   └── ArchitectureError           an architecture outside its space
+├── AdoptionError                   a user's network that cannot become a space
 ├── DataError                       images that are missing, empty or of another kind
 ├── CheckpointError                 a checkpoint or export that is damaged or foreign
 ├── TableError                      a latency table that is damaged or of another setting
@@ -50,6 +51,10 @@ class SpaceError(ConfigError):
 
 class ArchitectureError(ConfigError):
     """An architecture that does not belong to its space."""
+
+
+class AdoptionError(NassearchError):
+    """A user's own network that cannot be traced, or cannot become a search space."""
 
 
 class DataError(NassearchError):

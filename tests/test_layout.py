@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "space": BASE,
     "ops": {*BASE, "space"},
     "networks": NETWORKS - {"networks"},
+    "adoption": NETWORKS,
     "data": BASE,
     "training": {*NETWORKS, "cluster", "data"},
     "runtimes": NETWORKS,

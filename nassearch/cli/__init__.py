@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from nassearch import __version__, interruption
+from nassearch.cli.adopt import adopt
 from nassearch.cli.describe import describe
 from nassearch.cli.export import export
 from nassearch.cli.finetune import finetune
@@ -33,6 +34,7 @@ from nassearch.errors import Interrupted, NassearchError
 COMMANDS: dict[str, Callable[..., None]] = {
     "quickstart": quickstart,
     "run": run,
+    "adopt": adopt,
     "train-supernet": train_supernet,
     "import-supernet": import_supernet,
     "import-subnet": import_subnet,

@@ -20,6 +20,37 @@ def overview(facts: Mapping[str, Any]) -> RenderableType:
     return _export(facts) if "accuracy" in facts else fact_table(dict(_flat(facts)))
 
 
+def adopted_overview(facts: Mapping[str, Any]) -> RenderableType:
+    """What became of a network that was adopted, layer by layer."""
+    shown = {
+        "space": f"{facts['space']}, in {facts['directory']}",
+        "networks": f"{facts['networks']} ({facts['networks']:.3g})",
+        "MACs": f"{format_count(facts['smallest_macs'])} to {format_count(facts['largest_macs'])}",
+        "largest network": f"logits as the module's, within {facts['change']:.1g} of the largest",
+    }
+    next_step = f"next: nassearch search --supernet {facts['directory']} --device host --budget 50%"
+    return _apart([fact_table(shown), _layers(facts["layers"]), next_step])
+
+
+def _layers(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """One line for each layer: its channels and kernels, or why they stay."""
+    shown = [
+        (
+            row["path"],
+            row["layer"],
+            str(row["stage"]),
+            _values(row["channels"]),
+            _values(row["kernels"]),
+            "may be left out" if row["may_be_left_out"] else "",
+            row["fixed_because"],
+        )
+        for row in rows
+    ]
+    return table(
+        ("module", "layer", "stage", "channels", "kernels", "depth", "fixed because"), shown
+    )
+
+
 def _export(facts: Mapping[str, Any]) -> RenderableType:
     architecture, accuracy, data = facts["architecture"], facts["accuracy"], facts["data"]
     shown: dict[str, object] = {
@@ -79,6 +110,8 @@ def _space(facts: Mapping[str, Any]) -> Group:
         _stages(facts["stages"]),
         _costs(facts["costs"]),
     ]
+    if "layers" in facts:
+        parts.append(_layers(facts["layers"]))
     if facts["latency"]:
         parts.append(_latency(facts["latency"], tuple(facts["costs"])))
     return _apart(parts)

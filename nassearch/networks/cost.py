@@ -69,6 +69,15 @@ _FREE = frozenset(
         "avg_pool2d",
         "max_pool2d",
         "layer_norm",
+        "adaptive_max_pool2d",
+        "elu",
+        "group_norm",
+        "leaky_relu",
+        "mish",
+        "softmax",
+        "softplus",
+        "sum",
+        "tanh",
     ]
 )
 
@@ -248,6 +257,14 @@ def _count_einsum(inputs: list[Any], outputs: list[Any]) -> Counter[Layer]:
     return Counter([Layer("depthwise", channels, channels, kernel, *counts)])
 
 
+def _count_matmul(inputs: list[Any], outputs: list[Any]) -> Counter[Layer]:
+    """aten::matmul(left, right): of two activations, each read as often as a linear's weights."""
+    left, right, out = _shape(inputs[0]), _shape(inputs[1]), _shape(outputs[0])
+    macs = math.prod(out) * left[-1]
+    sizes = (math.prod(left), math.prod(out), math.prod(right), macs)
+    return Counter([Layer("linear", left[-1], right[-1], 1, *sizes)])
+
+
 def _count_nothing(inputs: list[Any], outputs: list[Any]) -> Counter[Layer]:
     return Counter()
 
@@ -259,5 +276,6 @@ _HANDLES = {
         _count_convolution,
     ),
     "aten::linear": _count_linear,
+    **dict.fromkeys(("aten::matmul", "aten::bmm"), _count_matmul),
     "aten::einsum": _count_einsum,
 }

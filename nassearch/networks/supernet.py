@@ -17,6 +17,7 @@ from nassearch.networks.subnet import Subnet
 from nassearch.ops import Elastic, check_space, static_op
 from nassearch.ops.elastic import elastic_specs
 from nassearch.space import Architecture, BlockSpec, SearchSpace, Slot, lower, slots
+from nassearch.space.block_graph import SEPARATOR
 
 SPACE_KEY = "nassearch.space"
 """Of the metadata of a supernet's file: its space as JSON."""
@@ -158,8 +159,8 @@ def _elastic(slot: Slot) -> nn.ModuleDict:
 
 
 def _module_name(op: str) -> str:
-    """'my.package:Op' as a module name, which may hold no dot."""
-    return op.replace(".", "_").replace(":", "_")
+    """'my.package:Op' as a module name, which may hold no dot; a traced op without its graph's."""
+    return op.partition(SEPARATOR)[0].replace(".", "_").replace(":", "_")
 
 
 def _initialise(module: nn.Module) -> None:

@@ -10,6 +10,7 @@ from nassearch.ops.layer import ACTIVATIONS, with_norm_eps
 from nassearch.ops.layer import StaticOp as StaticOp
 from nassearch.space import BlockSpec, SearchSpace, slots
 from nassearch.space.architecture import ATTENTIONS, NEUTRAL
+from nassearch.space.block_graph import SEPARATOR
 from nassearch.space.lowering import unique
 
 OPS = {
@@ -29,13 +30,15 @@ OPS = {
     "skip": "nassearch.ops.skip:Skip",
     "pooled_conv": "nassearch.ops.pooled_conv:PooledConv",
     "patches": "nassearch.ops.patches:PatchStem",
+    "traced": "nassearch.ops.traced:Traced",
     "head": "nassearch.ops.head:Head",
 }
 
 
 def static_op(name: str) -> type[StaticOp]:
     """The static class of the op called `name`, or 'package.module:Attr' of the user's own."""
-    found: type[StaticOp] = resolve(OPS, name, kind="op")
+    # a traced block's op says which graph: 'traced@bottleneck.0123456789'
+    found: type[StaticOp] = resolve(OPS, name.partition(SEPARATOR)[0], kind="op")
     if not (isinstance(found, type) and issubclass(found, StaticOp)):
         raise ConfigError(
             f"'{name}' is no op",

@@ -19,12 +19,14 @@ from nassearch.ops.layer import DropPath, StaticOp, with_norm_eps
 from nassearch.space import BlockSpec
 
 Built = TypeVar("Built", bound=nn.Module)
+Segments = tuple[tuple[int, ...], ...]  # for each axis of a tensor, the lengths it is made of
 
 
 class Elastic(nn.Module):
     """One op with weights shared over every block in `specs`.
 
-    A block uses the leading channels of each shared tensor and the centre of each kernel. Where
+    A block uses the leading channels of each shared tensor (of each of its segments, where the op
+    says that it has several) and the centre of each kernel. Where
     kernel sizes vary, a smaller kernel is the centre of the next larger one times a learned matrix,
     shared over channels and at first the identity (Cai et al., "Once-for-All", ICLR 2020, 3.3).
     """
@@ -39,8 +41,16 @@ class Elastic(nn.Module):
         full: dict[str, torch.Size] = {}
         examples: dict[str, tuple[int, BlockSpec]] = {}  # the largest tensor of a name, whose it is
         kernels: dict[str, set[tuple[int, int]]] = {}
-        for spec in _of_different_shape(specs):
-            for name, tensor in _tensors(self._twin(spec)):
+        self.segments: dict[str, Segments] = {}
+        """Tensor -> the lengths that each axis of the shared tensor is made of, where several."""
+        for spec in self._op.of_full_shape(_of_different_shape(specs)):
+            twin = self._twin(spec)
+            for name, segments in twin.segments().items():
+                known = self.segments.get(name, segments)
+                self.segments[name] = tuple(
+                    tuple(map(max, pair[0], pair[1])) for pair in zip(known, segments, strict=True)
+                )
+            for name, tensor in _tensors(twin):
                 full[name] = torch.Size(map(max, full.get(name, tensor.shape), tensor.shape))
                 if name not in examples or tensor.numel() > examples[name][0]:
                     examples[name] = (tensor.numel(), spec)
@@ -117,14 +127,14 @@ class Elastic(nn.Module):
 
     def _bind(self, spec: BlockSpec) -> "_Bound":
         if spec not in self._bound:
-            self._bound[spec] = _Bound(self, self._twin(spec), self._kernels)
+            self._bound[spec] = _Bound(self, self._twin(spec), self._kernels, self.segments)
             if self.compiles:
                 self._bound[spec].twin.compile()
         return self._bound[spec]
 
     def _twin(self, spec: BlockSpec) -> StaticOp:
         """The static form of `spec` without storage; each use sets its tensors to views."""
-        with torch.device("meta"), _Uninitialised():
+        with torch.device("meta"), Uninitialised():
             return with_norm_eps(self._op(spec), spec)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -147,7 +157,7 @@ def _copied(module: Built, tensors: Mapping[Tensor, Tensor]) -> Built:
     return copied
 
 
-class _Uninitialised(TorchFunctionMode):
+class Uninitialised(TorchFunctionMode):
     """Tensors built here keep whatever they hold: filling them takes most of a module's time."""
 
     _FILLS = frozenset(
@@ -167,7 +177,7 @@ class _Uninitialised(TorchFunctionMode):
 class _Cut:
     """How one tensor of a block is cut out of the shared one."""
 
-    __slots__ = ("kernels", "leaf", "learned", "name", "narrow", "source", "table")
+    __slots__ = ("kernels", "leaf", "learned", "name", "narrow", "pieces", "source", "table")
 
     def __init__(
         self,
@@ -176,6 +186,7 @@ class _Cut:
         name: str,
         shape: torch.Size,
         kernels: Sequence[tuple[int, int]],
+        segments: Sequence[tuple[Sequence[int], Sequence[int]]],
     ) -> None:
         self.name = name
         owner, self.leaf = _owner(elastic, name)
@@ -185,11 +196,19 @@ class _Cut:
         self.learned = isinstance(shared, nn.Parameter)
         full = shared.shape
         spatial = range(2, 4) if len(kernels) > 1 else range(0)
-        self.narrow = tuple(
-            (dim, size)
+        smaller = [
+            dim
             for dim, (size, limit) in enumerate(zip(shape, full, strict=True))
             if size < limit and dim not in spatial
+        ]
+        # an axis of several segments (of concatenated tensors, say) is cut in each of them
+        self.pieces = tuple(
+            (dim, tuple(_pieces(*segments[dim])))
+            for dim in smaller
+            if dim < len(segments) and len(segments[dim][0]) > 1
         )
+        parted = [dim for dim, _ in self.pieces]
+        self.narrow = tuple((dim, shape[dim]) for dim in smaller if dim not in parted)
         # from the largest kernel down to this one's
         self.kernels = tuple(kernels[: kernels.index((shape[2], shape[3])) + 1]) if spatial else ()
 
@@ -197,6 +216,8 @@ class _Cut:
         tensor: Tensor = self.source[self.leaf]  # a module's own lookup is much slower
         for dim, size in self.narrow:
             tensor = tensor.narrow(dim, 0, size)
+        for dim, pieces in self.pieces:
+            tensor = torch.cat([tensor.narrow(dim, start, size) for start, size in pieces], dim)
         for larger, smaller in pairwise(self.kernels):
             top, left = (larger[0] - smaller[0]) // 2, (larger[1] - smaller[1]) // 2
             tensor = tensor[:, :, top : top + smaller[0], left : left + smaller[1]]
@@ -206,19 +227,39 @@ class _Cut:
         return tensor
 
 
+def _pieces(sizes: Sequence[int], limits: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(start, length) of the leading part of each segment."""
+    start = 0
+    for size, limit in zip(sizes, limits, strict=True):
+        yield start, size
+        start += limit
+
+
 class _Bound:
     """The static twin of one block and how its tensors are cut."""
 
     __slots__ = ("cuts", "drop_paths", "dropouts", "twin")
 
     def __init__(
-        self, elastic: Elastic, twin: StaticOp, kernels: dict[str, list[tuple[int, int]]]
+        self,
+        elastic: Elastic,
+        twin: StaticOp,
+        kernels: Mapping[str, Sequence[tuple[int, int]]],
+        segments: Mapping[str, Segments],
     ) -> None:
         self.twin = twin
+        own = twin.segments()
         self.dropouts = [layer for layer in twin.modules() if isinstance(layer, nn.Dropout)]
         self.drop_paths = [layer for layer in twin.modules() if isinstance(layer, DropPath)]
         self.cuts = [
-            _Cut(elastic, twin, name, tensor.shape, kernels.get(name, ()))
+            _Cut(
+                elastic,
+                twin,
+                name,
+                tensor.shape,
+                kernels.get(name, ()),
+                tuple(zip(own.get(name, ()), segments.get(name, ()), strict=True)),
+            )
             for name, tensor in _tensors(twin)
         ]
 

@@ -1,6 +1,6 @@
 """The layers that ops are made of, and what an op must be."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import torch
@@ -56,6 +56,17 @@ class StaticOp(nn.Module):
         """Whether inner channels may change places: groups and ECA mix the neighbouring ones."""
         return spec.get("group_size") is None and spec.get("attention") != "eca"
 
+    @staticmethod
+    def of_full_shape(specs: Iterable[BlockSpec]) -> Iterable[BlockSpec]:
+        """Those of the specs whose tensors are together as large as any, in every kernel size."""
+        return specs
+
+    def segments(self) -> Mapping[str, tuple[tuple[int, ...], ...]]:
+        """Tensor -> for each axis the lengths that it is made of, where a smaller block uses the
+        leading part of each; a tensor that is not named uses the leading part of every axis.
+        """
+        return {}
+
     def residual_norm(self) -> nn.BatchNorm2d | None:
         """The last norm before a residual is added, for zero initialisation; None without one."""
         return None
@@ -65,7 +76,9 @@ class StaticOp(nn.Module):
 
 
 def with_norm_eps(op: StaticOp, spec: BlockSpec) -> StaticOp:
-    """`op` itself, every batch norm in it with the epsilon of `spec`."""
+    """`op` itself, each batch norm with the epsilon of `spec`; a traced graph says its own."""
+    if spec.graph is not None:
+        return op
     for module in op.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps = spec.norm_eps

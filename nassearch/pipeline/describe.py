@@ -112,7 +112,9 @@ def _stage_rows(space: SearchSpace) -> list[dict[str, Any]]:
             for op, dimensions in stage.alternatives()
         ]
     choices = head.model_dump(exclude_none=True)
-    if head.expand_width is None and head.feature_width is None:
+    if head.graph is not None:
+        choices = {"graph": head.graph}
+    elif head.expand_width is None and head.feature_width is None:
         del choices["activation"]  # it follows one of the two
     rows.append(
         {

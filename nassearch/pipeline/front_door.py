@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nassearch import config
+from nassearch.adoption.elastic_space import Elasticity
 from nassearch.budget import BudgetSet
 from nassearch.data.dataset import AnyData, parse_preprocessing
 from nassearch.data.preprocessing import DEFAULT, Preprocessing
@@ -25,6 +26,7 @@ from nassearch.latency.device import known_or_new_device, resolve_setting
 from nassearch.latency.table import LatencyTable, find_table
 from nassearch.latency.target import Target
 from nassearch.ops import check_space
+from nassearch.pipeline import adopt as adopting
 from nassearch.pipeline import export as exporting
 from nassearch.pipeline import finetune as finetuning
 from nassearch.pipeline import import_measurements as importing
@@ -34,6 +36,7 @@ from nassearch.pipeline import profile as profiling
 from nassearch.pipeline import recipe_run, run_directory
 from nassearch.pipeline import train as training
 from nassearch.pipeline.accuracy_table import AccuracyTable
+from nassearch.pipeline.adopt import AdoptedNetwork
 from nassearch.pipeline.export import ExportedNetwork
 from nassearch.pipeline.pick import Pick
 from nassearch.pipeline.result_list import ResultList
@@ -81,6 +84,76 @@ def load_space(space: SearchSpace | Directory | None = None) -> SearchSpace:
     if isinstance(space, SearchSpace):
         return check_space(space)
     return run_directory.load_space(None if space is None else str(space), LATEST)
+
+
+def adopt(
+    module: nn.Module | str,
+    input_shape: Tensor | tuple[int, int, int],
+    *,
+    weights: Directory | None = None,
+    data: AnyData | None = None,
+    width: Sequence[float] | None = None,
+    inner: Sequence[float] | None = None,
+    depth: Sequence[int] | None = None,
+    kernel: Sequence[int] | None = None,
+    resolution: Sequence[int] | None = None,
+    fixed: Sequence[str] = (),
+    seed: int = 0,
+    out: Directory | None = None,
+) -> AdoptedNetwork:
+    """Make a search space and a supernet of a network of your own, with its weights.
+
+    Args:
+        module: The network, a classifier of images, or `my_package.module:make_model`.
+        input_shape: (channels, height, width) of its images, or an example, (1, c, h, w).
+        weights: A file of its state dict, .pt or .safetensors, where it does not hold them yet.
+        data: Images of its classes, for a search without further training.
+        width: Shares of each width between blocks, for instance (0.5, 0.75, 1.0).
+        inner: Shares of the channels within blocks.
+        depth: Blocks that a stage may have.
+        kernel: Sizes that larger kernels may be cut to.
+        resolution: Image sizes that a network may take, beside that of `input_shape`.
+        fixed: Paths of modules that keep their channels, kernels and depth.
+        seed: Of the validation split.
+        out: The directory; by default a new one below `runs/`.
+
+    Returns:
+        The space, what of each layer became elastic, and the run that holds them.
+
+    Raises:
+        AdoptionError: The network cannot be traced, or is not of blocks in a row.
+        DataError: The images are of other classes.
+
+    Examples:
+        >>> import nassearch as ns, torch
+        >>> from torchvision.models import squeezenet1_1
+        >>> adopted = ns.adopt(squeezenet1_1(num_classes=10), (3, 64, 64), out="my_space")
+        >>> adopted.change < 1e-5
+        True
+    """
+    name = module.rpartition(":")[2] if isinstance(module, str) else type(module).__name__
+    path = None if weights is None else Path(weights)
+    network = adopting.load_module(module, path) if isinstance(module, str) else module
+    if isinstance(input_shape, Tensor):
+        input_shape = tuple(input_shape.shape[-3:])  # type: ignore[assignment]
+    content = {
+        "width": width,
+        "inner": inner,
+        "depth": depth,
+        "kernel": kernel,
+        "resolution": resolution,
+        "fixed": fixed,
+    }
+    given = {key: tuple(value) for key, value in content.items() if value is not None}
+    return adopting.adopt_network(
+        network,
+        input_shape,  # type: ignore[arg-type]
+        Path(out) if out is not None else run_directory.new_run(name.lower()),
+        name=name,
+        elasticity=config.parse(Elasticity, given, where=f"adopt {name}"),
+        data=data,
+        seed=seed,
+    )
 
 
 def train_supernet(

@@ -10,6 +10,7 @@ from nassearch.export import FORMATS
 from nassearch.export.export_config import read_export
 from nassearch.latency.device import list_devices, load_device
 from nassearch.ops import OPS, check_space
+from nassearch.pipeline.adopt import SPACE_FILE, read_layers
 from nassearch.pipeline.describe import reference_facts, space_facts
 from nassearch.runtimes import RUNTIMES
 from nassearch.runtimes.runtime import availability
@@ -88,7 +89,8 @@ def describe(name: str) -> dict[str, Any]:
     """Describe a space, a published network, a device or an export, whichever it is.
 
     Args:
-        name: A name that `list_plugins` gives, a space's YAML file, or an export's directory.
+        name: A name that `list_plugins` gives, a space's YAML file, or the directory of an export
+            or of an adopted network.
 
     Returns:
         The facts about it, as JSON holds them.
@@ -105,6 +107,10 @@ def describe(name: str) -> dict[str, Any]:
         export = read_export(Path(name))
         content = export.model_dump(mode="json", by_alias=True, exclude={"space"})
         return {"space": export.space["name"], **content}
+    layers = read_layers(Path(name) if Path(name).is_dir() else Path(name).parent)
+    if layers is not None:
+        space = SearchSpace.load(Path(name) / SPACE_FILE if Path(name).is_dir() else name)
+        return {**space_facts(check_space(space)), "layers": layers}
     if name in list_devices():
         return load_device(name).model_dump(mode="json", exclude_none=True)
     if is_published_network(name):

@@ -14,6 +14,7 @@ from nassearch.errors import ConfigError, DataError
 from nassearch.files import owned, write_text
 from nassearch.networks import Supernet
 from nassearch.ops import check_space
+from nassearch.pipeline.adopt import read_layers
 from nassearch.pipeline.import_record import read_import
 from nassearch.pipeline.run_directory import NO_IMAGES, start_run, torch_threads
 from nassearch.pipeline.teacher import load_teacher
@@ -74,9 +75,10 @@ def train_supernet(
     began = time.monotonic()
     with owned(run, doing="training"), torch_threads(recipe.threads):
         refuse_present(run, resume=resume)
-        if resume and read_import(run) is not None:
+        origin = "imported" if read_import(run) is not None else "adopted"
+        if resume and (origin == "imported" or read_layers(run) is not None):
             raise ConfigError(
-                "was imported, no training began there",
+                f"was {origin}, no training began there",
                 where=run,
                 fix=f"begin one with --from {run}",
             )

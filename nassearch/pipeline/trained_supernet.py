@@ -11,6 +11,7 @@ from nassearch.config import format_count
 from nassearch.data.dataset import AnyData, Data
 from nassearch.latency.target import Target
 from nassearch.networks import Subnet, Supernet
+from nassearch.pipeline.adopt import read_layers
 from nassearch.pipeline.evaluation_cache import EvaluationCache
 from nassearch.pipeline.import_record import read_import
 from nassearch.pipeline.run_directory import NO_IMAGES, no_images, run_data, run_recipe
@@ -55,8 +56,8 @@ class TrainedSupernet:
         saved = checkpoint.load(run)
         supernet = checkpoint.load_supernet(run)
         images = None if data is None and not saved.data else run_data(run, data)
-        is_imported = read_import(run) is not None
-        num_steps = None if is_imported else saved.steps_per_epoch * recipe.training.epochs
+        was_trained = read_import(run) is None and read_layers(run) is None
+        num_steps = saved.steps_per_epoch * recipe.training.epochs if was_trained else None
         return cls(run, supernet, recipe, images, saved.step, num_steps)
 
     @property

@@ -13,12 +13,14 @@ from functools import cached_property
 from typing import Any
 
 from nassearch.errors import ArchitectureError, TableError
+from nassearch.space.block_graph import BlockGraph
 
 # The vocabulary of block dimensions and the letter each number has in a key, in key order.
 # A name (an activation, an attention) stands in the key as it is.
 NUMBERS = {
     "kernel_size": "k",
     "expand_ratio": "e",
+    "inner_ratio": "w",
     "group_size": "g",
     "expand_width": "x",
     "feature_width": "f",
@@ -188,6 +190,8 @@ class BlockSpec:
     grid: int = 1
     tile: int = 0
     norm_eps: float = field(default=NORM_EPS, compare=False)
+    graph: BlockGraph | None = field(default=None, compare=False, repr=False)
+    """Of a traced block; its `op` holds the graph's hash, so equal ops have equal graphs."""
 
     @property
     def key(self) -> str:
@@ -257,5 +261,7 @@ class BlockSpec:
 
     @property
     def out_resolution(self) -> int:
-        """Pixels of the whole output: every op pads so that a stride divides and rounds up."""
+        """Pixels of the whole output: a stride divides and rounds up, but for a traced block."""
+        if self.graph is not None:
+            return self.graph.out_resolution(self.resolution)
         return -(-self.resolution // self.stride)

@@ -1,7 +1,7 @@
 """Where every choice of a space stands in its gene vector."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nassearch.space.architecture import Block, PatchSchedule, Stage, canonical_choices
+from nassearch.space.block_graph import BlockGraph
 from nassearch.space.space_config import SpaceConfig, StageConfig
 
 Genes = npt.NDArray[np.uint8]
@@ -182,22 +183,26 @@ def layout_of(definition: SpaceConfig) -> Layout:
     stages_said = (0,) if said is None or said.grid == (1,) else said.stages
     patched_stages = dimension("patches.stages", stages_said)
     stages = []
+    graphs = block_graphs(definition)
     for index, stage in enumerate(definition.stages):
         start = len(genes)
-        width, depth, positions = _stage_dials(f"stages[{index}]", stage, dimension)
+        width, depth, positions = _stage_dials(f"stages[{index}]", stage, dimension, graphs)
         stages.append(StageLayout(width, depth, positions, slice(start, len(genes))))
     return Layout(tuple(genes), resolution, grid, patched_stages, tuple(stages))
 
 
 def _stage_dials(
-    place: str, stage: StageConfig, dimension: Callable[[str, tuple[Any, ...]], Dimension]
+    place: str,
+    stage: StageConfig,
+    dimension: Callable[[str, tuple[Any, ...]], Dimension],
+    graphs: Mapping[str, BlockGraph],
 ) -> tuple[Dimension, Dimension, tuple[Position, ...]]:
     width = dimension(f"{place}.width", stage.width)
     depth = dimension(f"{place}.depth", stage.depth)
     positions = []
     for number in range(max(stage.depth)):
         block = f"{place}.blocks[{number}]"
-        named = stage.alternatives()
+        named = _alternatives(stage, number, graphs)
         op = dimension(f"{block}.op", tuple(name for name, _ in named))
         alternatives = tuple(
             Alternative(
@@ -211,6 +216,39 @@ def _stage_dials(
         )
         positions.append(Position(op, alternatives))
     return width, depth, tuple(positions)
+
+
+def _alternatives(
+    stage: StageConfig, number: int, graphs: Mapping[str, BlockGraph]
+) -> list[tuple[str, dict[str, tuple[Any, ...]]]]:
+    """What a block may choose; a traced one only among what makes a difference to its graph."""
+    named = stage.alternatives()
+    if stage.graph is None:
+        return named
+    graph = graphs[stage_graph(stage, number)]
+    return [
+        (
+            op,
+            {
+                name: distinct
+                for name, choices in dimensions.items()
+                if (distinct := graph.distinct_choices(name, choices))
+            },
+        )
+        for op, dimensions in named
+    ]
+
+
+def stage_graph(stage: StageConfig, number: int) -> str:
+    """The name of the graph of a stage's block."""
+    assert stage.graph is not None
+    return stage.graph[number if len(stage.graph) > 1 else 0]
+
+
+def block_graphs(definition: SpaceConfig) -> dict[str, BlockGraph]:
+    """The graphs of a space's traced blocks by name."""
+    graphs = definition.graphs or {}
+    return {name: BlockGraph(name, graph) for name, graph in graphs.items()}
 
 
 def _gene_name(block: str, op: str, dimension: str, num_alternatives: int) -> str:

@@ -19,7 +19,9 @@ from nassearch.space.architecture import (
     Value,
     canonical_choices,
 )
-from nassearch.space.layout import Position
+from nassearch.space.block_graph import BlockGraph
+from nassearch.space.layout import Position, stage_graph
+from nassearch.space.layout_inference import axis_size
 from nassearch.space.patching import in_patches
 from nassearch.space.search_space import SearchSpace
 
@@ -127,7 +129,11 @@ def _resolutions(space: SearchSpace, resolution: int) -> list[int]:
     stem = space.definition.stem
     pixels = [-(-resolution // stem.stride) if stem is not None else resolution]
     for stage in space.definition.stages:
-        pixels.append(-(-pixels[-1] // stage.stride))
+        if stage.graph is not None:
+            graph = space.graphs[stage_graph(stage, 0)]
+            pixels.append(graph.out_resolution(pixels[-1]))
+        else:
+            pixels.append(-(-pixels[-1] // stage.stride))
     return pixels
 
 
@@ -167,19 +173,23 @@ def _block(
     stride, choices = own.stride if first else 1, block.choices
     if own.shortcut is not None and stride > 1:  # elsewhere it averages over single pixels
         choices = canonical_choices({**dict(choices), "shortcut": own.shortcut})
+    graph = None if own.graph is None else space.graphs[stage_graph(own, number)]
     return BlockSpec(
-        op=block.op,
+        op=block.op if graph is None else graph.label,
         in_channels=in_channels,
         out_channels=width,
         resolution=pixels[stage] if first else pixels[stage + 1],
         stride=stride,
         choices=choices,
         norm_eps=space.norm_eps,
+        graph=graph,
     )
 
 
 def _head(space: SearchSpace, in_channels: int, resolution: int) -> BlockSpec:
     head = space.definition.head
+    if head.graph is not None:
+        return _traced_head(space, space.graphs[head.graph], in_channels, resolution)
     choices: dict[str, Value] = {}
     if head.expand_width is not None:
         choices["expand_width"] = head.expand_width
@@ -199,6 +209,24 @@ def _head(space: SearchSpace, in_channels: int, resolution: int) -> BlockSpec:
         1,
         canonical_choices(choices),
         norm_eps=space.norm_eps,
+    )
+
+
+def _traced_head(
+    space: SearchSpace, graph: BlockGraph, in_channels: int, resolution: int
+) -> BlockSpec:
+    """A head that was traced has no genes: what lies within follows the channels it is given."""
+    full = axis_size(graph.input_axis, graph.definition.symbols)
+    ratio = round(min(1.0, in_channels / full), 4) if graph.inner_symbols else 1.0
+    choices: dict[str, Value] = {"inner_ratio": ratio} if ratio < 1 else {}
+    return BlockSpec(
+        graph.label,
+        in_channels,
+        space.num_classes,
+        resolution,
+        1,
+        canonical_choices(choices),
+        graph=graph,
     )
 
 

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +15,14 @@ import numpy as np
 from nassearch import config
 from nassearch.errors import ArchitectureError, ConfigError, SpaceError
 from nassearch.space.architecture import NEUTRAL, NORM_EPS, Architecture, Block, Stage
+from nassearch.space.block_graph import BlockGraph
 from nassearch.space.layout import (
     Dimension,
     Gene,
     Layout,
     Position,
     StageLayout,
+    block_graphs,
     interned_block,
     layout_of,
 )
@@ -64,7 +66,11 @@ class SearchSpace:
         """
         path = config.find_file("search_spaces", str(name), kind="search space")
         config.look_beside(path)
-        return cls.from_dict(config.read_yaml(path), where=path)
+        content = config.read_yaml(path)
+        if isinstance(content, dict) and isinstance(content.get("graphs"), str):
+            beside = path.parent / content["graphs"]
+            content = {**content, "graphs": config.read_yaml(beside)}
+        return cls.from_dict(content, where=path)
 
     @classmethod
     def from_dict(cls, value: object, *, where: object = "search space") -> "SearchSpace":
@@ -106,13 +112,18 @@ class SearchSpace:
         return self.definition.resolution
 
     @cached_property
+    def graphs(self) -> Mapping[str, BlockGraph]:
+        """The graphs of traced blocks by name."""
+        return block_graphs(self.definition)
+
+    @cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of what the space holds, however its file spells it."""
         texts = ("name", "description", "origin")
         content = {key: value for key, value in self.to_dict().items() if key not in texts}
         content["stages"] = [
             [stage.width, stage.depth, stage.stride, stage.alternatives()]
-            + ([] if stage.shortcut is None else [stage.shortcut])
+            + [said for said in (stage.shortcut, stage.graph) if said is not None]
             for stage in self.definition.stages
         ]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))

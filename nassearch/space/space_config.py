@@ -7,6 +7,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nassearch.config import StrictModel
 from nassearch.space.architecture import DIMENSIONS, NEUTRAL, NORM_EPS
+from nassearch.space.block_graph import TRACED
+from nassearch.space.graph_config import GraphConfig
 
 MAX_CHOICES = 256  # a gene is a byte
 MAX_DEPTH = 1000
@@ -47,13 +49,23 @@ def _bounded(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
+def _at_most_whole(values: tuple[float, ...]) -> tuple[float, ...]:
+    if max(values) > 1:
+        raise ValueError(f"is a share of the traced network's channels, {max(values)} is not")
+    return values
+
+
 Positive = Annotated[int, Field(gt=0)]
 Ratio = Annotated[int | float, Field(gt=0, allow_inf_nan=False)]
 Integers = Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
 Kernels = Annotated[Integers, AfterValidator(_odd)]
 Depths = Annotated[Integers, AfterValidator(_bounded)]
 Ratios = Annotated[tuple[Ratio, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
+Shares = Annotated[Ratios, AfterValidator(_at_most_whole)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
+
+
+GraphNames = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
 class DimensionsConfig(StrictModel):
@@ -61,6 +73,7 @@ class DimensionsConfig(StrictModel):
 
     kernel_size: Kernels | None = None
     expand_ratio: Ratios | None = None
+    inner_ratio: Shares | None = None
     group_size: Integers | None = None
     activation: Words | None = None
     attention: Words | None = None
@@ -104,6 +117,7 @@ class StageConfig(DimensionsConfig):
     depth: Depths = (1,)
     stride: Positive = 1
     shortcut: Literal["avgpool"] | None = None
+    graph: GraphNames | None = None
 
     def alternatives(self) -> list[tuple[str, dict[str, tuple[Any, ...]]]]:
         """(op, dimensions) for each op a block may choose; what it does not say, the stage says.
@@ -140,6 +154,7 @@ class HeadConfig(StrictModel):
     feature_bias: Literal[True] | None = None
     norm: str | None = None
     activation: str = "relu"
+    graph: str | None = None
 
 
 class PatchScheduleConfig(StrictModel):
@@ -170,6 +185,30 @@ class SpaceConfig(StrictModel):
     stem: StemConfig | None = None
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
     head: HeadConfig = HeadConfig()
+    graphs: dict[str, GraphConfig] | None = None
+    """Of traced blocks, by the names under which stages and the head ask for them."""
+
+    @model_validator(mode="after")
+    def _graphs_are_there(self) -> "SpaceConfig":
+        known = self.graphs or {}
+        named = [("head", self.head.graph)] if self.head.graph is not None else []
+        for index, stage in enumerate(self.stages):
+            place = f"stages[{index}]"
+            is_traced = any(item.op == TRACED for item in stage.op)
+            if is_traced != (stage.graph is not None) or (is_traced and len(stage.op) > 1):
+                raise ValueError(f"{place}: op traced stands alone and has a graph; write graph:")
+            if stage.graph is None:
+                continue
+            if len(stage.graph) not in (1, max(stage.depth)):
+                raise ValueError(
+                    f"{place}.graph names {len(stage.graph)} graphs for {max(stage.depth)} blocks;"
+                    " name one for each block"
+                )
+            named += [(f"{place}.graph", name) for name in stage.graph]
+        for place, name in named:
+            if name not in known:
+                raise ValueError(f"{place}: there is no graph '{name}'; add it under graphs")
+        return self
 
     @model_validator(mode="after")
     def _image_survives(self) -> "SpaceConfig":

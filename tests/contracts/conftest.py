@@ -17,6 +17,7 @@ from nassearch import config
 from nassearch.networks import Supernet
 from nassearch.ops import OPS, static_op
 from nassearch.space import Architecture, SearchSpace
+from tests.adoption.network import NETWORKS, QUICK_NETWORKS, adopted_space
 
 QUICK = ("digits_tiny", "mobilenet_v3", "mixer_choice")
 CHOICES: dict[str, Any] = {
@@ -79,8 +80,11 @@ def distinct_spaces() -> list[str]:
 
 def contract_spaces() -> Iterator[Any]:
     for op in OPS:
-        if op != "head":
+        if op not in ("head", "traced"):  # a head ends every op's space; traced ones are adopted
             yield pytest.param(("op", op), id=f"op-{op}")
+    for name, network in NETWORKS.items():
+        marks = () if name in QUICK_NETWORKS else (pytest.mark.slow,)
+        yield pytest.param(("adopted", network), id=f"adopted-{name}", marks=marks)
     for name in distinct_spaces():
         marks = () if name in QUICK else (pytest.mark.slow,)
         yield pytest.param(("space", name), id=name, marks=marks)
@@ -110,6 +114,8 @@ def unsettle(module: nn.Module) -> None:
 @pytest.fixture(scope="package", params=list(contract_spaces()))
 def space(request: pytest.FixtureRequest) -> SearchSpace:
     kind, name = request.param
+    if kind == "adopted":
+        return adopted_space(name)
     return op_space(name) if kind == "op" else shipped_space(name)
 
 
@@ -123,6 +129,7 @@ def supernet(space: SearchSpace) -> Supernet:
 
 @pytest.fixture(scope="package")
 def architectures(space: SearchSpace) -> list[Architecture]:
-    """Smallest, largest and 100 random architectures of a shipped space; fewer of an op's."""
-    count = 12 if space.name.startswith("op_") else 100
+    """Smallest, largest and 100 random architectures of a shipped space; fewer of others."""
+    kinds = {"op": 12, "adopted": 6}
+    count = kinds.get(space.name.partition("_")[0], 100)
     return [space.smallest, space.largest, *space.sample_many(np.random.default_rng(11), count)]

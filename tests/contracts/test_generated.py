@@ -27,7 +27,7 @@ POOLS: dict[str, tuple[Any, ...]] = {
     "activation": ("none", "relu", "relu6", "hswish", "silu", "gelu"),
     "attention": ("none", "se", "eca"),
 }
-MIXERS = tuple(name for name in OPS if name not in ("head", "pooled_conv", "patches"))
+MIXERS = tuple(name for name in OPS if name not in ("head", "traced", "pooled_conv", "patches"))
 generated = settings(
     deadline=None,
     derandomize=True,

@@ -1,0 +1,294 @@
+"""A trace cut into parts, one tensor alone passing from each to the next, and parts into stages.
+
+A module whose operators add or concatenate what they were given is a block, and with it every
+module of its class. What lies outside blocks is cut before each convolution. A part must be able to
+have other channels out than in, or else give its input's: two that cannot are one.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from nassearch.adoption.dependency import Dependencies
+from nassearch.adoption.trace import Operator, Trace
+from nassearch.errors import AdoptionError
+from nassearch.space.graph_config import CONSTANT, INPUT, Axis
+
+_JOINS = ("add", "concat", "sub")
+_LAYERS = ("conv", "linear")
+_GLOBAL_POOLS = ("adaptive_avg_pool", "adaptive_max_pool", "mean")
+_POOLS = ("max_pool", "avg_pool", *_GLOBAL_POOLS)
+_MOST_MERGED = 4
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass
+class Part:
+    """Operators in a row that read one value, and the module that they are of."""
+
+    operators: list[Operator]
+    reads: str
+    path: str
+    is_block: bool
+    num_merged: int = 1
+    """Parts that it was before those that cannot have channels of their own were joined."""
+
+    @property
+    def gives(self) -> str:
+        return self.operators[-1].id
+
+
+@dataclass
+class Parts:
+    """The stages of a network, each of parts in a row, and its head."""
+
+    stages: list[list[Part]]
+    head: Part
+
+
+def partition(trace: Trace, found: Dependencies, *, name: str) -> Parts:
+    """The network's parts. Raises AdoptionError where it cannot be cut."""
+    segments = list(_segments(trace.operators, found))
+    parts = _parts(segments, trace.module)
+    merged = _merged(parts, found)
+    while (long := _too_long(merged, parts)) is not None:
+        found.table.fix(
+            _channels(long.gives, found), at=f"the same channels in and after {long.path}"
+        )
+        merged = _merged(parts, found)
+    if len(merged) < 2:
+        raise AdoptionError(
+            "has no place where one image alone passes from part to part",
+            where=name,
+            fix="name a network of blocks in a row; what branches must join again",
+        )
+    *body, head = merged
+    stages: list[list[Part]] = []
+    for part in body:
+        if stages and _is_tied(part, found):
+            stages[-1].append(part)
+        else:
+            stages.append([part])
+    return Parts(stages, head)
+
+
+# -- cutting ---------------------------------------------------------------------------------------
+
+
+def _segments(operators: Sequence[Operator], found: Dependencies) -> Iterator[list[Operator]]:
+    """The operators between places where one square image alone passes."""
+    ordered = list(_parameters_late(operators))
+    last = {read: number for number, operator in enumerate(ordered) for read in operator.of}
+    segment: list[Operator] = []
+    alive: set[str] = set()
+    for number, operator in enumerate(ordered):
+        segment.append(operator)
+        alive.add(operator.id)
+        alive = {value for value in alive if last.get(value, -1) > number}
+        reaches_input = last.get(INPUT, -1) > number
+        sizes = operator.sizes
+        is_image = len(sizes) == 3 and sizes[1] == sizes[2] and operator.batched
+        if alive == {operator.id} and is_image and not reaches_input:
+            yield segment
+            segment = []
+    if segment:
+        yield segment
+
+
+def _parameters_late(operators: Sequence[Operator]) -> Iterator[Operator]:
+    """The operators with each parameter right before what reads it."""
+    waiting = {operator.id: operator for operator in operators if operator.op == "parameter"}
+    for operator in operators:
+        if operator.op == "parameter":
+            continue
+        for read in operator.of:
+            if read in waiting:
+                yield waiting.pop(read)
+        yield operator
+
+
+def _parts(segments: Sequence[list[Operator]], module: nn.Module) -> list[Part]:
+    blocks = _block_paths(segments, module)
+    parts: list[Part] = []
+    pending: list[Operator] = []  # pooling that belongs to what follows
+    reads = INPUT
+    for number, segment in enumerate(segments):
+        is_last = number == len(segments) - 1
+        block = _block_of(segment, blocks)
+        has_layer = any(operator.op in _LAYERS for operator in segment)
+        before = parts[-1] if parts else None
+        joins_block = (
+            block is not None and before is not None and before.path == block and not pending
+        )
+        pools = any(operator.op in _POOLS for operator in segment)
+        if joins_block:
+            assert before is not None
+            before.operators += segment
+        elif block is None and not has_layer and not is_last:
+            if before is None or pending or (pools and (before.is_block or _is_global(segment))):
+                pending += segment
+            else:
+                before.operators += segment
+        else:
+            operators, pending = pending + segment, []
+            path = block if block is not None else _common_path(segment)
+            parts.append(Part(operators, reads, path, block is not None))
+        reads = segment[-1].id if not pending else reads
+    if pending:
+        parts[-1].operators += pending
+    _connect(parts)
+    return parts
+
+
+def _is_global(segment: Sequence[Operator]) -> bool:
+    """Whether it pools to a size that no resolution changes, as before a classifier."""
+    return any(
+        operator.op in ("adaptive_avg_pool", "adaptive_max_pool", "mean") for operator in segment
+    )
+
+
+def _connect(parts: Sequence[Part]) -> None:
+    """Let each part read what the one before gives."""
+    reads = INPUT
+    for part in parts:
+        part.reads = reads
+        reads = part.gives
+
+
+def _block_paths(segments: Sequence[list[Operator]], module: nn.Module) -> set[str]:
+    """The modules that are blocks: those that join, and all of their classes."""
+    kinds: set[type[nn.Module]] = set()
+    for segment in segments:
+        if any(operator.op in _JOINS and len(operator.of) > 1 for operator in segment):
+            path = _common_path(segment)
+            while path and isinstance(module.get_submodule(path), _CONTAINERS):
+                path = path.rpartition(".")[0]
+            if path:
+                kinds.add(type(module.get_submodule(path)))
+    if not kinds:
+        kinds = _repeated_kinds(module)
+    return {path for path, one in module.named_modules() if path and type(one) in kinds}
+
+
+def _repeated_kinds(module: nn.Module) -> set[type[nn.Module]]:
+    """Where nothing joins: the class with several convolutions that occurs most, if any does."""
+    counts: Counter[type[nn.Module]] = Counter()
+    for path, one in module.named_modules():
+        layers = sum(isinstance(child, nn.Conv2d) for child in one.modules())
+        gates = any(isinstance(child, nn.AdaptiveAvgPool2d) for child in one.children())
+        is_own = not type(one).__module__.startswith("torch.nn")
+        if path and is_own and 2 <= layers <= 6 and not gates:
+            counts[type(one)] += 1
+    return {kind for kind, count in counts.items() if count > 1}
+
+
+def _block_of(segment: Sequence[Operator], blocks: set[str]) -> str | None:
+    """The outermost block that holds the whole segment."""
+    path = _common_path(segment)
+    names = path.split(".") if path else []
+    for length in range(1, len(names) + 1):
+        if ".".join(names[:length]) in blocks:
+            return ".".join(names[:length])
+    return None
+
+
+def _common_path(operators: Iterable[Operator]) -> str:
+    """The lowest module in which all of the operators were called."""
+    paths = [operator.path.split(".") for operator in operators if operator.op != "parameter"]
+    common = []
+    for names in zip(*paths, strict=False):
+        if len(set(names)) > 1:
+            break
+        common.append(names[0])
+    return ".".join(common)
+
+
+# -- merging ---------------------------------------------------------------------------------------
+
+
+def _merged(parts: Sequence[Part], found: Dependencies) -> list[Part]:
+    """The parts, each joined with the next until it may have channels of its own."""
+    merged: list[Part] = []
+    held: Part | None = None
+    logits = _symbols(_channels(parts[-1].gives, found))
+    for number, part in enumerate(parts):
+        if held is not None:
+            operators = held.operators + part.operators
+            number_merged = held.num_merged + 1
+            part = Part(operators, held.reads, _common_path(operators), False, number_merged)
+            held = None
+        gives_logits = bool(_symbols(_channels(part.gives, found)) & logits)
+        if number == len(parts) - 1 or (not gives_logits and _stands_alone(part, found)):
+            merged.append(part)
+        elif (
+            merged
+            and not gives_logits
+            and _belongs_before(part, merged[-1], parts[number + 1], found)
+        ):
+            before = merged[-1]
+            operators = before.operators + part.operators
+            path = _common_path(operators)
+            merged[-1] = Part(operators, before.reads, path, False, before.num_merged + 1)
+        else:
+            held = part
+    return merged
+
+
+def _belongs_before(part: Part, before: Part, after: Part, found: Dependencies) -> bool:
+    """Whether a part that keeps its input's channels does better with the part before it.
+
+    As a strided depthwise convolution does between a stem and blocks that add their input.
+    """
+    with_next = Part(part.operators + after.operators, part.reads, "", False)
+    with_last = Part(before.operators + part.operators, before.reads, "", False)
+    if _stands_alone(with_next, found) or _is_tied(before, found):
+        return False
+    return _stands_alone(with_last, found)
+
+
+def _too_long(merged: Sequence[Part], parts: Sequence[Part]) -> Part | None:
+    """The first part of many that run into one another without channels of their own.
+
+    With its channels fixed they can be cut there, and what lies within each may be elastic.
+    """
+    for one in merged:
+        if one.num_merged > _MOST_MERGED:
+            return next(part for part in parts if part.gives in {op.id for op in one.operators})
+    return None
+
+
+def _stands_alone(part: Part, found: Dependencies) -> bool:
+    """Whether a part has a layer, and its output channels are its own or all its input's."""
+    if not any(operator.op in _LAYERS for operator in part.operators):
+        return False
+    given, made = _channels(part.reads, found), _channels(part.gives, found)
+    if not (_symbols(given) & _symbols(made)):
+        return bool(_symbols(made)) or not _is_tied(part, found) or _can_be_left_out(part, found)
+    return given == made and _can_be_left_out(part, found)
+
+
+def _can_be_left_out(part: Part, found: Dependencies) -> bool:
+    """Whether its output has its input's shape, and its input reaches more than one operator."""
+    if _sizes(part.reads, found) != _sizes(part.gives, found):
+        return False
+    return sum(operator.of.count(part.reads) for operator in part.operators) > 1
+
+
+def _is_tied(part: Part, found: Dependencies) -> bool:
+    """Whether a part gives as many channels as it is given, at any width, and the same pixels."""
+    same = _channels(part.reads, found) == _channels(part.gives, found)
+    return same and _can_be_left_out(part, found)
+
+
+def _channels(value: str, found: Dependencies) -> Axis:
+    return found.axes(value)[0]
+
+
+def _sizes(value: str, found: Dependencies) -> list[int]:
+    return [found.table.size(axis) for axis in found.axes(value)]
+
+
+def _symbols(axis: Axis) -> set[str]:
+    return {symbol for symbol, _ in axis if symbol != CONSTANT}
