@@ -10,8 +10,8 @@ again.
 """
 
 import argparse
-import hashlib
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,6 @@ from nassearch.search.algorithm import make_algorithm
 from nassearch.search.candidate import Candidate
 from nassearch.search.candidate_evaluation import measure
 from nassearch.search.pareto import hypervolume, non_dominated
-from nassearch.search.posterior import Posterior
 from nassearch.search.problem import Floats, Problem
 from nassearch.search.runner import batch_after
 from nassearch.space import Architecture
@@ -43,7 +42,8 @@ LARGE = "large"
 SPACE = "mobilenet_v3"
 MARKS = {"table": (20, 30, 40, 50, 60, 80, 100, 120), LARGE: (20, 30, 40, 60, 80, 100, 120, 150)}
 BUDGET_TRIALS = 60
-AGAIN_FROM = 50  # candidates; ten are measured again instead of ten new ones
+AGAIN_FROM = 0.8  # of the trials, from where an algorithm may measure candidates again
+More = Callable[[Candidate], Candidate]
 console = Console(width=160)
 
 
@@ -72,7 +72,7 @@ def best(name: str, seed: int) -> tuple[Floats, Floats]:
     one = yardstick(name, None, seed)
     if name != LARGE:
         return one.best_losses(), one.reference()
-    path = Path(f"/tmp/nassearch-landscape-{SPACE}-{seed}.npy")
+    path = Path(tempfile.gettempdir()) / f"nassearch-landscape-{SPACE}-{seed}.npy"
     if not path.is_file():
         assert isinstance(one, Landscape)
         np.save(path, best_front(one))
@@ -85,34 +85,67 @@ class Progress:
 
     algorithm: Any
     candidates: list[Candidate]
+    trials: int = 0
 
     def believed(self) -> Floats:
         """The accuracy by which networks are chosen, (n,): the posterior mean where there is one."""
         posterior = getattr(self.algorithm, "posterior", None)
+        if getattr(self.algorithm, "returns_observed", False):
+            posterior = None
         candidates = posterior.believed(self.candidates) if posterior else self.candidates
         return np.array([item.rank("accuracy") for item in candidates])
 
 
-def drive(problem: Problem, algorithm: Any, trials: int, batch: int | None) -> Iterator[Progress]:
-    """A search without journal or processes, batch by batch, as the runner makes it."""
+def drive(
+    problem: Problem, algorithm: Any, trials: int, *, more: More | None
+) -> Iterator[Progress]:
+    """A search without journal or processes, batch by batch, as the runner makes it.
+
+    Measuring a candidate on as many images more counts as a trial.
+    """
     progress = Progress(algorithm, [])
-    while len(progress.candidates) < trials:
-        done = len(progress.candidates)
-        asked = algorithm.ask(min(batch or batch_after(done), trials - done))
-        if not asked:
-            return
+    done = 0
+    while done < trials:
+        count = min(batch_after(done), trials - done)
+        asked: list[Architecture] = []
+        if more is not None and done >= AGAIN_FROM * trials and hasattr(algorithm, "again"):
+            places = {item.architecture: at for at, item in enumerate(progress.candidates)}
+            for architecture in algorithm.again(count):
+                at = places[architecture]
+                progress.candidates[at] = more(progress.candidates[at])
+                algorithm.tell(progress.candidates[at])
+                count, done = count - 1, done + 1
+        if count:
+            asked = algorithm.ask(count)
         for architecture in asked:
-            candidate = Candidate(
-                architecture, measure(problem.quantities, architecture, cache=None)
-            )
+            values = measure(problem.quantities, architecture, cache=None)
+            candidate = Candidate(architecture, values)
             algorithm.tell(candidate)
             progress.candidates.append(candidate)
+        done += len(asked)
+        if count and not asked:
+            return
+        progress.trials = done
         yield progress
 
 
-def one_search(
-    one: dict[str, Any], make: Callable[[Problem], Any], batch: int | None = None
-) -> dict[str, Any]:
+def measured_more(stick: Yardstick, images: int) -> More:
+    """Candidates with as many images more as they are measured on."""
+
+    def more(candidate: Candidate) -> Candidate:
+        before = candidate.values["accuracy"]
+        seen = before.provenance.num_images
+        assert seen is not None
+        true = -float(stick.losses([candidate.architecture])[0, 0])
+        found = observed(true, images, seed=10**6 + seen, name=candidate.architecture.id)
+        right = round(before.value * seen + found.value * images)
+        both = accuracy_estimate(Accuracy.of(right, seen + images, split="val"))
+        return Candidate(candidate.architecture, {**candidate.values, "accuracy": both})
+
+    return more
+
+
+def one_search(one: dict[str, Any], make: Callable[[Problem], Any]) -> dict[str, Any]:
     """What a search found; see `wanted` for the keys of `one`."""
     name, seed = one["yardstick"], one["seed"]
     stick = yardstick(name, one["images"], seed)
@@ -126,58 +159,31 @@ def one_search(
     returned: dict[int, float] = {}
     regrets: dict[int, list[float]] = {}
     seen: dict[int, list[float]] = {}
-    again: list[float] | None = None
     started = time.process_time()
     seconds = 0.0
-    for progress in drive(problem, make(problem), trials, batch):
+    more = None
+    if one["budgets"] and isinstance(one["images"], int):
+        more = measured_more(stick, one["images"])
+    for progress in drive(problem, make(problem), trials, more=more):
         seconds += time.process_time() - started
         candidates = progress.candidates
         losses = stick.losses([item.architecture for item in candidates])
         for count in range(len(evaluated) + 1, len(candidates) + 1):
             evaluated.append(hypervolume(losses[:count], reference) / whole)
-        passed = [mark for mark in marks if mark <= len(candidates) and mark not in returned]
+        passed = [mark for mark in marks if mark <= progress.trials and mark not in returned]
         if passed:
             believed = progress.believed()
             view = np.stack([-believed, losses[:, 1]], axis=1)
             returned[passed[-1]] = hypervolume(losses[non_dominated(view)], reference) / whole
             regrets[passed[-1]], seen[passed[-1]] = _regrets(front, losses, believed, limits)
-            if one["budgets"] and passed[-1] == AGAIN_FROM and isinstance(one["images"], int):
-                believed = _measured_again(problem, stick, one["images"], progress, limits)
-                again, _ = _regrets(front, losses, believed, limits)
         started = time.process_time()
     return {
         "evaluated": [round(each, 4) for each in evaluated],
         "returned": {mark: round(each, 4) for mark, each in returned.items()},
         "regrets": regrets,
         "best_seen": seen,
-        "measured_again": again,
         "milliseconds": round(1000 * seconds / trials, 1),
     }
-
-
-def _measured_again(
-    problem: Problem, stick: Any, images: int, progress: Progress, limits: Floats
-) -> Floats:
-    """What is believed once the best two within each budget were measured on as many images more."""
-    believed = progress.believed()
-    candidates = list(progress.candidates)
-    costs = stick.losses([item.architecture for item in candidates])[:, 1]
-    chosen: set[int] = set()
-    for limit in limits:
-        within = [at for at in np.argsort(-believed) if costs[at] <= limit and at not in chosen]
-        chosen.update(within[:2])
-    posterior = Posterior(problem)
-    for at, item in enumerate(candidates):
-        if at in chosen:
-            first = item.values["accuracy"]
-            true = -float(stick.losses([item.architecture])[0, 0])
-            second = observed(true, images, seed=10**6, name=item.architecture.id)
-            right = round((first.value + second.value) * images)
-            both = accuracy_estimate(Accuracy.of(right, 2 * images, split="val"))
-            item = Candidate(item.architecture, {**item.values, "accuracy": both})
-            candidates[at] = item
-        posterior.tell(item)
-    return np.array([item.rank("accuracy") for item in posterior.believed(candidates)])
 
 
 def _costs(name: str, stick: Yardstick) -> Floats:
@@ -240,7 +246,7 @@ def search(arguments: argparse.Namespace) -> None:
             one = {**one, "algorithm": arguments.label or arguments.algorithm}
             if any(one.items() <= line.items() for line in done):
                 continue
-            found = one_search(one, maker(arguments.algorithm, arguments.options), arguments.batch)
+            found = one_search(one, maker(arguments.algorithm, arguments.options))
             files.append_json_line(results, {**one, **found})
 
 
@@ -295,7 +301,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--algorithm", default="guided")
-    parser.add_argument("--batch", type=int)
     parser.add_argument("--options", default="{}")
     parser.add_argument("--label", default="")
     parser.add_argument("--results", type=Path, default=RESULTS)

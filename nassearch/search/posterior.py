@@ -36,7 +36,8 @@ class Posterior:
         self._genes: list[Genes] = []
         self._losses: list[Floats] = []
         self._variances: list[Floats] = []
-        self._learned = 0
+        self._place: dict[bytes, int] = {}
+        self._is_learned = False
         self._believed = np.empty((0, len(problem.axes)))
 
     def __len__(self) -> int:
@@ -50,22 +51,27 @@ class Posterior:
         )
 
     def tell(self, candidate: Candidate) -> None:
-        """Take in a result; one that is not a number says nothing."""
+        """Take in a result, in place of an earlier one of the architecture; no number says nothing."""
         axes = self.problem.axes
         values = [candidate.values[axis.name] for axis in axes]
         losses = self._signs * [candidate.rank(axis.name) for axis in axes]
         if not np.isfinite(losses).all():
             return
-        genes = self.problem.space.encode(candidate.architecture)
-        variances = [np.nan if one.variance is None else one.variance for one in values]
-        self._genes.append(np.array(genes, dtype=np.uint8))
-        self._losses.append(losses)
-        self._variances.append(np.array(variances))
+        genes = np.array(self.problem.space.encode(candidate.architecture), dtype=np.uint8)
+        variances = np.array([np.nan if one.variance is None else one.variance for one in values])
+        place = self._place.setdefault(key(genes), len(self))
+        if place == len(self):
+            self._genes.append(genes)
+            self._losses.append(losses)
+            self._variances.append(variances)
+        else:
+            self._losses[place], self._variances[place] = losses, variances
+        self._is_learned = False
 
     def learn(self) -> Floats:
         """The losses believed in, (told, objectives): exact where cheap, expected elsewhere."""
-        if self._learned != len(self):
-            self._learned = len(self)
+        if not self._is_learned:
+            self._is_learned = True
             observed, variances = np.array(self._losses), np.array(self._variances)
             features = self.featurise(self.genes)
             self._believed = observed.copy()
@@ -95,11 +101,9 @@ class Posterior:
         if len(self) < FEWEST or not self.expensive:
             return candidates
         self.learn()
-        place = {key(row): index for index, row in enumerate(self._genes)}
         encode = self.problem.space.encode
-        places = [
-            place.get(key(np.array(encode(one.architecture), dtype=np.uint8))) for one in candidates
-        ]
+        rows = [np.array(encode(one.architecture), dtype=np.uint8) for one in candidates]
+        places = [self._place.get(key(row)) for row in rows]
         for index in self.expensive:
             name, sign = self.problem.axes[index].name, self._signs[index]
             quantiles = sign * self.predictors[index].told(np.array([0.0, -Z_95, Z_95]))

@@ -137,13 +137,23 @@ class GenePredictor:
         """The expected losses of what was told, (told,)."""
         return self._link.losses(self._link.standardised - self._link.noise * self._weights)
 
-    def told(self, deviations: Floats) -> Floats:
-        """The noiseless losses of what was told, so many standard deviations off, (k, told)."""
+    def told(self, deviations: Floats, *, after_one_more: bool = False) -> Floats:
+        """The noiseless losses of what was told, so many standard deviations off, (k, told).
+
+        `after_one_more` is that of `quantiles`: as much noise again is taken for what was told.
+        """
         inverse, _ = dtrtri(self._root, lower=1)
         noise = self._link.noise
         variances = np.maximum(noise - noise**2 * (inverse**2).sum(axis=0), 1e-9)
+        if after_one_more:
+            variances = variances**2 / (variances + noise)
         expected = self._link.standardised - noise * self._weights
         return self._link.losses(expected + deviations[:, None] * np.sqrt(variances))
+
+    @property
+    def error(self) -> float:
+        """The standard error that results typically have, in units of the loss."""
+        return self._link.spread * float(np.sqrt(self._link.unit_noise))
 
     def mean(self, features: Features) -> Floats:
         """The expected losses of new architectures (medians, to be exact), (n,)."""

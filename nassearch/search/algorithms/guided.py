@@ -126,7 +126,7 @@ class Guided:
         if not len(pool):
             return []
         mean = self.posterior.predict(pool)
-        chosen = self._best_within(mean, believed[:, 0], pool, count=count)
+        chosen = self._best_within(believed, pool, count=(count + 1) // 2)
         near = chosen + [
             int(place) for place in self._select(mean, POOL) if place not in set(chosen)
         ]
@@ -166,28 +166,36 @@ class Guided:
             draws[:, :, index] = drawn if one else self._rng.permuted(drawn, axis=0)
         return draws
 
-    def _best_within(
-        self, losses: Floats, believed: Floats, pool: Genes, *, count: int
-    ) -> list[int]:
-        """Places in the pool of up to `count` networks, one for each region that is asked for: that
-        of the largest expected improvement on the best told there (Jones et al. 1998).
+    def _most_improving(
+        self, region: FeasibleRegion, pool: Genes, believed: Floats
+    ) -> tuple[int | None, float]:
+        """The place in the pool of the largest expected improvement on the best told in a region
+        (Jones et al. 1998), and that improvement of the first loss."""
+        places = np.flatnonzero(region.is_feasible(pool))
+        if not len(places):
+            return None, 0.0
+        losses = self.posterior.predict(pool[places])
+        hopeful = np.argsort(losses[:, 0])[:HOPEFUL]
+        places, losses = places[hopeful], losses[hopeful]
+        within = region.is_feasible(self.posterior.genes)
+        best = believed[within, 0].min(initial=believed[:, 0].max())
+        draws = self._draws(pool[places], losses)[:, :, 0]
+        improvement = np.maximum(best - draws, 0.0).mean(axis=0)
+        return int(places[improvement.argmax()]), float(improvement.max())
 
-        `losses` (n, objectives) are expected of the pool, `believed` (told,) is the first loss of
-        what was told. Regions take turns, from batch to batch too.
+    def _best_within(self, believed: Floats, pool: Genes, *, count: int) -> list[int]:
+        """Places in the pool of up to `count` networks, one for each region that is asked for.
+
+        Regions take turns, from batch to batch too.
         """
         chosen: list[int] = []
-        genes = self.posterior.genes
         for region in self._asked_for[:count]:
-            within = region.is_feasible(pool)
-            within[chosen] = False
-            places = np.flatnonzero(within)
-            if not len(places):
-                continue
-            places = places[np.argsort(losses[places, 0])[:HOPEFUL]]
-            best = believed[region.is_feasible(genes)].min(initial=believed.max())
-            draws = self._draws(pool[places], losses[places])[:, :, 0]
-            improvement = np.maximum(best - draws, 0.0).mean(axis=0)
-            chosen.append(int(places[improvement.argmax()]))
+            left = np.ones(len(pool), dtype=bool)
+            left[chosen] = False
+            rows = np.flatnonzero(left)
+            place, _ = self._most_improving(region, pool[rows], believed)
+            if place is not None:
+                chosen.append(int(rows[place]))
         self._asked_for = self._asked_for[count:] + self._asked_for[:count]
         return chosen
 
