@@ -160,7 +160,11 @@ class AccuracyTable:
 
     def _learned_from(self, rows: npt.NDArray[np.intp]) -> GenePredictor:
         predictor = GenePredictor()
-        predictor.fit(self._features(self.listed.genes[rows]), -self.listed.accuracies[rows])
+        predictor.fit(
+            self._features(self.listed.genes[rows]),
+            -self.listed.accuracies[rows],
+            self.listed.errors[rows] ** 2,
+        )
         return predictor
 
 

@@ -3,7 +3,7 @@
     <out>/search/<search id>/search.json        what was searched for
                              candidates.jsonl   one line per candidate, the source of truth
                              optuna.log         the same for optuna-dashboard
-                             candidates.csv, front.csv   written when the search ends
+                             beliefs.json, candidates.csv, front.csv   written when it ends
     <out>/search/candidates.csv, front.csv      those of the search that ended last
 
 Every search has a directory of its own, locked by its process while it runs, so two searches on one
@@ -13,7 +13,7 @@ run cannot corrupt one another.
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from nassearch.space.search_space import SearchSpace
 
 SCHEMA = 1
 GIVEN = "given"
+BELIEFS = "beliefs.json"
 logger = logging.getLogger(__name__)
 
 
@@ -126,6 +127,20 @@ class Journal:
         self.num_trials += not given
         self._dashboard.add(candidate)
 
+    def believe(self, candidates: Sequence[Candidate]) -> None:
+        """Write down what is believed of the candidates, which are those of the journal."""
+        self.candidates = list(candidates)
+        beliefs = {
+            item.architecture.id: {
+                name: value.belief.to_dict()
+                for name, value in item.values.items()
+                if value.belief is not None
+            }
+            for item in candidates
+        }
+        known = {name: found for name, found in beliefs.items() if found}
+        files.write_json(self.directory / BELIEFS, known)
+
     def finish(self, front: ParetoFront) -> None:
         """Write candidates.csv and front.csv, here and as the latest of the run."""
         for directory in (self.directory, self.directory.parent):
@@ -187,10 +202,17 @@ def _load(path: Path, space: SearchSpace) -> PastSearch:
     axes = _axes(settings, space, where=path)
     measured = (*settings["objectives"], *settings.get("measures", ()))
     names = {item["name"] for item in measured}
-    candidates, _, _ = _read(path.parent / "candidates.jsonl", space, names)
+    observed, _, _ = _read(path.parent / "candidates.jsonl", space, names)
+    candidates = _with_beliefs(observed, path.parent / BELIEFS)
     front = ParetoFront(axes, (candidate for candidate in candidates if candidate.is_finite))
     ended = (path.parent / "front.csv").is_file()
     return PastSearch(path.parent, settings, tuple(candidates), front, ended)
+
+
+def _with_beliefs(candidates: Sequence[Candidate], path: Path) -> list[Candidate]:
+    """The candidates with what the search believed of them; a search of version 0.2 wrote none."""
+    beliefs = files.read_json(path) if path.is_file() else {}
+    return [item.believing(beliefs.get(item.architecture.id, {})) for item in candidates]
 
 
 def latest_search(out: Path) -> Path:

@@ -15,10 +15,11 @@ from nassearch.search.candidate import Candidate
 from nassearch.search.candidate_evaluation import Evaluate, serial
 from nassearch.search.journal import Journal
 from nassearch.search.pareto import ParetoFront
+from nassearch.search.posterior import Posterior
 from nassearch.search.problem import ACCURACY, Problem
 from nassearch.space.architecture import Architecture
 
-SMALLEST_BATCH, LARGEST_BATCH = 4, 10
+SMALLEST_BATCH, LARGEST_BATCH = 2, 10
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,7 @@ def search(
         try:
             with interruption.deferred() as interrupted:
                 for candidate in evaluated(run.proposals(), to_beat=run.to_beat):
-                    journal.append(candidate)
-                    run.take(candidate)
+                    run.add(candidate)
                     progress("searching", journal.num_trials / plan.trials, run.note())
                     if interrupted.requested:
                         raise KeyboardInterrupt
@@ -93,6 +93,7 @@ def search(
             done = f"{journal.num_trials} of {plan.trials} trials are in {journal.directory}"
             raise Interrupted(f"{done}, --resume goes on") from error
         finally:
+            run.conclude()
             journal.finish(run.front)
     if not len(run.front):
         raise SearchError(
@@ -119,6 +120,7 @@ class _SearchRun:
         self.algorithm = algorithm
         self.journal = journal
         self.reference = Reference(problem)
+        self.posterior: Posterior | None = getattr(algorithm, "posterior", None)
         self.front = ParetoFront(problem.axes)
 
     def take_known(self) -> None:
@@ -127,13 +129,39 @@ class _SearchRun:
             for candidate in self.plan.given:
                 self.journal.append(candidate, given=True)
         for candidate in list(self.journal.candidates):
-            self.take(candidate)
+            self._take(candidate)
 
-    def take(self, candidate: Candidate) -> None:
+    def add(self, candidate: Candidate) -> None:
+        """Write a new candidate down, then take it in."""
+        self.journal.append(candidate)
+        self._take(candidate)
+
+    def _take(self, candidate: Candidate) -> None:
         self.algorithm.tell(candidate)
         if candidate.is_finite:
             self.front.add(candidate)
             self.reference.see(candidate)
+
+    def believe(self) -> None:
+        """Replace the front by the one of what the algorithm believes, where it says so.
+
+        New candidates stand on it as they were observed until it has learned from them.
+        """
+        if self.posterior is not None:
+            finite = [item for item in self.journal.candidates if item.is_finite]
+            self.front = ParetoFront(self.problem.axes, self.posterior.believed(finite))
+
+    def conclude(self) -> None:
+        """Keep in the journal what is believed of each candidate, and the front of that.
+
+        A search whose algorithm learns nothing itself is concluded by a posterior of its own.
+        """
+        if self.posterior is None:
+            self.posterior = Posterior(self.problem)
+            for candidate in self.journal.candidates:
+                self.posterior.tell(candidate)
+        self.journal.believe(self.posterior.believed(self.journal.candidates))
+        self.believe()
 
     def proposals(self) -> Iterator[Architecture]:
         """Architectures to evaluate, each once, until the trials are used up."""
@@ -144,6 +172,7 @@ class _SearchRun:
         while asked < self.plan.trials:
             count = min(self.plan.batch or batch_after(asked), self.plan.trials - asked)
             chosen = waiting[:count] or self.algorithm.ask(count)
+            self.believe()
             del waiting[:count]
             if not chosen:
                 return
