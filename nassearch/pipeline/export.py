@@ -95,10 +95,12 @@ def export_picks(
     for directory, (_, config) in facts.items():
         check_place(directory, config, force=force)
     for supernet in {pick.supernet.directory: pick.supernet for pick in picks}.values():
-        trained = DataIdentity.from_dict(checkpoint.load(supernet.directory).data)
-        supernet.data.warn_of_other_test_images(
-            trained.test_fingerprint, since="when the supernet was trained"
-        )
+        recorded = checkpoint.load(supernet.directory).data
+        if recorded:  # an import without images has none
+            supernet.data.warn_of_other_test_images(
+                DataIdentity.from_dict(recorded).test_fingerprint,
+                since="when the supernet was trained",
+            )
     written: dict[str, ExportedNetwork] = {}
     for number, (directory, (pick, config)) in enumerate(facts.items()):
         try:

@@ -235,8 +235,10 @@ def _of_another_head(item: LatencyClaim) -> LatencyClaim:
 
 def _teacher(run: Path, data: Data) -> Callable[[Tensor], Tensor]:
     """The largest network of a run's supernet, its norms recalibrated on `data`."""
-    known = tuple(checkpoint.load(run).data["class_names"])
     supernet = checkpoint.load_supernet(run)
+    known = tuple(checkpoint.load(run).data.get("class_names", ()))
+    if not known and supernet.space.num_classes == data.num_classes:
+        known = data.class_names  # imported without images: as many classes, in their order
     if known != data.class_names or supernet.space.in_channels != data.in_channels:
         raise ConfigError(
             f"its supernet knows other images than {data.name} (its classes:"

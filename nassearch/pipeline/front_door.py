@@ -408,10 +408,12 @@ def import_subnet(
         OutputError: The directory holds another export; nothing was written.
 
     Examples:
-        With once-for-all's files in `net/`, and ImageNet's folders:
+        With once-for-all's two files in a directory; here it has none:
 
-            export = ns.import_subnet("net/init", "net/net.config", data="imagefolder:/imagenet")
-            ns.verify_exports(export)
+        >>> import nassearch as ns
+        >>> ns.import_subnet("net/init", "net/net.config", data="digits", resolution=224)
+        Traceback (most recent call last):
+        nassearch.errors.ConfigError: net/net.config: cannot read (No such file or directory); ...
     """
     directory, written = subnet_import.import_subnet(
         Path(weights),

@@ -10,7 +10,7 @@ from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConf
 from nassearch.export.format import DEFAULT, make_formats
 from nassearch.export.writer import check_place, write_export
 from nassearch.files import owned, read_json
-from nassearch.networks.published.specialised import load_specialised, read_net_config
+from nassearch.networks.published.ofa_subnets import load_specialised, read_net_config
 from nassearch.networks.published.tensor_file import read_tensors
 from nassearch.pipeline.run_directory import check_images
 from nassearch.progress import Progress, silent

@@ -4,10 +4,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from nassearch import config
 from nassearch.data.dataset import AnyData, Data, load_data
+from nassearch.data.location import HERE
 from nassearch.errors import OutputError, SpaceError
 from nassearch.export.export_config import sha256
-from nassearch.files import make_directory, owned
+from nassearch.files import make_directory, owned, write_text
 from nassearch.networks import Supernet
 from nassearch.networks.published.recognition import load_into_space, recognise
 from nassearch.networks.published.tensor_file import TensorFile, read_tensors
@@ -20,6 +22,7 @@ from nassearch.pipeline.run_directory import (
     run_recipe,
     start_run,
 )
+from nassearch.pipeline.train import SPACE_FILE
 from nassearch.recipe import Recipe
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
@@ -103,13 +106,16 @@ def import_supernet(
         images = None if data is None else load_data(data, seed=seed)
         if images is not None:
             check_images(images, read.supernet.space, fix=new_classifier(run, images))
+        is_shipped = space is not None or read.record.preprocessing is not None
         recipe = Recipe(
             name=re.sub(r"[^a-z0-9_-]+", "-", read.supernet.space.name),
-            space=space or read.record.space,
+            space=space or read.record.space if is_shipped else f"{HERE}/{SPACE_FILE}",
             data=NO_IMAGES if images is None else images.name,
             seed=seed,
             training=GOING_ON,
         )
+        if not is_shipped:
+            write_text(run / SPACE_FILE, config.dump_yaml(read.supernet.space.to_dict()))
         checkpoint.save(run, _checkpoint(read.supernet, images, seed=seed))
         read.record.save(run)
         start_run(recipe, run)

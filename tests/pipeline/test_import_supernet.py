@@ -21,7 +21,7 @@ from nassearch.training.strategy import StepPlan, SubnetPass
 from nassearch.training.trainer import prepare
 from nassearch.training.training_recipe import TrainingRecipe
 from tests.conftest import measure_no_memory
-from tests.networks.published import theirs
+from tests.networks.published import ofa_package as theirs
 from tests.pipeline.conftest import CommandLine
 
 CLASSES = 3
@@ -47,7 +47,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     few = {**SearchSpace.load("mobilenet_v3").to_dict(), "name": "few", "resolution": [32]}
     (place / "few.yaml").write_text(yaml.safe_dump(few))
     tiny = SearchSpace.load("digits_tiny").for_data(in_channels=3, num_classes=CLASSES)
-    ns.Supernet(tiny).save(place / "tiny.safetensors")
+    own = {**tiny.to_dict(), "name": "no_space_that_ships"}
+    ns.Supernet(SearchSpace.from_dict(own)).save(place / "tiny.safetensors")
     _photos(place / "photos", classes=CLASSES, train=20, test=4)
     _photos(place / "others", classes=2, train=20, test=4)
     here = Path.cwd()
@@ -144,6 +145,10 @@ def test_without_images_a_search_ranks_structures_and_says_so(
 def test_images_are_named_when_they_are_needed(bare: ns.TrainedSupernet) -> None:
     given = ns.load_supernet(bare.directory, data="imagefolder:photos")
     assert given.accuracy(given.space.smallest).provenance.num_images == len(given.data.val)
+    table = ns.profile_device(given.space, "box", runtime="fake", seconds=0.3, out="tables")
+    result = ns.search_subnets(given, devices=[table], trials=2, out="runs/named")
+    [export] = ns.export_subnets(result, formats=["weights"], out="named")
+    assert export.config.accuracy.supernet == "bare, imported: a supernet of nassearch"
     assert ns.load_supernet(bare.directory).images is None
     with pytest.raises(DataError, match="holds 2 classes, the network tells 3 apart") as refused:
         ns.load_supernet(bare.directory, data="imagefolder:others")

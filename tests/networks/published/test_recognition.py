@@ -15,7 +15,7 @@ from nassearch.errors import CheckpointError, SpaceError
 from nassearch.networks.published.recognition import load_into_space, recognise
 from nassearch.networks.published.tensor_file import TensorFile, read_tensors
 from nassearch.space import SearchSpace
-from tests.networks.published import theirs
+from tests.networks.published import ofa_package as theirs
 
 HERE = Path("some.pth")
 

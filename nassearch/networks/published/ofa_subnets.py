@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nassearch.errors import CheckpointError
-from nassearch.networks.published.once_for_all import block_name, layer_name, spelled_once
+from nassearch.networks.published.ofa_supernets import block_name, layer_name, spelled_once
 from nassearch.networks.subnet import Subnet
 from nassearch.ops import check_space
 from nassearch.space import SearchSpace, lower
@@ -44,8 +44,10 @@ def read_net_config(config: object, *, resolution: int, name: str, where: object
         )
     try:
         content = _residual_net(config) if kind == "ResNets" else _mobile_net(config)
+        first = config["first_conv"] if "first_conv" in config else config["input_stem"][0]
         content |= {
             "name": name,
+            "in_channels": first["in_channels"],
             "description": "a specialised network of once-for-all",
             "resolution": resolution,
             "num_classes": config["classifier"]["out_features"],

@@ -12,7 +12,7 @@ from nassearch.networks.published import PUBLISHED
 from nassearch.networks.published.recognition import load_into_space, recognise
 from nassearch.networks.published.tensor_file import TensorFile, read_tensors
 from nassearch.space import SearchSpace
-from tests.networks.published import theirs
+from tests.networks.published import ofa_package as theirs
 
 NAMES = list(theirs.TENSORS)
 HERE = Path("ofa.pth")

@@ -11,9 +11,9 @@ from torch import nn
 
 from nassearch.errors import CheckpointError
 from nassearch.networks import Subnet
-from nassearch.networks.published.specialised import load_specialised, read_net_config
+from nassearch.networks.published.ofa_subnets import load_specialised, read_net_config
 from nassearch.space import SearchSpace
-from tests.networks.published import theirs
+from tests.networks.published import ofa_package as theirs
 
 HERE = Path("net.config")
 
