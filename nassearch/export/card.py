@@ -142,7 +142,7 @@ def _photos(
         files = [f"`{item.file_name}`" for item in formats.values() if takes_photos(item)]
         pixels = "numpy.asarray(photo)[None]" + "[..., None]" * (shape[0] == 1)
         lines = [*_decoded_photo(shape[0]), f"images = {pixels}"]
-        yield _block(f"A photo, of any size, as {' and '.join(files)} take it", lines)
+        yield _block(f"A photo, of any size, for {' and '.join(files)}", lines)
 
 
 def _block(title: str, lines: Sequence[str]) -> str:
@@ -153,7 +153,7 @@ def _prepared_photo(export: ExportConfig, shape: tuple[int, int, int]) -> list[s
     """Lines of Python that make `images`, an array, of the file photo.jpg."""
     channels, r, _ = shape
     resize = export.data.preprocessing.resize
-    mean, std = _statistics(export)
+    mean, std = ([round(value, 7) for value in row] for row in (export.data.mean, export.data.std))
     lines = _decoded_photo(channels)
     if resize.is_crop:
         short = resize.short_side(r)
