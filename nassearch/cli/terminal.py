@@ -143,7 +143,11 @@ def verified_table(verified: Sequence[VerifiedPick]) -> Table:
 
 def _accuracy_text(accuracy: Estimate) -> str:
     loss = "" if accuracy.loss is None else f", loss {accuracy.loss:.3f}"
-    return f"{accuracy.value:.2%}{loss} ({accuracy.provenance})"
+    observed = f"{accuracy.value:.2%}{loss} ({accuracy.provenance})"
+    belief = accuracy.belief
+    if belief is None:
+        return observed
+    return f"{belief.mean:.2%} ({belief.low:.2%} to {belief.high:.2%}) expected; {observed}"
 
 
 def search_table(result: SearchResult) -> Table:

@@ -14,6 +14,7 @@ from nassearch.errors import CheckpointError, TableError
 from nassearch.files import write_text
 from nassearch.latency.host_identity import HostIdentity
 from nassearch.networks.cost import network_cost
+from nassearch.provenance import Belief
 from nassearch.setting import WithSetting
 from nassearch.space import Architecture, SearchSpace, lower
 from nassearch.training.evaluation import Accuracy
@@ -48,8 +49,23 @@ class DataConfig(StrictModel):
         )
 
 
+class ExpectedAccuracy(StrictModel):
+    """What the search expects of the accuracy, 0..1, with the 95 % interval of that.
+
+    It is learned from all networks that were evaluated, so it does not share the luck that let this
+    one be chosen, as what was observed of it does.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
 class AccuracyClaim(StrictModel):
-    """Top-1 accuracy, 0..1, with its 95 % interval, on the split that chose the network."""
+    """Top-1 accuracy, 0..1, with its 95 % interval, as observed on the split that chose it.
+
+    `expected` is what is promised, where a search learned what to expect.
+    """
 
     value: float
     low: float
@@ -60,12 +76,21 @@ class AccuracyClaim(StrictModel):
     """Its run and step, as people read it."""
     fingerprint: str | None = None
     """Of the supernet's weights, which stay the same where its run is renamed."""
+    expected: ExpectedAccuracy | None = None
 
     @classmethod
     def of(
-        cls, accuracy: Accuracy, *, supernet: str, fingerprint: str | None = None
+        cls,
+        accuracy: Accuracy,
+        *,
+        supernet: str,
+        fingerprint: str | None = None,
+        belief: Belief | None = None,
     ) -> "AccuracyClaim":
         low, high = accuracy.interval
+        expected = None
+        if belief is not None:
+            expected = ExpectedAccuracy(value=belief.mean, low=belief.low, high=belief.high)
         return cls(
             value=accuracy.value,
             low=low,
@@ -74,6 +99,7 @@ class AccuracyClaim(StrictModel):
             num_images=accuracy.num_images,
             supernet=supernet,
             fingerprint=fingerprint,
+            expected=expected,
         )
 
     def to_accuracy(self) -> Accuracy:
@@ -81,7 +107,9 @@ class AccuracyClaim(StrictModel):
         return Accuracy(self.value, self.split, self.num_images, (self.low, self.high))
 
     def is_same(self, other: "AccuracyClaim") -> bool:
-        """Whether both are of one network of one supernet, whatever its run is called now."""
+        """Whether both are of one network of one supernet, whatever its run is called now and
+        whatever searches expect of it."""
+        other = other.model_copy(update={"expected": self.expected})
         if self.fingerprint is None or other.fingerprint is None:
             return self.model_copy(update={"fingerprint": other.fingerprint}) == other
         return self == other.model_copy(update={"supernet": self.supernet})
