@@ -145,7 +145,11 @@ def verified_table(verified: Sequence[VerifiedPick]) -> Table:
 def _accuracy_text(accuracy: Estimate) -> str:
     loss = "" if accuracy.loss is None else f", loss {accuracy.loss:.3f}"
     top5 = "" if accuracy.top5 is None else f", top-5 {accuracy.top5:.2%}"
-    return f"{accuracy.value:.2%}{top5}{loss} ({accuracy.provenance})"
+    observed = f"{accuracy.value:.2%}{top5}{loss} ({accuracy.provenance})"
+    belief = accuracy.belief
+    if belief is None:
+        return observed
+    return f"{belief.mean:.2%} ({belief.low:.2%} to {belief.high:.2%}) expected; {observed}"
 
 
 def search_table(result: SearchResult) -> Table:

@@ -69,12 +69,19 @@ def _accuracy(export: ExportConfig) -> str:
     claim = export.accuracy
     if not math.isfinite(claim.value):
         return f"Its accuracy was not measured; supernet: {claim.supernet}."
+    expected = ""
+    if claim.expected is not None:
+        promise = claim.expected
+        expected = (
+            f" From all networks that its search evaluated {promise.value:.2%} is expected"
+            f" ({promise.low:.2%} to {promise.high:.2%})."
+        )
     return (
         f"Accuracy {claim.value:.2%} ({claim.low:.2%} to {claim.high:.2%}, 95 %) on"
         f" {claim.num_images} images of the split '{claim.split}' of {export.data.spec}"
         + ("" if claim.top5 is None else f", top-5 {claim.top5:.2%}")
         + ";"
-        f" supernet: {claim.supernet}."
+        f" supernet: {claim.supernet}.{expected}"
     )
 
 

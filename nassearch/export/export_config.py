@@ -15,6 +15,7 @@ from nassearch.errors import CheckpointError, ConfigError, TableError
 from nassearch.files import write_text
 from nassearch.latency.host_identity import HostIdentity
 from nassearch.networks.cost import network_cost
+from nassearch.provenance import Belief
 from nassearch.setting import WithSetting
 from nassearch.space import Architecture, SearchSpace, lower
 from nassearch.training.evaluation import Accuracy
@@ -63,8 +64,23 @@ class DataConfig(StrictModel):
         return self.preprocessing.normalised_by(self.mean, self.std)
 
 
+class ExpectedAccuracy(StrictModel):
+    """What the search expects of the accuracy, 0..1, with the 95 % interval of that.
+
+    It is learned from all networks that were evaluated, so it does not share the luck that let this
+    one be chosen, as what was observed of it does.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
 class AccuracyClaim(StrictModel):
-    """Top-1 accuracy, 0..1, with its 95 % interval, on the split that chose the network."""
+    """Top-1 accuracy, 0..1, with its 95 % interval, as observed on the split that chose it.
+
+    `expected` is what is promised, where a search learned what to expect.
+    """
 
     value: float
     low: float
@@ -77,12 +93,21 @@ class AccuracyClaim(StrictModel):
     """Of the supernet's weights, which stay the same where its run is renamed."""
     top5: float | None = None
     """Share of the images whose class is among the five likeliest, where there are more."""
+    expected: ExpectedAccuracy | None = None
 
     @classmethod
     def of(
-        cls, accuracy: Accuracy, *, supernet: str, fingerprint: str | None = None
+        cls,
+        accuracy: Accuracy,
+        *,
+        supernet: str,
+        fingerprint: str | None = None,
+        belief: Belief | None = None,
     ) -> "AccuracyClaim":
         low, high = accuracy.interval
+        expected = None
+        if belief is not None:
+            expected = ExpectedAccuracy(value=belief.mean, low=belief.low, high=belief.high)
         return cls(
             value=accuracy.value,
             low=low,
@@ -92,6 +117,7 @@ class AccuracyClaim(StrictModel):
             supernet=supernet,
             fingerprint=fingerprint,
             top5=accuracy.top5,
+            expected=expected,
         )
 
     def to_accuracy(self) -> Accuracy:
@@ -100,10 +126,12 @@ class AccuracyClaim(StrictModel):
         return Accuracy(self.value, self.split, self.num_images, interval, top5=self.top5)
 
     def is_same(self, other: "AccuracyClaim") -> bool:
-        """Whether both are of one network of one supernet, whatever its run is called now.
+        """Whether both are of one network of one supernet, whatever its run is called now and
+        whatever searches expect of it.
 
         What only one of them knows (earlier versions kept less) tells no difference.
         """
+        other = other.model_copy(update={"expected": self.expected})
         if self.top5 is None or other.top5 is None:
             nothing = {"top5": None}
             self, other = self.model_copy(update=nothing), other.model_copy(update=nothing)

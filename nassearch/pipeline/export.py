@@ -21,6 +21,7 @@ from nassearch.pipeline.search_result import SearchResult
 from nassearch.progress import Progress, silent
 from nassearch.runtimes import RUNTIMES
 from nassearch.runtimes.runtime import runtime_class
+from nassearch.search.problem import ACCURACY
 from nassearch.training import checkpoint
 
 
@@ -189,12 +190,16 @@ def _facts(pick: Pick) -> ExportConfig:
     """What there is to say about a network before it is written."""
     supernet = pick.supernet
     accuracy = supernet.evaluator.accuracy(pick.architecture)
+    found = pick.candidate.values.get(ACCURACY)
     return ExportConfig.of(
         supernet.space,
         pick.architecture,
         data=DataConfig.of(supernet.data, seed=supernet.recipe.seed),
         accuracy=AccuracyClaim.of(
-            accuracy, supernet=supernet.name, fingerprint=supernet.fingerprint
+            accuracy,
+            supernet=supernet.name,
+            fingerprint=supernet.fingerprint,
+            belief=None if found is None else found.belief,
         ),
     ).model_copy(update={"latency": pick.latency})
 

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -677,7 +677,8 @@ def search_subnets(
     threads: int | None = None,
     algorithm: str = "guided",
     algorithm_options: Mapping[str, Any] | None = None,
-    trials: int = 100,
+    trials: int | Literal["auto"] | None = None,
+    time_budget: str | None = None,
     seed: int = 0,
     workers: int = 0,
     ray_address: str | None = None,
@@ -709,7 +710,9 @@ def search_subnets(
             `batch` (images at once) and `threads`. By default each device's own.
         algorithm: A name of `list_plugins("algorithms")`, with `algorithm_options`.
         seed: Of all that is drawn at random.
-        trials: How many networks are evaluated.
+        trials: How many networks are evaluated, by default 100, or as many as `time_budget` allows.
+            'auto': until less is expected from going on than the noise of an accuracy hides.
+        time_budget: A time, '1h', in which the search ends.
         workers: Ray workers that evaluate; 0 evaluates in this process.
         out: Where the search is written; by default into the run.
         resume: Go on with an interrupted search for the same.
@@ -744,12 +747,15 @@ def search_subnets(
         tuple(budgets),
         tuple(objectives) if objectives is not None else usual_objectives(trained),
         evaluate,
-        SearchPlan(algorithm, algorithm_options or {}, trials),
+        SearchPlan.sized(
+            algorithm, algorithm_options or {}, trials=trials, timed=time_budget is not None
+        ),
         seed=seed,
         cold=cold,
         workers=workers,
         ray_address=ray_address,
         accuracies=None if accuracies is None else AccuracyTable(Path(accuracies), trained.space),
+        time_budget=time_budget,
     )
     directory = None if out is None else Path(out)
     return search_supernet(

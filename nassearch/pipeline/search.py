@@ -1,5 +1,6 @@
 """Searching a supernet and choosing the best network for each budget, measured where it can be."""
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from nassearch import config
 from nassearch.budget import AnyBudget, Budget, BudgetSet, ShareBudget, parse_budget_set
 from nassearch.errors import BudgetError, ConfigError, Interrupted, SearchError
 from nassearch.latency.device import resolve_setting
@@ -18,6 +20,7 @@ from nassearch.pipeline.accuracy_table import AccuracyTable
 from nassearch.pipeline.evaluation_cache import known_candidates
 from nassearch.pipeline.evaluation_workers import evaluation
 from nassearch.pipeline.pick import (
+    MEASURE_SECONDS,
     MeasuredLatency,
     Pick,
     choose,
@@ -41,6 +44,8 @@ from nassearch.space import Architecture, SearchSpace
 from nassearch.training.evaluation import warn_of_coarse_validation
 
 MAX_ROUNDS = 3
+TIME_MARGIN = 0.05
+"""The share of a time budget that is left for what is slower than it was before."""
 LATER_SHARE = 4
 LATER_LEAST = 8
 WARM_START_SCORE = "zero_cost"
@@ -55,7 +60,8 @@ class SearchRequest:
     Each of `budgets` gets a pick of its own. `evaluate` replaces the accuracy: see
     `objectives.network_accuracy`; so do `accuracies` that are known. Unless `cold`, a search starts
     from what earlier ones of the same weights evaluated. `workers` are Ray's; 0 evaluates in this
-    process.
+    process. `time_budget`, '1h', is a time in which the search ends, its measurements of the front
+    among it.
     """
 
     budgets: tuple[BudgetSet, ...] = ()
@@ -66,6 +72,7 @@ class SearchRequest:
     cold: bool = False
     workers: int = 0
     ray_address: str | None = None
+    time_budget: str | None = None
     accuracies: AccuracyTable | None = None
 
     def __post_init__(self) -> None:
@@ -137,7 +144,8 @@ def search_supernet(
 
     Raises:
         BudgetError: a budget cannot be read or reached; nothing was evaluated.
-        SearchError: no network was measured within a budget in three rounds.
+        SearchError: no network was measured within a budget in three rounds, or the time budget
+            leaves none to search.
     """
     if supernet.is_unfinished:
         warnings.warn(
@@ -145,6 +153,7 @@ def search_supernet(
             f" go on with nassearch train-supernet --resume --out {supernet.directory}",
             stacklevel=2,
         )
+    end = deadline(request.time_budget, targets)
     out = supernet.directory if out is None else out
     targets = list(targets)
     budget_sets = resolve_budgets(request.budgets, supernet.context(targets))
@@ -153,7 +162,13 @@ def search_supernet(
         context = supernet.context(targets)
         problem = make_problem(request, context, budget_sets)
         front = _one_round(
-            supernet, problem, request, number, out=out, resume=resume, progress=progress
+            supernet,
+            problem,
+            timed(request, end),
+            number,
+            out=out,
+            resume=resume,
+            progress=progress,
         )
         keep_snapshots(out, targets)
         try:
@@ -168,8 +183,8 @@ def search_supernet(
                 for text, choice in zip(request.texts or [""], chosen, strict=True)
                 if choice is not None
             )
-            candidates = load_latest(out, space=supernet.space).candidates
-            remark = front_remark(front, candidates, problem)
+            past = load_latest(out, space=supernet.space)
+            remark = front_remark(front, past.candidates, problem) or past.remark
             write_picks(picks, measured, remark=remark)
             _warn_of_extrapolation(request, picks)
             return SearchResult(front, picks, supernet, out, remark)
@@ -180,6 +195,29 @@ def search_supernet(
         where=out,
         fix="profile the device again for longer, or give a larger budget",
     )
+
+
+def deadline(time_budget: str | None, targets: Sequence[Target]) -> float | None:
+    """When the last evaluation must end, by `time.monotonic()`, so that the front is measured."""
+    if time_budget is None:
+        return None
+    seconds = config.parse_seconds(time_budget)
+    measuring = MEASURE_SECONDS * sum(item.reason_unmeasured is None for item in targets)
+    if (1 - TIME_MARGIN) * seconds <= measuring:
+        raise BudgetError(
+            f"is too short: measuring the front alone takes {config.format_seconds(measuring)}",
+            where=f"time budget {time_budget}",
+            fix=f"allow at least {config.format_seconds(2 * measuring)}",
+        )
+    return time.monotonic() + (1 - TIME_MARGIN) * seconds - measuring
+
+
+def timed(request: SearchRequest, end: float | None) -> SearchRequest:
+    """The request with the seconds that are left; a round begun late is a short one."""
+    if end is None:
+        return request
+    seconds = max(end - time.monotonic(), 1e-3)
+    return replace(request, plan=replace(request.plan, seconds=seconds))
 
 
 def _one_round(

@@ -3,7 +3,7 @@
     <out>/search/<search id>/search.json        what was searched for
                              candidates.jsonl   one line per candidate, the source of truth
                              optuna.log         the same for optuna-dashboard
-                             beliefs.json, candidates.csv, front.csv   written when it ends
+                             conclusion.json, candidates.csv, front.csv   written when it ends
     <out>/search/candidates.csv, front.csv      those of the search that ended last
 
 Every search has a directory of its own, locked by its process while it runs, so two searches on one
@@ -34,7 +34,7 @@ from nassearch.space.search_space import SearchSpace
 
 SCHEMA = 1
 GIVEN = "given"
-BELIEFS = "beliefs.json"
+CONCLUSION = "conclusion.json"
 logger = logging.getLogger(__name__)
 
 
@@ -127,8 +127,8 @@ class Journal:
         self.num_trials += not given
         self._dashboard.add(candidate)
 
-    def believe(self, candidates: Sequence[Candidate]) -> None:
-        """Write down what is believed of the candidates, which are those of the journal."""
+    def conclude(self, candidates: Sequence[Candidate], *, remark: str | None) -> None:
+        """Write down what is believed of the candidates, all of them, and why the search ended."""
         self.candidates = list(candidates)
         beliefs = {
             item.architecture.id: {
@@ -139,7 +139,7 @@ class Journal:
             for item in candidates
         }
         known = {name: found for name, found in beliefs.items() if found}
-        files.write_json(self.directory / BELIEFS, known)
+        files.write_json(self.directory / CONCLUSION, {"remark": remark, "beliefs": known})
 
     def finish(self, front: ParetoFront) -> None:
         """Write candidates.csv and front.csv, here and as the latest of the run."""
@@ -170,6 +170,8 @@ class PastSearch:
     candidates: tuple[Candidate, ...]
     front: ParetoFront
     ended: bool
+    remark: str | None = None
+    """Why it ended before its trials, or could have."""
 
 
 def load_searches(out: Path, *, space: SearchSpace) -> list[PastSearch]:
@@ -203,16 +205,17 @@ def _load(path: Path, space: SearchSpace) -> PastSearch:
     measured = (*settings["objectives"], *settings.get("measures", ()))
     names = {item["name"] for item in measured}
     observed, _, _ = _read(path.parent / "candidates.jsonl", space, names)
-    candidates = _with_beliefs(observed, path.parent / BELIEFS)
+    conclusion = _conclusion(path.parent / CONCLUSION)
+    beliefs = conclusion["beliefs"]
+    candidates = [item.believing(beliefs.get(item.architecture.id, {})) for item in observed]
     front = ParetoFront(axes, (candidate for candidate in candidates if candidate.is_finite))
     ended = (path.parent / "front.csv").is_file()
-    return PastSearch(path.parent, settings, tuple(candidates), front, ended)
+    return PastSearch(path.parent, settings, tuple(candidates), front, ended, conclusion["remark"])
 
 
-def _with_beliefs(candidates: Sequence[Candidate], path: Path) -> list[Candidate]:
-    """The candidates with what the search believed of them; a search of version 0.2 wrote none."""
-    beliefs = files.read_json(path) if path.is_file() else {}
-    return [item.believing(beliefs.get(item.architecture.id, {})) for item in candidates]
+def _conclusion(path: Path) -> dict[str, Any]:
+    """What a search concluded; one of version 0.2, or that was killed, nothing."""
+    return files.read_json(path) if path.is_file() else {"remark": None, "beliefs": {}}
 
 
 def latest_search(out: Path) -> Path:

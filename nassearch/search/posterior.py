@@ -6,7 +6,7 @@ front, the pick and early ends go by it wherever an objective tells its noise.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,30 @@ from nassearch.space.search_space import Genes
 
 FEWEST = 4
 """Results below which nothing is predicted."""
+LOOK_AHEAD, FRONT_ERROR = 0.25, 0.1
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What one candidate more is expected to bring, and the error with which one is observed.
+
+    Both in the unit of the expensive objective: what a front gains on average over the other
+    objectives, or, `of_budgets`, the most that the best network within one of them does.
+    """
+
+    gain: float
+    error: float
+    of_budgets: bool = False
+
+    def is_worth_it(self, num_told: int) -> bool:
+        """Whether a quarter more candidates may bring more than the noise hides.
+
+        Of a single network that is the error of an observation; of the average over a front, which
+        many observations make, a tenth of it. The next candidate is the most promising one, so what
+        is expected of a quarter more is an upper bound.
+        """
+        hidden = self.error * (1.0 if self.of_budgets else FRONT_ERROR)
+        return LOOK_AHEAD * num_told * self.gain > hidden
 
 
 class Posterior:
@@ -51,7 +75,7 @@ class Posterior:
         )
 
     def tell(self, candidate: Candidate) -> None:
-        """Take in a result, in place of an earlier one of the architecture; no number says nothing."""
+        """Take in a result, in place of an earlier one of its architecture; a NaN says nothing."""
         axes = self.problem.axes
         values = [candidate.values[axis.name] for axis in axes]
         losses = self._signs * [candidate.rank(axis.name) for axis in axes]

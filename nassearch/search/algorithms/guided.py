@@ -20,7 +20,7 @@ from nassearch.config import StrictModel
 from nassearch.search.candidate import Candidate
 from nassearch.search.feasible_region import FeasibleRegion, key, neighbours
 from nassearch.search.pareto import hypervolume_gain, non_dominated
-from nassearch.search.posterior import FEWEST, Posterior
+from nassearch.search.posterior import FEWEST, Outlook, Posterior
 from nassearch.search.problem import Floats, Problem
 from nassearch.space.architecture import Architecture
 from nassearch.space.search_space import Genes
@@ -55,6 +55,7 @@ class Guided:
         self._known: set[bytes] = set()
         self._pending: dict[bytes, npt.NDArray[np.uint8]] = {}
         self.posterior = Posterior(problem)
+        self.outlook: Outlook | None = None
         self._start = list(self._start_set())
         self._population = np.array(self._start, dtype=np.uint8)
 
@@ -137,6 +138,7 @@ class Guided:
         if self._pending:  # on workers: asked for and not told yet
             gain.count(self.posterior.predict(np.array(list(self._pending.values()))))
         gains = gain(draws)
+        self.outlook = self._outlook(believed, pool, gains=gains, unit=gain.unit)
         gains[chosen] = -np.inf
         counted = np.full(len(pool), len(chosen))
         # As the front grows an expected gain only shrinks, so one that was the largest and still is
@@ -152,6 +154,19 @@ class Guided:
             gains[stale] = gain(draws[:, stale])
             counted[stale] = len(chosen)
         return [pool[index] for index in chosen]
+
+    def _outlook(
+        self, believed: Floats, pool: Genes, *, gains: Floats, unit: Floats
+    ) -> Outlook | None:
+        """What the most promising candidate is expected to bring to what is asked for."""
+        if len(self.posterior.expensive) != 1:
+            return None
+        (index,) = self.posterior.expensive
+        error = self.posterior.predictors[index].error
+        if index == 0 and self.problem.budget_sets:
+            improvements = [self._most_improving(r, pool, believed)[1] for r in self._asked_for]
+            return Outlook(max(improvements), error, of_budgets=True)
+        return Outlook(float(gains.max()) * float(unit[index]), error)
 
     def _draws(self, pool: Genes, mean: Floats) -> Floats:
         """What will be believed of a pool once it has been evaluated, (draws, n, objectives)."""
@@ -265,7 +280,8 @@ class _ExpectedGain:
     def __init__(self, losses: Floats, fronts: Sequence[tuple[int, ...]]) -> None:
         self._views = [list(view) for view in fronts]
         span = np.maximum(np.ptp(losses, axis=0), 1e-12)
-        self._span = span
+        self.unit = span
+        """What a gain of 1 is in each objective, averaged over the others."""
         self._reference = losses.max(axis=0) + 0.05 * span
         columns = [losses[:, view] for view in self._views]
         self._fronts = [part[non_dominated(part)] for part in columns]
@@ -276,7 +292,7 @@ class _ExpectedGain:
         for view, front in zip(self._views, self._fronts, strict=True):
             points = draws[:, :, view].reshape(-1, len(view))
             gains = hypervolume_gain(front, points, reference=self._reference[view])
-            total += gains.reshape(draws.shape[:2]).mean(axis=0) / self._span[view].prod()
+            total += gains.reshape(draws.shape[:2]).mean(axis=0) / self.unit[view].prod()
         return total
 
     def count(self, losses: Floats) -> None:
