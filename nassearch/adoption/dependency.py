@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nassearch.adoption.exported_program import Operator
 from nassearch.adoption.symbol_table import SymbolTable
-from nassearch.adoption.trace import Operator, Trace
+from nassearch.adoption.trace import Trace
 from nassearch.config import parse
 from nassearch.errors import AdoptionError, SpaceError
 from nassearch.space.graph_config import INPUT, Axis, NodeConfig, format_axis

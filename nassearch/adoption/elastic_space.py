@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nassearch.adoption.dependency import Dependencies, node_config
+from nassearch.adoption.exported_program import Operator
 from nassearch.adoption.partition import Part, Parts
-from nassearch.adoption.trace import Operator, Trace
+from nassearch.adoption.trace import Trace
 from nassearch.config import StrictModel
 from nassearch.errors import SpaceError
 from nassearch.space import SearchSpace

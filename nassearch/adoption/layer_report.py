@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nassearch.adoption.dependency import Dependencies
 from nassearch.adoption.elastic_space import Cell, ElasticSpace
-from nassearch.adoption.trace import Operator
+from nassearch.adoption.exported_program import Operator
 from nassearch.space.block_graph import scaled
 from nassearch.space.graph_config import CONSTANT, Axis
 

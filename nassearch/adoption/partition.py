@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from nassearch.adoption.dependency import Dependencies
-from nassearch.adoption.trace import Operator, Trace
+from nassearch.adoption.exported_program import Operator
+from nassearch.adoption.trace import Trace
 from nassearch.errors import AdoptionError
 from nassearch.space.graph_config import CONSTANT, INPUT, Axis
 

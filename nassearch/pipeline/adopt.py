@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nassearch import config
-from nassearch.adoption.adopt import Adoption, adopt
+from nassearch.adoption.adoption import Adoption, adopt
 from nassearch.adoption.elastic_space import Elasticity
 from nassearch.adoption.layer_report import LayerReport
 from nassearch.data.dataset import AnyData, Data, load_data

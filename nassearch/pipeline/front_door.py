@@ -745,7 +745,7 @@ def search_subnets(
     ]
     request = SearchRequest(
         tuple(budgets),
-        tuple(objectives) if objectives is not None else usual_objectives(trained),
+        tuple(objectives or usual_objectives(trained, knows_accuracy=accuracies is not None)),
         evaluate,
         SearchPlan.sized(
             algorithm, algorithm_options or {}, trials=trials, timed=time_budget is not None

@@ -93,9 +93,11 @@ class SearchRequest:
         return [_text(budgets) for budgets in self.budgets]
 
 
-def usual_objectives(supernet: TrainedSupernet) -> tuple[ObjectiveName, ...]:
+def usual_objectives(
+    supernet: TrainedSupernet, *, knows_accuracy: bool = False
+) -> tuple[ObjectiveName, ...]:
     """What is searched for where nobody says; without images a score of the structure alone."""
-    if supernet.images is not None:
+    if supernet.images is not None or knows_accuracy:
         return (ACCURACY, LATENCY)
     warnings.warn(
         f"{supernet.directory} has no images, so no accuracy is measured: networks are ranked by"

@@ -24,10 +24,10 @@ class Candidate:
         """What is believed, else the number with ties between accuracies in the order of losses."""
         return self.values[name].rank
 
-    def believing(self, beliefs: Mapping[str, Mapping[str, float]]) -> "Candidate":
-        """This candidate with beliefs, in the form that JSON holds, of some of its numbers."""
+    def believing(self, beliefs: Mapping[str, Belief]) -> "Candidate":
+        """This candidate with what is believed of some of its numbers."""
         values = {
-            name: replace(value, belief=Belief(**beliefs[name])) if name in beliefs else value
+            name: replace(value, belief=beliefs[name]) if name in beliefs else value
             for name, value in self.values.items()
         }
         return Candidate(self.architecture, values)

@@ -25,6 +25,7 @@ from pydantic import BaseModel
 
 from nassearch import config, files
 from nassearch.errors import OutputError, SearchError
+from nassearch.provenance import Belief
 from nassearch.search.algorithm import algorithm_name
 from nassearch.search.candidate import Candidate
 from nassearch.search.dashboard import Dashboard
@@ -63,6 +64,13 @@ class _SearchRecord(BaseModel):
     measures: tuple[_NamedRecord, ...] = ()
     budgets: dict[str, float]
     axes: tuple[_AxisRecord, ...] | None = None
+
+
+class _Conclusion(BaseModel):
+    """What conclusion.json holds."""
+
+    remark: str | None = None
+    beliefs: dict[str, dict[str, Belief]] = {}
 
 
 class Journal:
@@ -206,16 +214,18 @@ def _load(path: Path, space: SearchSpace) -> PastSearch:
     names = {item["name"] for item in measured}
     observed, _, _ = _read(path.parent / "candidates.jsonl", space, names)
     conclusion = _conclusion(path.parent / CONCLUSION)
-    beliefs = conclusion["beliefs"]
-    candidates = [item.believing(beliefs.get(item.architecture.id, {})) for item in observed]
+    believed = conclusion.beliefs
+    candidates = [item.believing(believed.get(item.architecture.id, {})) for item in observed]
     front = ParetoFront(axes, (candidate for candidate in candidates if candidate.is_finite))
     ended = (path.parent / "front.csv").is_file()
-    return PastSearch(path.parent, settings, tuple(candidates), front, ended, conclusion["remark"])
+    return PastSearch(path.parent, settings, tuple(candidates), front, ended, conclusion.remark)
 
 
-def _conclusion(path: Path) -> dict[str, Any]:
+def _conclusion(path: Path) -> _Conclusion:
     """What a search concluded; one of version 0.2, or that was killed, nothing."""
-    return files.read_json(path) if path.is_file() else {"remark": None, "beliefs": {}}
+    if not path.is_file():
+        return _Conclusion()
+    return config.parse(_Conclusion, files.read_json(path), where=path)
 
 
 def latest_search(out: Path) -> Path:

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from nassearch.adoption.adopt import Adoption, adopt
+from nassearch.adoption.adoption import Adoption, adopt
 from nassearch.adoption.elastic_space import Elasticity
 from nassearch.space import SearchSpace
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nassearch.adoption.adopt import adopt, module_cost
+from nassearch.adoption.adoption import adopt, module_cost
 from nassearch.adoption.elastic_space import Elasticity
 from nassearch.adoption.layer_report import LayerReport
 from nassearch.networks.cost import network_cost

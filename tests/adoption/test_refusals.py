@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nassearch.adoption.adopt import adopt
+from nassearch.adoption.adoption import adopt
 from nassearch.adoption.elastic_space import Elasticity
 from nassearch.errors import AdoptionError, ConfigError, DataError, NassearchError, OutputError
 from nassearch.ops import check_space
