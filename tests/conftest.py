@@ -7,12 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from nassearch.data.dataset import Data, load_data
 from nassearch.data.preprocessing import Preprocessing, Recalibration
 from nassearch.space import SearchSpace
 
 torch.set_num_threads(1)
+# A busy machine is no fault of what is tested.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 # Under nohup, or in the background, a process begins with signals ignored that tests send to it.
 for _number, _handler in (
     (signal.SIGINT, signal.default_int_handler),
