@@ -72,6 +72,9 @@ def train_supernet(
         recipe = recipe.model_copy(update={"space": f"{HERE}/{SPACE_FILE}"})
     chosen = check_space(space if space is not None else SearchSpace.load(recipe.space))
     training = recipe.training.model_copy(update={"seed": recipe.seed})
+    if training.start_from is not None:  # workers stand elsewhere
+        absolute = str(Path(training.start_from).resolve())
+        training = training.model_copy(update={"start_from": absolute})
     began = time.monotonic()
     with owned(run, doing="training"), torch_threads(recipe.threads):
         refuse_present(run, resume=resume)

@@ -27,6 +27,7 @@ TRACED = "traced"
 SEPARATOR = "@"
 _MOST_ELEMENTS = 1 << 32
 _ROUNDS = 8
+_PIXELS = (32, 64, 128, 224, 256, 384, 512, 7, 14, 1)
 
 
 def scaled(full: int, ratio: float) -> int:
@@ -110,12 +111,12 @@ class BlockGraph:
 
     def _any_output(self) -> Axis:
         """The channels of the output, which no resolution changes."""
-        for pixels in (32, 64, 128, 224, 256, 384, 512, 7, 14, 1):
+        for pixels in _PIXELS:
             try:
                 return self.output_axes(pixels)[0]
             except SpaceError:
                 continue
-        return ()
+        return self.output_axes(_PIXELS[0])[0]
 
     # -- choices -----------------------------------------------------------------------------------
 

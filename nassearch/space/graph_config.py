@@ -17,7 +17,8 @@ Axis = tuple[Term, ...]
 INPUT = "x"
 MAX_SIZE = 1 << 20
 MAX_NODES = 4000
-_TERM = re.compile(r"([a-z][a-z0-9_]*)(?:\*([0-9]{1,9}))?|([0-9]{1,9})")
+NOTHING = "0"  # where a slice from the beginning starts
+_TERM = re.compile(r"([a-z][a-z0-9_]*)(?:\*([1-9][0-9]{0,8}))?|([1-9][0-9]{0,8})")
 
 # operator -> the keys that it needs; a value that it may have is in OPTIONAL
 OPERATORS: dict[str, tuple[str, ...]] = {
@@ -94,6 +95,10 @@ def format_axis(axis: Axis) -> str:
     )
 
 
+def _is_start(text: str) -> str:
+    return text if text == NOTHING else _is_axis(text)
+
+
 def _is_axis(text: str) -> str:
     parse_axis(text)
     return text
@@ -106,6 +111,7 @@ Pair = tuple[Size, Size]
 Dims = Annotated[tuple[Annotated[int, Field(gt=0, le=8)], ...], Field(min_length=1, max_length=8)]
 Finite = Annotated[int | float, Field(allow_inf_nan=False)]
 Channels = Annotated[str, Field(max_length=4000), AfterValidator(_is_axis)]
+Start = Annotated[str, Field(max_length=4000), AfterValidator(_is_start)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 Unfolded = Annotated[tuple[Channels, ...], Field(min_length=2, max_length=6)]
 Item = Annotated[int, Field(gt=0, le=8)] | Unfolded
@@ -135,7 +141,7 @@ class NodeConfig(StrictModel):
     ceil: bool | None = None
     count_padding: bool | None = None
     shape: tuple[Channels, ...] | None = None
-    start: Channels | None = None
+    start: Start | None = None
     length: Channels | None = None
     axes: tuple[Item, ...] | None = None
     margins: tuple[Few, ...] | None = None
@@ -180,7 +186,7 @@ class NodeConfig(StrictModel):
     @property
     def start_axis(self) -> Axis:
         assert self.start is not None
-        return () if self.start == "0" else parse_axis(self.start)
+        return () if self.start == NOTHING else parse_axis(self.start)
 
     @property
     def length_axis(self) -> Axis:
@@ -204,7 +210,9 @@ class GraphConfig(StrictModel):
         for node in self.nodes:
             for name in node.of:
                 if name not in present:
-                    raise ValueError(f"{node.id} reads {name}, which no operator before it gives")
+                    raise ValueError(
+                        f"{node.id} reads {name}, which none before it gives; put them in order"
+                    )
             if node.id in present:
                 raise ValueError(f"two operators are called {node.id}; rename one")
             present.add(node.id)
@@ -218,7 +226,7 @@ class GraphConfig(StrictModel):
         texts = [self.input]
         for node in self.nodes:
             named = (node.out, node.start, node.length, *(node.shape or ()))
-            texts += [text for text in named if text is not None and text != "0"]
+            texts += [text for text in named if text is not None and text != NOTHING]
             for item in node.axes or ():
                 texts += item if isinstance(item, tuple) else ()
         return texts

@@ -13,7 +13,7 @@ from typing import Protocol
 from nassearch.errors import SpaceError
 from nassearch.space.graph_config import CONSTANT, Axis, NodeConfig, Term, format_axis, parse_axis
 
-_MOST_REPEATS = 64
+_MOST_TERMS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def infer_node(node: NodeConfig, given: Sequence[Layout], rules: Rules, *, at: s
     ]
     try:
         return _RULES.get(node.op, _same)(node, inputs, rules, at)
-    except (IndexError, TypeError, ZeroDivisionError) as error:
+    except (IndexError, TypeError, ValueError, ZeroDivisionError) as error:
         raise _refused(f"does not fit its inputs ({error})", at) from error
 
 
@@ -257,7 +257,7 @@ def _merge(axes: Sequence[Axis], rules: Rules, at: str) -> Axis:
         if inner_fixed:
             times = rules.size(merged)
             merged = tuple((symbol, count * times) for symbol, count in outer)
-        elif outer_fixed and rules.size(outer) <= _MOST_REPEATS:
+        elif outer_fixed and rules.size(outer) * len(merged) <= _MOST_TERMS:
             merged = merged * rules.size(outer)
         else:
             merged = constant(rules.fix(outer, at=at) * rules.fix(merged, at=at))
