@@ -10,7 +10,7 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from nassearch.search.algorithms import gaussian_process, guided
-from nassearch.search.algorithms.gaussian_process import Features
+from nassearch.search.algorithms.gaussian_process import Features, GenePredictor
 from nassearch.search.algorithms.guided import LEVELS, Guided
 from nassearch.search.candidate import Candidate
 from nassearch.search.feasible_region import FeasibleRegion, key
@@ -61,10 +61,25 @@ class _Constant(Guided):
             setattr(gaussian_process, self.name, before)
 
 
+class BentPredictor(GenePredictor):
+    """Takes logarithms of what was observed, as it is."""
+
+    def fit(self, features: Features, losses: Floats, variances: Floats) -> None:
+        if len(losses) >= 1.25 * self._fitted_at:
+            self._fitted_at = len(losses)
+            results = gaussian_process._Results(features, losses, variances, None)
+            self._log = gaussian_process._best_hyperparameters(self._log, results)
+        self._condition(features, gaussian_process._Link.of(losses, variances, self._log))
+
+
 class BentLogarithm(_Constant):
     """Takes logarithms however bent they are over the noise."""
 
     name, value = "STRAIGHT", 0.0
+
+    def __init__(self, problem: Problem, region: FeasibleRegion, options: Guided.Options) -> None:
+        super().__init__(problem, region, options)
+        self.posterior.predictors = {index: BentPredictor() for index in self.posterior.expensive}
 
 
 class NothingOfItsOwn(Guided):

@@ -204,7 +204,7 @@ def deadline(time_budget: str | None, targets: Sequence[Target]) -> float | None
     if time_budget is None:
         return None
     seconds = config.parse_seconds(time_budget)
-    measuring = MEASURE_SECONDS * sum(item.reason_unmeasured is None for item in targets)
+    measuring = MEASURE_SECONDS * sum(item.is_here for item in targets)
     if (1 - TIME_MARGIN) * seconds <= measuring:
         raise BudgetError(
             f"is too short: measuring the front alone takes {config.format_seconds(measuring)}",

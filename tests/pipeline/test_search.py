@@ -308,7 +308,7 @@ def test_a_time_budget_leaves_what_measuring_the_front_takes(
     assert timed(request, deadline(None, [pi])) == request
     elsewhere = timed(request, deadline("100s", [pi]))
     assert elsewhere.plan.seconds == pytest.approx(95.0)  # what is not here is not measured
-    monkeypatch.setattr(Target, "reason_unmeasured", None)
+    monkeypatch.setitem(pi.__dict__, "reason_unmeasured", None)
     assert timed(request, deadline("100s", [pi])).plan.seconds == pytest.approx(89.0)
     monkeypatch.setattr("nassearch.pipeline.search.time.monotonic", lambda: 1e6)
     assert timed(request, 1095.0).plan.seconds == pytest.approx(1e-3)  # one evaluation at least

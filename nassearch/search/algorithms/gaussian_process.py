@@ -28,9 +28,12 @@ from nassearch.space.search_space import Genes, SearchSpace
 START = np.array([-1.0, -2.0, -0.5, -0.6, 0.5, 0.3, -1.5, 0.0, 0.0, -2.0])
 LOWEST = np.array([-3.0, -4.0, -3.0, -4.0, -0.7, -0.7, -5.0, -1.0, -1.5, -5.0])
 HIGHEST = np.array([1.5, 1.5, 1.5, 1.0, 1.0, 1.0, 0.3, 1.0, 0.0, 0.3])
-PRIOR_SPREAD = np.array([1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 0.5, 1.5])
+PRIOR_SPREAD = np.array([1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 0.15, 1.5])
 NOISE, FLOOR, SHARE, OWN = 6, 7, 8, 9
-STRAIGHT = 10.0  # errors over which the logarithm is nearly a straight line
+STRAIGHT = (
+    10.0  # errors that the floor lies below at least, until noise is taken out: nearly straight
+)
+CLOSEST = 2.0  # and then
 FITTED_POINTS = 240
 CHUNK = 1024  # rows predicted at once: their kernel stays in cache
 
@@ -119,14 +122,22 @@ class GenePredictor:
     def fit(self, features: Features, losses: Floats, variances: Floats) -> None:
         """Condition on results, (n,), and the variances of their noise, NaN where not known.
 
-        Hyperparameters are refitted as n grows by a quarter.
+        Hyperparameters are refitted as n grows by a quarter. A logarithm bends over the noise: an
+        observation far below what is to be expected would say too much. So it is taken as a
+        straight line around what is expected, which a first pass with a straighter one tells.
         """
+        around = None
+        if np.nanmax(variances, initial=0.0) > 0.0:
+            self._condition(features, _Link.of(losses, variances, self._log))
+            around = self.told_mean()
         if len(losses) >= 1.25 * self._fitted_at:
             self._fitted_at = len(losses)
-            self._log = _best_hyperparameters(self._log, features, losses, variances)
-        self._train = features
-        link = _Link.of(losses, variances, self._log)
-        self._link = link
+            results = _Results(features, losses, variances, around)
+            self._log = _best_hyperparameters(self._log, results)
+        self._condition(features, _Link.of(losses, variances, self._log, around=around))
+
+    def _condition(self, features: Features, link: "_Link") -> None:
+        self._train, self._link = features, link
         kernel = _kernel(features, features, self._log)
         kernel[np.diag_indices_from(kernel)] += link.own + link.noise
         self._root = np.linalg.cholesky(kernel)
@@ -183,6 +194,26 @@ class GenePredictor:
 
 
 @dataclass(frozen=True)
+class _Results:
+    """What a predictor learns from: features, losses and variances, (n,), and what is expected."""
+
+    features: Features
+    losses: Floats
+    variances: Floats
+    around: Floats | None
+
+    def thinned(self, most: int) -> "_Results":
+        """At most so many of them, evenly."""
+        kept = np.linspace(0, len(self.losses) - 1, min(len(self.losses), most)).astype(int)
+        return _Results(
+            Features(self.features.choices[kept], self.features.sizes[kept]),
+            self.losses[kept],
+            self.variances[kept],
+            None if self.around is None else self.around[kept],
+        )
+
+
+@dataclass(frozen=True)
 class _Link:
     """Losses as standardised logarithms of what they have above a floor."""
 
@@ -195,28 +226,37 @@ class _Link:
     """The variances of those, (n,). Nearer to the floor logarithms are the less certain."""
     own: float
     """The variance of what is an architecture's own."""
+    log_slope: float
+    """The logarithm of the density of losses over that of their standardised logarithms."""
     unit_noise: float
     """The typical variance of a result one (unit of loss) above the floor."""
 
     @classmethod
-    def of(cls, losses: Floats, variances: Floats, log: Floats) -> "_Link":
+    def of(
+        cls, losses: Floats, variances: Floats, log: Floats, *, around: Floats | None = None
+    ) -> "_Link":
+        """The link of results, (n,), a logarithm or its tangents `around` what is expected."""
+        centres = losses if around is None else around
         known = ~np.isnan(variances)
         error = np.sqrt(10.0 ** log[SHARE] * np.median(variances[known])) if known.any() else 0.0
-        below = max(10.0 ** log[FLOOR] * float(np.ptp(losses)), STRAIGHT * error, 1e-12)
-        above = losses - losses.min() + below
-        logarithms = np.log(above)
+        closest = STRAIGHT if around is None else CLOSEST
+        below = max(10.0 ** log[FLOOR] * float(np.ptp(centres)), closest * error, 1e-12)
+        floor = float(centres.min()) - below
+        above = centres - floor
+        logarithms = np.log(above) + (losses - centres) / above
         centre, spread = float(logarithms.mean()), max(float(logarithms.std()), 1e-12)
         unknown = 10.0 ** log[NOISE] * above.mean() ** 2
         units = np.where(known, 10.0 ** log[SHARE] * variances / spread**2, unknown)
         noise = units / above**2 + 1e-8
         own = 0.0 if np.isnan(variances).all() else float(10.0 ** log[OWN])
         return cls(
-            float(losses[0] - above[0]),
+            floor,
             centre,
             spread,
             (logarithms - centre) / spread,
             noise,
             own,
+            -float(np.log(above).sum()) - len(losses) * float(np.log(spread)),
             float(np.median(units)),
         )
 
@@ -226,11 +266,6 @@ class _Link:
     def noise_at(self, standardised: Floats) -> Floats:
         """The variances that results there would have."""
         return self.unit_noise * np.exp(-2 * (self.centre + self.spread * standardised)) + 1e-8
-
-    def log_slope(self) -> float:
-        """The logarithm of the density of losses over that of their standardised logarithms."""
-        logarithms = self.centre + self.spread * self.standardised
-        return -float(logarithms.sum()) - len(logarithms) * np.log(self.spread)
 
 
 def _kernel(first: Features, second: Features, log: Floats) -> Floats:
@@ -271,33 +306,29 @@ def _variances(features: Features, log: Floats) -> Floats:
     return np.asarray(variances)
 
 
-def _best_hyperparameters(
-    log: Floats, features: Features, losses: Floats, variances: Floats
-) -> Floats:
+def _best_hyperparameters(log: Floats, results: _Results) -> Floats:
     """Coordinate search for the largest marginal likelihood, from the last ones found."""
-    kept = np.linspace(0, len(losses) - 1, min(len(losses), FITTED_POINTS)).astype(int)
-    part = Features(features.choices[kept], features.sizes[kept])
-    losses, variances = losses[kept], variances[kept]
-    unknown = np.isnan(variances)
+    part = results.thinned(FITTED_POINTS)
+    unknown = np.isnan(part.variances)
     idle = {NOISE} if not unknown.any() else {SHARE, OWN} if unknown.all() else set()
-    if not variances.any():
+    if not part.variances.any():
         idle.add(SHARE)
-    best, highest = log, _likelihood(log, part, losses, variances)
+    best, highest = log, _likelihood(log, part)
     for step in (1.0, 0.5, 0.25):
         for index in set(range(len(best))) - idle:
             for move in (-step, step):
                 trial = best.copy()
                 trial[index] = np.clip(trial[index] + move, LOWEST[index], HIGHEST[index])
-                likelihood = _likelihood(trial, part, losses, variances)
+                likelihood = _likelihood(trial, part)
                 if likelihood > highest:
                     best, highest = trial, likelihood
     return best
 
 
-def _likelihood(log: Floats, features: Features, losses: Floats, variances: Floats) -> float:
+def _likelihood(log: Floats, results: _Results) -> float:
     """The logarithm of the losses' probability density, and of the hyperparameters'."""
-    link = _Link.of(losses, variances, log)
-    kernel = _kernel(features, features, log)
+    link = _Link.of(results.losses, results.variances, log, around=results.around)
+    kernel = _kernel(results.features, results.features, log)
     kernel[np.diag_indices_from(kernel)] += link.own + link.noise
     try:
         root = np.linalg.cholesky(kernel)
@@ -307,4 +338,4 @@ def _likelihood(log: Floats, features: Features, losses: Floats, variances: Floa
     density = -0.5 * float(solved @ solved) - float(np.log(np.diag(root)).sum())
     # A weak prior on each hyperparameter keeps a dozen points from driving it to its end.
     prior = -0.5 * float((((log - START) / PRIOR_SPREAD) ** 2).sum())
-    return density + link.log_slope() + prior
+    return density + link.log_slope + prior
