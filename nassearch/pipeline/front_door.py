@@ -160,7 +160,7 @@ def train_supernet(
     space: SearchSpace | Directory | None,
     data: AnyData,
     *,
-    preprocessing: Preprocessing | Mapping[str, Any] | str = DEFAULT,
+    preprocessing: Preprocessing | Mapping[str, Any] | str | None = None,
     start_from: TrainedSupernet | Directory | None = None,
     strategy: str | None = None,
     epochs: int | None = None,
@@ -180,7 +180,8 @@ def train_supernet(
     Args:
         space: A search space, its name, or its YAML file; None is the space of `start_from`.
         data: The images, or what `load_data` reads them from.
-        preprocessing: How images that `data` names become what a network takes, as of `load_data`.
+        preprocessing: How images that `data` names become what a network takes, as of `load_data`;
+            by default as in the run of `start_from`.
         start_from: A supernet, or its run, whose weights, norms and channel order are taken over;
             optimizer and schedule start anew, and so does the classifier of other classes.
         strategy: A name of `list_plugins("strategies")`; by default delayed shrinking.
@@ -221,6 +222,7 @@ def train_supernet(
         run = source.directory if source is not None else Path(start_from)  # type: ignore[arg-type]
         keys |= {"start_from": str(run.resolve())}
         space = run_directory.load_space(str(run), run) if space is None else space
+        preprocessing = preprocessing or run_directory.run_recipe(run).preprocessing
     elif space is None:
         raise ConfigError("is missing", where="space", fix="name a space, or give start_from")
     owner = load_space(space)
@@ -228,7 +230,7 @@ def train_supernet(
         "name": re.sub(r"[^a-z0-9_-]+", "-", owner.name.lower()),
         "space": owner.name if isinstance(space, SearchSpace) else str(space),
         "data": data if isinstance(data, str) else GIVEN,
-        "preprocessing": parse_preprocessing(preprocessing),
+        "preprocessing": parse_preprocessing(preprocessing or DEFAULT),
         "seed": seed,
         "threads": threads,
         "training": keys,

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nassearch.data.dataset import AnyData, load_data
+from nassearch.data.dataset import AnyData, Data
+from nassearch.data.preprocessing import IMAGENET
 from nassearch.errors import ConfigError
 from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConfig
 from nassearch.export.format import DEFAULT, make_formats
@@ -12,7 +13,7 @@ from nassearch.export.writer import check_place, write_export
 from nassearch.files import owned, read_json
 from nassearch.networks.published.ofa_subnets import load_specialised, read_net_config
 from nassearch.networks.published.tensor_file import read_tensors
-from nassearch.pipeline.run_directory import check_images
+from nassearch.pipeline.run_directory import check_images, load_images
 from nassearch.progress import Progress, silent
 from nassearch.training.evaluation import measure_accuracy
 
@@ -35,13 +36,15 @@ def import_subnet(
 ) -> tuple[Path, ExportConfig]:
     """Write the export of a network that once-for-all specialised; its directory and config.
 
-    Its norms keep the statistics of the file. Its accuracy is measured on the validation images.
+    Its norms keep the statistics of the file, and images that `data` names are prepared as its
+    authors did. Its accuracy is measured on the validation images.
     """
     pixels = resolution if resolution is not None else _image_size(net_config)
     space = read_net_config(read_json(net_config), resolution=pixels, name=SPACE, where=net_config)
     file = read_tensors(weights)
     subnet = load_specialised(space, file.tensors, where=weights)
-    images = load_data(data)
+    said = data.preprocessing if isinstance(data, Data) else IMAGENET
+    images = load_images(data, space, preprocessing=said, seed=0)
     check_images(
         images, space, fix="name images of its classes; the export of those finetunes on others"
     )

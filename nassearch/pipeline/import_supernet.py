@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nassearch import config
-from nassearch.data.dataset import AnyData, Data, load_data
+from nassearch.data.dataset import AnyData, Data, parse_preprocessing
 from nassearch.data.location import HERE
+from nassearch.data.preprocessing import DEFAULT
 from nassearch.errors import OutputError, SpaceError
 from nassearch.export.export_config import sha256
 from nassearch.files import make_directory, owned, write_text
@@ -18,6 +19,7 @@ from nassearch.pipeline.import_record import ImportRecord
 from nassearch.pipeline.run_directory import (
     NO_IMAGES,
     check_images,
+    load_images,
     new_classifier,
     run_recipe,
     start_run,
@@ -103,14 +105,18 @@ def import_supernet(
         if checkpoint.paths(run) or (run / "recipe.yaml").exists():
             raise OutputError("already holds a run", where=run, fix="choose another --out")
         read = read_supernet(path, space=space)
-        images = None if data is None else load_data(data, seed=seed)
-        if images is not None:
-            check_images(images, read.supernet.space, fix=new_classifier(run, images))
+        said = parse_preprocessing(read.record.preprocessing or DEFAULT)
+        own, images = read.supernet.space, None
+        if data is not None:
+            said = data.preprocessing if isinstance(data, Data) else said
+            images = load_images(data, own, preprocessing=said, seed=seed)
+            check_images(images, own, fix=new_classifier(run, images))
         is_shipped = space is not None or read.record.preprocessing is not None
         recipe = Recipe(
             name=re.sub(r"[^a-z0-9_-]+", "-", read.supernet.space.name),
             space=space or read.record.space if is_shipped else f"{HERE}/{SPACE_FILE}",
             data=NO_IMAGES if images is None else images.name,
+            preprocessing=said,
             seed=seed,
             training=GOING_ON,
         )

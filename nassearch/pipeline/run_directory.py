@@ -20,6 +20,7 @@ from nassearch import config
 from nassearch.data.dataset import AnyData, Data, load_data, restore_data
 from nassearch.data.identity import DataIdentity
 from nassearch.data.location import located_data, located_path, portable_data, portable_path
+from nassearch.data.preprocessing import Preprocessing
 from nassearch.errors import ConfigError, DataError
 from nassearch.files import make_directory, write_json, write_text
 from nassearch.latency.device import host_cpu_name
@@ -196,7 +197,8 @@ def run_data(run: Path, override: AnyData | None = None) -> Data:
     if not saved.data:
         if override is None:
             raise no_images(run)
-        data = load_data(override, seed=seed)
+        said = override.preprocessing if isinstance(override, Data) else recipe.preprocessing
+        data = load_images(override, saved.space, preprocessing=said, seed=seed)
         check_images(data, saved.space, fix=new_classifier(run, data))
         return data
     identity = DataIdentity.from_dict(saved.data)
@@ -209,6 +211,14 @@ def run_data(run: Path, override: AnyData | None = None) -> Data:
             raise
         fix = f"{error.fix}; or say with --data where the images lie now".removeprefix("; or ")
         raise DataError(error.what, where=error.where, fix=fix) from error
+
+
+def load_images(
+    source: AnyData, space: SearchSpace, *, preprocessing: Preprocessing, seed: int
+) -> Data:
+    """Images for the networks of a space; cropped ones are kept at its largest resolution."""
+    pixels = space.resolutions[-1] if preprocessing.resize.is_crop else None
+    return load_data(source, seed=seed, preprocessing=preprocessing, pixels=pixels)
 
 
 def no_images(run: Path) -> DataError:

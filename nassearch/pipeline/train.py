@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from nassearch import config
-from nassearch.data.dataset import AnyData, Data, load_data, restore_data
+from nassearch.data.dataset import AnyData, Data, restore_data
 from nassearch.data.identity import DataIdentity
 from nassearch.data.location import HERE
 from nassearch.data.torch_dataset import PREFIX
@@ -16,7 +16,7 @@ from nassearch.networks import Supernet
 from nassearch.ops import check_space
 from nassearch.pipeline.adopt import read_layers
 from nassearch.pipeline.import_record import read_import
-from nassearch.pipeline.run_directory import NO_IMAGES, start_run, torch_threads
+from nassearch.pipeline.run_directory import NO_IMAGES, load_images, start_run, torch_threads
 from nassearch.pipeline.teacher import load_teacher
 from nassearch.progress import Progress, silent
 from nassearch.recipe import Recipe
@@ -163,10 +163,7 @@ def _epochs_within(
 def _images(
     recipe: Recipe, space: SearchSpace, run: Path, data: AnyData | None, *, resume: bool
 ) -> Data:
-    """The images to train on; of a training that goes on, with the split it began with.
-
-    Cropped images are kept at the largest resolution, whatever their own is.
-    """
+    """The images to train on; of a training that goes on, with the split it began with."""
     source, said = data if data is not None else recipe.data, recipe.preprocessing
     if source == NO_IMAGES:
         raise DataError(
@@ -175,8 +172,7 @@ def _images(
             fix="name them with --data imagefolder:PATH",
         )
     if not (resume and checkpoint.paths(run)):
-        pixels = space.resolutions[-1] if said.resize.is_crop else None
-        return load_data(source, seed=recipe.seed, preprocessing=said, pixels=pixels)
+        return load_images(source, space, preprocessing=said, seed=recipe.seed)
     identity = DataIdentity.from_dict(checkpoint.load(run).data)
     if not isinstance(source, Data) and said != identity.preprocessing:
         raise ConfigError(

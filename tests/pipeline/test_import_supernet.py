@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 import nassearch as ns
+from nassearch.data.preprocessing import IMAGENET
 from nassearch.errors import CheckpointError, ConfigError, DataError, OutputError, SpaceError
 from nassearch.pipeline.import_record import read_import
 from nassearch.space import SearchSpace
@@ -312,3 +313,23 @@ def test_a_specialised_network_becomes_an_export_that_verify_measures(
     assert check.largest_difference < 1e-4
     assert not [line for line in check.broken if "differ" in line]
     assert set(check.formats) == {"weights", "onnx"}
+
+
+def test_an_import_prepares_images_as_its_authors_did(
+    home: Path, imported: ns.TrainedSupernet
+) -> None:
+    assert imported.data.preprocessing == IMAGENET
+    assert imported.recipe.preprocessing == IMAGENET
+    ns.import_supernet("ofa.pth", space="few.yaml", out="runs/no-images")
+    later = ns.load_supernet("runs/no-images", data="imagefolder:photos")
+    assert later.data.preprocessing == IMAGENET
+    tuned = ns.train_supernet(
+        None,
+        "imagefolder:others",
+        start_from=imported,
+        strategy="single-path",
+        epochs=1,
+        options={"batch_size": 16},
+        out="runs/tuned-as-imported",
+    )
+    assert tuned.data.preprocessing == IMAGENET
