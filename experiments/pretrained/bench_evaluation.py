@@ -42,12 +42,12 @@ def seconds(run: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def architectures(space: SearchSpace) -> list[Architecture]:
-    """The ends of the space and a network in between, at the least and the largest resolution."""
+def architectures(space: SearchSpace, resolutions: list[int]) -> list[Architecture]:
+    """The ends of the space and a network in between, at each resolution."""
     middle = space.sample(np.random.default_rng(0))
     return [
         Architecture(resolution, network.stages)
-        for resolution in (space.resolutions[0], space.resolutions[-1])
+        for resolution in resolutions
         for network in (space.smallest, middle, space.largest)
     ]
 
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=128, help="to recalibrate, and to validate")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--resolutions", type=int, nargs="+", default=[128, 224])
     arguments = parser.parse_args()
     console = Console(highlight=False)
     torch.set_num_threads(1)
@@ -75,7 +76,7 @@ def main() -> None:
     evaluator = Evaluator(Supernet(space).eval(), data, batch_size=arguments.batch)
     validate: list[float] = []
     whole: list[float] = []
-    for architecture in architectures(space):
+    for architecture in architectures(space, arguments.resolutions):
         ratios = compare(evaluator, data, architecture, arguments.batch, arguments.rounds)
         validate.append(median(row[0] for row in ratios))
         whole.append(median(row[1] for row in ratios))
