@@ -82,6 +82,7 @@ INPUTS = (
     Input("environment", "runs/tiny/environment.json", (json_of, bytes_of), REPORT),
     Input("search", "SEARCH/search.json", (json_of, json_of, bytes_of), REPORT),
     Input("candidates", "SEARCH/candidates.jsonl", (json_lines_of, bytes_of), REPORT),
+    Input("conclusion", "SEARCH/conclusion.json", (json_of, bytes_of), REPORT),
     Input("picks", "SEARCH/picks.json", (json_of, json_of, bytes_of), REPORT),
     Input("measured front", "SEARCH/latency.json", (json_of, bytes_of), REPORT),
     Input("checkpoint", "runs/tiny/checkpoints/epoch-0002.pt", (bytes_of,), EXPORT),
