@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from nassearch.pipeline.export import ExportedNetwork as ExportedNetwork
     from nassearch.pipeline.front_door import adopt as adopt
     from nassearch.pipeline.front_door import export_subnets as export_subnets
+    from nassearch.pipeline.front_door import export_supernet as export_supernet
     from nassearch.pipeline.front_door import finetune_export as finetune_export
     from nassearch.pipeline.front_door import import_measurements as import_measurements
+    from nassearch.pipeline.front_door import import_subnet as import_subnet
+    from nassearch.pipeline.front_door import import_supernet as import_supernet
     from nassearch.pipeline.front_door import load_export as load_export
     from nassearch.pipeline.front_door import load_search as load_search
     from nassearch.pipeline.front_door import load_space as load_space
@@ -63,8 +66,11 @@ _HOMES = {
     "adopt": "pipeline.front_door",
     "describe": "pipeline.listing",
     "export_subnets": "pipeline.front_door",
+    "export_supernet": "pipeline.front_door",
     "finetune_export": "pipeline.front_door",
     "import_measurements": "pipeline.front_door",
+    "import_subnet": "pipeline.front_door",
+    "import_supernet": "pipeline.front_door",
     "list_plugins": "pipeline.listing",
     "load": "export.weights",
     "load_data": "data.dataset",
@@ -98,8 +104,11 @@ __all__ = [
     "adopt",
     "describe",
     "export_subnets",
+    "export_supernet",
     "finetune_export",
     "import_measurements",
+    "import_subnet",
+    "import_supernet",
     "list_plugins",
     "load",
     "load_data",

@@ -6,6 +6,8 @@ A directory is owned by whoever writes to it: `owned` keeps a second writer out.
 import errno
 import json
 import os
+import re
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,12 +19,14 @@ from zipfile import ZIP_STORED, ZipFile
 
 from filelock import FileLock, Timeout
 
-from nassearch.errors import ConfigError, OutputError
+from nassearch.errors import ConfigError, NassearchError, OutputError
 
 LOCK = ".nassearch.lock"
 """Held by the operating system while a process writes to the directory, and gone with it."""
 OWNER = ".nassearch.owner"
 """Says who holds the lock: a file of its own, as nobody else may read a locked one on Windows."""
+_BLOCK = 64 * 1024  # more than any block of a file system that is left unused when it is full
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]+\.tmp")
 
 
 @contextmanager
@@ -104,6 +108,11 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
     )
 
 
+def _is_full(directory: Path) -> bool:
+    """Whether the file system has no room for another block."""
+    return shutil.disk_usage(directory).free < _BLOCK
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` when the block succeeds.
@@ -124,9 +133,24 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise _cannot_write(path, error) from error
+    except NassearchError:
+        raise
+    except Exception as error:  # writers in other languages have errors of their own
+        if _is_full(path.parent):
+            raise _cannot_write(path, OSError(errno.ENOSPC, str(error))) from error
+        raise
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def final_name(path: Path) -> str:
+    """The name that a temporary file of `atomic_write` would have got; of another, its own.
+
+    A kill leaves such a file behind.
+    """
+    left = _TEMPORARY.fullmatch(path.name)
+    return path.name if left is None else left[1]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -147,10 +171,22 @@ def write_json(path: Path, value: object) -> None:
 
 
 def append_json_line(path: Path, record: Mapping[str, object]) -> None:
-    """Append one JSON record to `path`; a kill can at worst leave one incomplete last line."""
+    """Append one JSON record to `path`; a kill can at worst leave one incomplete last line.
+
+    What a kill left incomplete stays a line of its own; a full disk leaves the file as it was.
+    """
+    line = json.dumps(record) + "\n"
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        with path.open("ab+") as file:
+            if size := file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = ("" if file.read() == b"\n" else "\n") + line
+            try:
+                file.write(line.encode())
+                file.flush()
+            except OSError:
+                file.truncate(size)
+                raise
     except OSError as error:
         raise _cannot_write(path, error) from error
 
@@ -174,15 +210,15 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSON-lines file; an incomplete line (a kill while writing) is skipped."""
+    """The records of a JSON-lines file; a line that is none (a kill while writing) is skipped."""
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except (ValueError, RecursionError):
-            continue
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                records.append(record)
     return records
 
 

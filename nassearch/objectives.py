@@ -58,7 +58,7 @@ class Context:
             raise ConfigError(
                 "accuracy and loss need a trained supernet",
                 where="objectives",
-                fix="run 'nassearch train-supernet' first",
+                fix="run 'nassearch train-supernet' first, or name images with --data",
             )
         return self.evaluator
 
@@ -215,6 +215,7 @@ def accuracy_estimate(accuracy: MeasuredAccuracy, *, stopped_early: bool = False
         *accuracy.interval,
         stopped_early=stopped_early,
         loss=accuracy.loss,
+        top5=accuracy.top5,
     )
 
 
@@ -231,6 +232,11 @@ class ValidationLoss:
         assert measured.loss is not None and measured.loss_error is not None
         half = Z_95 * measured.loss_error
         return Estimate(measured.loss, images, measured.loss - half, measured.loss + half)
+
+
+def accuracy_by(function: ObjectiveFunction, context: Context) -> Objective:
+    """The objective `accuracy` as `function` gives it, with what it says beside of itself."""
+    return _objective("accuracy", function, context)
 
 
 def network_accuracy(
@@ -254,7 +260,7 @@ def network_accuracy(
 
     measure.direction = "max"  # type: ignore[attr-defined]
     measure.source = f"{context.supernet} {_code(name, evaluate)}"  # type: ignore[attr-defined]
-    return _objective("accuracy", measure, context)
+    return accuracy_by(measure, context)
 
 
 class Latency:

@@ -8,6 +8,7 @@ from typing import Any
 
 from nassearch.setting import Setting
 
+Z_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 _IMAGES = re.compile(r"(\w+) \((\d+) images\)")
 _SETTING = re.compile(r"(.*?)(?:predicted from )?(measured|interpolated|estimated) (\S+/\S+)")
 
@@ -68,11 +69,26 @@ def _from_sentence(text: str) -> Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class Belief:
+    """What a search expects of a number it observed with noise, and the 95 % interval of that."""
+
+    mean: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        """A form that JSON holds, the fields by name."""
+        return {"mean": self.mean, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """A number with where it comes from and, where known, the interval it lies in.
 
     One that `stopped_early` is only known to be worse than another candidate's. `loss` is the mean
     cross entropy on the images of an accuracy: of networks that tie, the smaller loss ranks first.
+    `top5` is the share of these images whose class is among the five likeliest.
+    `belief` is what a search that learned from many networks expects of this one; it ranks first.
     """
 
     value: float
@@ -81,10 +97,22 @@ class Estimate:
     high: float | None = None
     stopped_early: bool = False
     loss: float | None = None
+    top5: float | None = None
+    belief: Belief | None = None
+
+    @property
+    def variance(self) -> float | None:
+        """That of the noise in the value, which a 95 % interval tells; None: not known."""
+        if self.low is None or self.high is None or not math.isfinite(self.high - self.low):
+            return None
+        return ((self.high - self.low) / (2 * Z_95)) ** 2
 
     @property
     def rank(self) -> float:
-        """The value, lower by less than half an image the larger the loss is: it orders ties."""
+        """What is believed; else the value, lower by less than half an image the larger the loss
+        is: it orders ties."""
+        if self.belief is not None:
+            return self.belief.mean
         if self.loss is None or self.provenance.num_images is None:
             return self.value
         return self.value - 0.5 / self.provenance.num_images * self.loss / (1 + self.loss)
@@ -101,17 +129,23 @@ class Estimate:
             "high": self.high,
             "provenance": self.provenance.to_dict(),
         }
-        return record if self.loss is None else {**record, "loss": self.loss}
+        beside = {"loss": self.loss, "top5": self.top5}
+        record |= {name: value for name, value in beside.items() if value is not None}
+        if self.belief is not None:
+            record["expected"] = self.belief.to_dict()
+        return record
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Estimate":
         """The estimate that `to_dict` wrote."""
         value = record["number"]
-        low, high, loss = record["low"], record["high"], record.get("loss")
+        low, high = record["low"], record["high"]
+        loss, top5 = record.get("loss"), record.get("top5")
         return cls(
             math.nan if value is None else float(value),
             Provenance.from_dict(record["provenance"]),
             None if low is None else float(low),
             None if high is None else float(high),
             loss=None if loss is None else float(loss),
+            top5=None if top5 is None else float(top5),
         )

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from nassearch.config import StrictModel
+from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.training.training_recipe import TrainingRecipe
 
 Count = Annotated[int, Field(gt=0)]
@@ -42,6 +43,8 @@ class ExportRecipe(StrictModel):
     """Images that a graph takes at once. Unset: as many as was promised."""
     max_accuracy_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
     """What int8 may cost on validation images; 0.01 is one point."""
+    preprocess_in_graph: bool = False
+    """Let the graphs of onnx and int8 take photos, and resize and normalise them themselves."""
 
 
 class Recipe(StrictModel):
@@ -50,6 +53,8 @@ class Recipe(StrictModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
     space: str
     data: str
+    preprocessing: Preprocessing = DEFAULT
+    """How images become what a network takes; `imagenet`, or keys of its own."""
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "host"
     threads: Count | None = None

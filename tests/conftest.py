@@ -2,15 +2,21 @@
 space and images small enough to train in a second."""
 
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from nassearch.data.dataset import Data, load_data
+from nassearch.data.preprocessing import Preprocessing, Recalibration
 from nassearch.space import SearchSpace
 
 torch.set_num_threads(1)
+# A busy machine is no fault of what is tested.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 # Under nohup, or in the background, a process begins with signals ignored that tests send to it.
 for _number, _handler in (
     (signal.SIGINT, signal.default_int_handler),
@@ -68,6 +74,12 @@ def space() -> SearchSpace:
 @pytest.fixture(scope="session")
 def digits() -> Data:
     return load_data("digits")
+
+
+def calibrated(data: Data, images: int = 300) -> Data:
+    """The same images, fewer of which set the statistics of batch norm."""
+    said = Preprocessing(recalibration=Recalibration(images=images))
+    return replace(data, preprocessing=said)
 
 
 def measure_no_memory(patch: pytest.MonkeyPatch) -> None:

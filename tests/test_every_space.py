@@ -11,7 +11,6 @@ import onnxruntime
 import pytest
 import torch
 
-from nassearch import config
 from nassearch.budget import Budget
 from nassearch.data.dataset import Data
 from nassearch.data.image_set import ImageSet
@@ -31,7 +30,7 @@ from nassearch.training.checkpoint import load_supernet
 from nassearch.training.evaluation import Accuracy, Evaluator
 from nassearch.training.trainer import train
 from nassearch.training.training_recipe import TrainingRecipe
-from tests.contracts.conftest import shipped_space
+from tests.contracts.conftest import distinct_spaces, shipped_space
 
 NUM_CLASSES = 3
 SETTING = Setting("box", "fake")
@@ -61,7 +60,7 @@ def noise(space: SearchSpace, *, generator: torch.Generator) -> Data:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", config.list_files("search_spaces"))
+@pytest.mark.parametrize("name", distinct_spaces())
 def test_it_goes_the_whole_way(
     name: str, tmp_path: Path, rng: np.random.Generator, generator: torch.Generator
 ) -> None:

@@ -205,7 +205,7 @@ def test_a_users_dataset_and_loss_are_arguments(session: Session) -> None:
 
 def test_the_public_names_are_few_and_all_there() -> None:
     assert sorted(ns.__all__) == ns.__all__
-    assert len(ns.__all__) <= 31
+    assert len(ns.__all__) <= 34
     assert set(ns.__all__) == set(ns._HOMES)
     assert set(ns.__all__) <= set(dir(ns))
     with pytest.raises(AttributeError, match="no attribute 'train'"):

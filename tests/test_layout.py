@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
         *NETWORKS, "latency", "runtimes", "data", "training.evaluation", "search.pareto",
         "search.candidate",
     },
-    "recipe": {*BASE, "training.training_recipe"},
+    "recipe": {*BASE, "data.preprocessing", "training.training_recipe"},
 }  # fmt: skip
 # a report shows what a run holds: its checkpoint's space, its journal, its exports
 ALLOWED["report"] = {

@@ -11,6 +11,7 @@ from nassearch.networks.activation_memory import peak_activation_bytes, peak_mem
 from nassearch.objectives import OBJECTIVES, Context, build
 from nassearch.space import SearchSpace, lower
 from nassearch.training.evaluation import Evaluator
+from tests.conftest import calibrated
 
 COUNTED = [name for name in OBJECTIVES if name not in ("accuracy", "loss", "latency")]
 
@@ -39,7 +40,7 @@ def test_memory_is_that_of_the_blocks() -> None:
 
 def test_the_loss_is_that_beside_the_accuracy(space: SearchSpace, digits: Data) -> None:
     torch.manual_seed(0)
-    evaluator = Evaluator(Supernet(space), digits, calibration_images=300)
+    evaluator = Evaluator(Supernet(space), calibrated(digits))
     context = Context(space, evaluator=evaluator, supernet="weights")
     (accuracy,), (loss,) = build("accuracy", context), build("loss", context)
     value = loss.evaluate(space.smallest)

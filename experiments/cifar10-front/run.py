@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import nassearch as ns
 from nassearch import files
 from nassearch.data.dataset import Data
 from nassearch.data.seeding import Stream, numpy_generator
+from nassearch.latency.table import LatencyTable
 from nassearch.latency.target import Target, target_from_table
 from nassearch.latency.timing import interleave, reference_ms, references
 from nassearch.networks import Subnet, Supernet
@@ -46,9 +48,12 @@ RESULTS = HERE / "results.jsonl"
 PLAN = yaml.safe_load((HERE / "plan.yaml").read_text())
 NUM_TRAIN = round(50_000 * (1 - PLAN["val_share"]))
 OUTER = {"outer_gamma": PLAN["supernet"]["outer_gamma"]}
+SMALL = 40  # networks of at most 10 M from which the flagship's is chosen on validation images
 OTHERS = 6  # random networks whose accuracies say how good a supernet is
 DEVICE = "here"
-PARTS = ["all", "measure", "supernet", "search", "alone", "strategies", "flagship", "report"]
+PARTS = ["all", "measure", "supernet", "search", "compare", "fine-tune", "alone", "strategies"]
+PARTS += ["flagship", "report"]
+SAMPLE = 400_000  # random networks from which those just below a budget are taken
 
 
 def main() -> None:
@@ -69,14 +74,21 @@ def main() -> None:
     if arguments.what == "flagship":
         train_flagship(arguments.data, arguments.out)
         return
+    settings = PLAN["settings"]
     if arguments.what in ("all", "measure"):
-        measure(arguments.out)
+        for setting in settings:
+            measure(setting, arguments.out)
     for seed in arguments.seeds:
         data = ns.load_data(f"imagefolder:{arguments.data}", val_share=PLAN["val_share"], seed=seed)
         if arguments.what in ("all", "supernet"):
             train_supernet(data, seed, arguments.out)
         if arguments.what in ("all", "search"):
-            search(data, seed, arguments.out)
+            for setting in settings:
+                search(setting, data, seed, arguments.out)
+        if arguments.what in ("all", "compare"):
+            compare(settings[0], data, seed, arguments.out)
+        if arguments.what in ("all", "fine-tune"):
+            fine_tune(settings[0], data, seed, arguments.out)
         if arguments.what in ("all", "strategies"):
             for name in arguments.names or PLAN["strategies"]:
                 train_strategy(name, arguments.times, data, seed, arguments.out)
@@ -125,6 +137,26 @@ def train_flagship(path: Path, out: Path) -> None:
         out=directory,
         resume=directory.exists(),
     )
+    supernet = ns.load_supernet(directory, data=data)
+    space, evaluator = supernet.space, supernet.evaluator
+    networks = {"largest": space.largest, "smallest": space.smallest}
+    networks["best of at most 10 M"] = max(
+        small(space, seed), key=lambda network: evaluator.accuracy(network).rank
+    )
+    for name, network in networks.items():
+        line = {"kind": "flagship", "name": name, "seed": seed, "epochs": epochs}
+        line |= {"macs": macs(lower(space, network)), "id": network.id}
+        line |= {"val": evaluator.accuracy(network).value}
+        line |= {"test": tested(evaluator.subnet(network), data)}
+        keep({**line, **last_line(directory)})
+
+
+def small(space: SearchSpace, seed: int) -> list[Architecture]:
+    """Random networks of 9 to 10 million multiply-accumulates."""
+    rng = np.random.default_rng(seed)
+    drawn = (space.sample(rng) for _ in range(SAMPLE))
+    fits = (network for network in drawn if 9e6 <= macs(lower(space, network)) <= 10e6)
+    return list(islice(fits, SMALL))
 
 
 def train_alone(name: str, share: float, data: Data, seed: int, out: Path) -> None:
@@ -239,17 +271,17 @@ def tested(network: Subnet, data: Data) -> float:
 # -- latency and search ----------------------------------------------------------------------------
 
 
-def measure(out: Path) -> None:
+def measure(setting: dict[str, str], out: Path) -> None:
     """This machine's table for the space, and the latencies of the hand-designed networks.
 
     Both at the speed that the table's reference networks had when it was measured.
     """
-    if done(kind="latency"):
+    if done(kind="latency", **setting):
         return
     table = ns.profile_device(
         PLAN["space"],
         DEVICE,
-        runtime="onnxruntime",
+        **setting,
         threads=1,
         seconds=PLAN["profile_seconds"],
         out=out / "latency_tables",
@@ -269,43 +301,96 @@ def measure(out: Path) -> None:
     )
     rows = timing.measurements(reference_ms=reference_ms(table, space))
     for name, row in zip(names, rows, strict=True):
-        keep({"kind": "latency", "name": name, "ms": row.median_ms, "noise": timing.noise_floor})
+        line = {"kind": "latency", **setting, "name": name}
+        keep({**line, "ms": row.median_ms, "noise": timing.noise_floor})
 
 
-def search(data: Data, seed: int, out: Path) -> None:
-    """The networks found at the hand-designed ones' latencies, and others of these latencies."""
-    if done(kind="searched", seed=seed):
+def search(setting: dict[str, str], data: Data, seed: int, out: Path) -> None:
+    """The networks found at the hand-designed ones' latencies, exported and verified."""
+    if done(kind="searched", **setting, seed=seed):
         return
-    budgets = {line["name"]: line["ms"] for line in results(kind="latency")}
+    budgets = {line["name"]: line["ms"] for line in results(kind="latency", **setting)}
+    if not budgets:  # `measure` waits for a quiet machine
+        return
     supernet = ns.load_supernet(out / f"supernet-{seed}", data=data)
-    table = ns.load_table(f"{DEVICE}/onnxruntime-fp32-b1-t1", tables=out / "latency_tables")
+    table = load_table(setting, out)
+    place = f"{setting['runtime']}-{setting['precision']}-{seed}"
+    directory = out / f"search-{place}"
     result = ns.search_subnets(
         supernet,
         devices=[table],
         budgets=[f"{ms:.4f}ms" for ms in budgets.values()],
         trials=PLAN["trials"],
         seed=seed,
+        out=directory,
+        resume=directory.exists(),
+        cold=True,
     )
+    form = "int8" if setting["precision"] == "int8" else "onnx"
     exports = ns.export_subnets(
-        result, formats=["onnx"], out=out / f"exports-{seed}", data=data, force=True
+        result, formats=["weights", form], out=out / f"exports-{place}", data=data, force=True
     )
+    places = {export.config.id: export.directory for export in exports}
     checks = {check.export.id: check for check in ns.verify_exports(exports, data=data)}
-    target = target_from_table(table, supernet.space)
     for (name, ms), pick in zip(budgets.items(), result.picks, strict=True):
         check = checks[pick.architecture.id]
-        line: dict[str, Any] = {"kind": "searched", "name": name, "seed": seed, "budget_ms": ms}
-        line |= {"id": pick.architecture.id, "val": pick.candidate.number("accuracy")}
+        line: dict[str, Any] = {"kind": "searched", **setting, "name": name, "seed": seed}
+        line |= {"budget_ms": ms, "id": pick.architecture.id}
+        line |= {"directory": str(places[check.export.id].relative_to(out))}
+        line |= {"val": pick.candidate.number("accuracy")}
         line |= {"macs": macs(lower(supernet.space, pick.architecture))}
-        line |= {"test": check.accuracy.value if check.accuracy else None}
+        line |= {"test": check.formats[form].accuracy.value}
         line |= {"measured_ms": pick.latency[0].measured_ms, "kept": not check.broken}
-        others = [*alike(supernet.space, target, ms), *near(supernet.space, target, ms, seed)]
-        line["others"] = [tested(supernet.evaluator.subnet(other), data) for other in others]
         keep(line)
+
+
+def load_table(setting: dict[str, str], out: Path) -> LatencyTable:
+    name = f"{DEVICE}/{setting['runtime']}-{setting['precision']}-b1-t1"
+    return ns.load_table(name, tables=out / "latency_tables")
+
+
+def compare(setting: dict[str, str], data: Data, seed: int, out: Path) -> None:
+    """What search itself gives: random networks and uniform scaling at the same budgets."""
+    supernet = ns.load_supernet(out / f"supernet-{seed}", data=data)
+    target = target_from_table(load_table(setting, out), supernet.space)
+    for found in results(kind="latency", **setting):
+        name, ms = found["name"], found["ms"]
+        if done(kind="others", **setting, name=name, seed=seed):
+            continue
+        random = list(near(supernet.space, target, ms, seed))
+        tests = [
+            tested(supernet.evaluator.subnet(other), data)
+            for other in (*alike(supernet.space, target, ms), *random)
+        ]
+        line = {"kind": "others", **setting, "name": name, "seed": seed}
+        keep({**line, "uniform": tests[0], "random": tests[1:]})
+
+
+def fine_tune(setting: dict[str, str], data: Data, seed: int, out: Path) -> None:
+    """The picks of a search, each trained on with a share of N."""
+    for pick in results(kind="searched", **setting, seed=seed):
+        if done(kind="tuned", id=pick["id"], seed=seed, name=pick["name"]):
+            continue
+        options = {**PLAN["shared"], **PLAN["fine_tuning"]}
+        images = options.pop("share") * supernet_compute(seed) / (3 * pick["macs"])
+        options |= {"whitening": False, "zero_gamma": False}  # a start's, and these have started
+        epochs = max(1, math.ceil(images / len(data.train)))
+        tuned = ns.finetune_export(
+            out / pick["directory"],
+            epochs=epochs,
+            data=some(data, round(images / epochs), seed),
+            options={**options, "seed": seed},
+            formats=["weights"],
+            out=out / f"tuned-{pick['name']}-{seed}",
+            force=True,
+        )
+        line = {"kind": "tuned", **setting, "name": pick["name"], "seed": seed, "id": pick["id"]}
+        keep({**line, "test": tested(ns.load(tuned.directory), data)})
 
 
 def near(space: SearchSpace, target: Target, ms: float, seed: int) -> Iterator[Architecture]:
     """Random networks predicted to take up to 5 % less than the budget."""
-    genes = space.sample_genes(np.random.default_rng(seed), 20_000)
+    genes = space.sample_genes(np.random.default_rng(seed), SAMPLE)
     predicted = target.predictor.predict_genes(genes)
     inside = np.flatnonzero((predicted <= ms) & (predicted > 0.95 * ms))
     yield from space.decode_many(genes[inside[: PLAN["random_networks"]]])

@@ -11,47 +11,93 @@ from rich.console import Console
 HERE = Path(__file__).parent
 
 
+KINDS = ("supernet", "alone", "latency", "searched", "others", "tuned", "strategy", "flagship")
+KEYS = ["runtime", "precision", "name", "seed"]
+
+
 def report() -> None:
     """Print the tables of README.md and draw front.svg."""
     lines = [json.loads(line) for line in (HERE / "results.jsonl").read_text().splitlines()]
     rows = {kind: pd.DataFrame([line for line in lines if line["kind"] == kind]) for kind in KINDS}
-    console = Console(width=200)
+    console = Console(width=250)
     compute = rows["supernet"].train_macs
     console.print(
         f"N = {compute.mean():.3g} multiply-accumulates, {len(compute)} seeds,"
         f" {rows['supernet'].seconds.median():.0f} s of one core each (median)"
     )
-    console.print(markdown(front(rows)), markup=False)
-    console.print(markdown(trainings(rows["alone"])), markup=False)
-    draw(front(rows))
-
-
-KINDS = ("supernet", "alone", "latency", "searched")
+    main = front(rows)
+    tables = [main, trainings(rows["alone"])]
+    if len(rows["strategy"]):
+        tables.append(strategies(rows["strategy"]))
+    if len(rows["flagship"]):
+        tables.append(flagship(rows["flagship"]))
+    for table in tables:
+        console.print(markdown(table), markup=False)
+    draw(main.query("setting == @main.setting[0]"))
 
 
 def front(rows: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """For each budget the test accuracies, in percent, of what kept it: mean ± std over seeds."""
     table = []
-    for _, latency in rows["latency"].sort_values("ms").iterrows():
-        alone = rows["alone"].query("name == @latency['name'] and share == 0.2")
-        searched = rows["searched"].query("name == @latency['name']")
-        pair = alone.merge(searched, on="seed", suffixes=("_alone", ""))
-        others = pair.others.map(lambda tests: np.mean(tests[1:]) if tests[1:] else math.nan)
-        table.append(
-            {
-                "budget (ms)": f"{latency.ms:.3f}",
-                "latency of": latency["name"],
-                "alone, N/5": spread(pair.test_alone),
-                "searched, N": spread(pair.test),
-                "difference": spread(pair.test - pair.test_alone, sign=True),
-                "mean random": spread(others),
-                "uniform scaling": spread(pair.others.map(lambda tests: tests[0])),
-                "searched MACs": f"{pair.macs.mean() / 1e6:.1f} M",
-                "measured (ms)": f"{pair.measured_ms.mean():.3f}",
-                "kept": f"{int(pair.kept.sum())} of {len(pair)}",
-            }
+    searched = rows["searched"]
+    for kind in ("others", "tuned"):
+        more = rows[kind] if len(rows[kind]) else pd.DataFrame(columns=[*KEYS, *COLUMNS[kind]])
+        searched = searched.merge(more.rename(columns=NEW), on=KEYS, how="left", suffixes=("", "_"))
+    for _, found in rows["latency"].sort_values(["precision", "runtime", "ms"]).iterrows():
+        pairs = searched.query(
+            "name == @found['name'] and runtime == @found.runtime and precision == @found.precision"
         )
+        alone = rows["alone"].query("name == @found['name']")
+        part = {share: alone.query("share == @share") for share in (0.2, 1.0)}
+        pair = part[0.2].merge(pairs, on="seed", suffixes=("_alone", ""))
+        if not len(pair):
+            continue
+        row = {"setting": f"{found.runtime} {found.precision}", "budget (ms)": f"{found.ms:.3f}"}
+        row |= {"latency of": found["name"], "alone, N/5": spread(pair.test_alone)}
+        row |= {"searched, N": spread(pair.test)}
+        row |= {"difference": spread(pair.test - pair.test_alone, sign=True)}
+        row |= {"fine-tuned, N/20": spread(pair.test_tuned), "alone, N": spread(part[1.0].test)}
+        row |= {"mean random": spread(pair.random.map(mean)), "uniform": spread(pair.uniform)}
+        row |= {"searched MACs": f"{pair.macs.mean() / 1e6:.1f} M"}
+        row |= {"measured (ms)": f"{pair.measured_ms.mean():.3f}"}
+        table.append({**row, "kept": f"{int(pair.kept.sum())} of {len(pair)}"})
     return pd.DataFrame(table)
+
+
+COLUMNS = {"others": ["random", "uniform"], "tuned": ["test"]}
+NEW = {"test": "test_tuned"}
+
+
+def mean(tests: object) -> float:
+    return float(np.mean(tests)) if isinstance(tests, list) and tests else math.nan
+
+
+def strategies(rows: pd.DataFrame) -> pd.DataFrame:
+    """Strategies at equal compute: test accuracies of the same networks of each supernet."""
+    table = []
+    for (times, name), part in rows.groupby(["times", "name"], sort=False):
+        tests = np.array(part.test.tolist())
+        row = {"compute": f"{times:g} N", "strategy": name, "seeds": len(part)}
+        row |= {"images": f"{part.epochs.iloc[0] * part.images.iloc[0]:,}"}
+        row |= {
+            "largest": spread(pd.Series(tests[:, 0])),
+            "smallest": spread(pd.Series(tests[:, 1])),
+        }
+        row |= {f"mean of {tests.shape[1] - 2} random": spread(pd.Series(tests[:, 2:].mean(1)))}
+        table.append({**row, "mean of all": spread(pd.Series(tests.mean(1)))})
+    return pd.DataFrame(table)
+
+
+def flagship(rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "network": row["name"],
+            "MACs": f"{row.macs / 1e6:.1f} M",
+            "validation": f"{100 * row.val:.2f}",
+            "test": f"{100 * row.test:.2f}",
+        }
+        for _, row in rows.iterrows()
+    )
 
 
 def trainings(alone: pd.DataFrame) -> pd.DataFrame:

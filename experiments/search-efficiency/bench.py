@@ -25,8 +25,8 @@ from landscape import Landscape, best_front
 from rich.console import Console
 from truth import Truth, make
 
-from nassearch import config, files
-from nassearch.search.algorithms import ALGORITHMS
+from nassearch import files
+from nassearch.search.algorithm import make_algorithm
 from nassearch.search.candidate import Candidate
 from nassearch.search.candidate_evaluation import measure
 from nassearch.search.pareto import hypervolume, non_dominated
@@ -78,7 +78,7 @@ def main() -> None:
 
 def drive(problem: Problem, name: str, trials: int) -> Iterator[list[Architecture]]:
     """A search without journal or processes, batch by batch, as the runner makes it."""
-    algorithm = config.resolve(ALGORITHMS, name, kind="algorithm")(problem)
+    algorithm = make_algorithm(problem, name)
     done = 0
     while done < trials:
         batch = algorithm.ask(min(batch_after(done), trials - done))
@@ -154,7 +154,8 @@ def large() -> None:
     ]
     fronts: dict[int, tuple[Floats, float]] = {}
     for one in missing(wanted):
-        landscape = Landscape(SPACE, seed=one["seed"], noise=one["noise"])
+        images = 2000 if one["noise"] else None
+        landscape = Landscape(SPACE, seed=one["seed"], images=images)
         if one["seed"] not in fronts:
             reference = landscape.reference()
             fronts[one["seed"]] = reference, hypervolume(best_front(landscape), reference)
@@ -167,15 +168,14 @@ def large() -> None:
             asked += batch
             for mark in MARKS:
                 if before < mark <= len(asked):
-                    genes = np.vstack([landscape.genes(each) for each in asked[:mark]])
-                    share = hypervolume(landscape.losses(genes), reference) / whole
+                    share = hypervolume(landscape.losses(asked[:mark]), reference) / whole
                     volumes[mark] = round(share, 5)
         keep(one, {"volumes": volumes})
 
 
 def overhead() -> None:
     """CPU milliseconds a candidate over 1,000, evaluation by the stand-in included."""
-    landscape = Landscape(SPACE, seed=0, noise=True)
+    landscape = Landscape(SPACE, seed=0, images=2000)
     for one in missing([{"part": "overhead", "algorithm": name} for name in ("guided", "nsga2")]):
         start, parts, done = time.process_time(), [], 0
         for batch in drive(landscape.problem(0), one["algorithm"], 1000):

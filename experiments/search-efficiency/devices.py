@@ -24,7 +24,7 @@ Drive = Callable[[Problem, str, int], Iterator[list[Architecture]]]
 
 def three(space: str, seed: int, drive: Drive) -> dict[str, Any]:
     """Evaluations until the front of every setting holds 97 % of the best hypervolume known."""
-    landscape = Landscape(space, seed=seed, noise=False)
+    landscape = Landscape(space, seed=seed, images=None)
     latencies = _latencies(space)
     accuracy = landscape.problem(seed).objectives[0]
     wholes = []
@@ -49,7 +49,7 @@ def three(space: str, seed: int, drive: Drive) -> dict[str, Any]:
 
 
 def _share(genes: Any, view: Landscape, reference: Floats, whole: float) -> float:
-    return hypervolume(view.losses(genes), reference) / whole
+    return hypervolume(view.losses_of_genes(genes), reference) / whole
 
 
 @lru_cache
@@ -59,7 +59,7 @@ def _latencies(space: str) -> tuple[Objective, ...]:
     for name, runtime in SETTINGS:
         device = load_device(name)
         setting = device.setting(runtime=runtime, precision=None, batch=None, threads=None)
-        loaded = Landscape(space, seed=0, noise=False).space
+        loaded = Landscape(space, seed=0, images=None).space
         one, _ = predictor(loaded, device, setting, table_places(None))
         (latency,) = objectives.build("latency", objectives.Context(loaded, (one,)))
         found.append(replace(latency, name=f"latency:{setting}"))

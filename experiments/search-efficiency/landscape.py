@@ -1,13 +1,14 @@
 """A smooth stand-in for the accuracy of subnets, over a space too large to enumerate."""
 
 import copy
-import hashlib
+from collections.abc import Sequence
 
 import numpy as np
+from truth import observed
 
 from nassearch import objectives
 from nassearch.budget import Budget
-from nassearch.provenance import Estimate, Provenance
+from nassearch.provenance import Estimate
 from nassearch.search.pareto import hypervolume, non_dominated
 from nassearch.search.problem import Floats, Objective, Problem
 from nassearch.space import Architecture, SearchSpace
@@ -15,7 +16,6 @@ from nassearch.space.search_space import Genes
 
 LOWEST, HIGHEST = 0.66, 0.78
 WAVES = 64
-IMAGES = 2000
 KEPT = 400
 
 
@@ -25,12 +25,12 @@ class Landscape:
     Every choice of a gene adds a random gain, less the later it comes; a block that exists adds
     three times as much. The deviation is a sum of random waves over all choices (Rahimi & Recht,
     "Random features for large-scale kernel machines", 2007), so networks alike deviate alike. With
-    `noise` an evaluation errs as 2,000 validation images would, always alike for an architecture.
+    `images` an evaluation errs as so many validation images would, always alike for an architecture.
     """
 
-    def __init__(self, space: str, *, seed: int, noise: bool) -> None:
+    def __init__(self, space: str, *, seed: int, images: int | None) -> None:
         self.space = SearchSpace.load(space)
-        self.noise = noise
+        self._images = images
         self._seed = seed
         self._counts = [len(gene.choices) for gene in self.space.genes]
         rng = np.random.default_rng([seed, 0])
@@ -69,26 +69,32 @@ class Landscape:
 
     def evaluate(self, architecture: Architecture) -> Estimate:
         accuracy = float(self.accuracy(self.genes(architecture))[0])
-        if not self.noise:
-            return Estimate(accuracy, Provenance("stand-in"))
-        digest = hashlib.sha256(f"{self._seed} {architecture.id}".encode()).digest()
-        rng = np.random.default_rng(list(digest))
-        return Estimate(
-            rng.binomial(IMAGES, accuracy) / IMAGES, Provenance(f"stand-in ({IMAGES} images)")
-        )
+        return observed(accuracy, self._images, seed=self._seed, name=architecture.id)
 
-    def problem(self, seed: int, budgets: tuple[Budget, ...] = ()) -> Problem:
+    def problem(
+        self, seed: int, budgets: tuple[Budget, ...] = (), limits: Sequence[float] = ()
+    ) -> Problem:
+        """Accuracy against cost within `budgets`; the best within each limit is wanted."""
         accuracy = Objective("accuracy", "max", "", self.evaluate)
-        return Problem(self.space, (accuracy, self._cost), budgets, seed)
+        asked_for = tuple((Budget(self._cost.name, limit, ""),) for limit in limits)
+        return Problem(self.space, (accuracy, self._cost), budgets, seed, budget_sets=asked_for)
 
-    def losses(self, genes: Genes) -> Floats:
+    def losses(self, architectures: Sequence[Architecture]) -> Floats:
         """True error and cost, (n, 2): smaller is better."""
+        return self.losses_of_genes(np.vstack([self.genes(one) for one in architectures]))
+
+    def losses_of_genes(self, genes: Genes) -> Floats:
+        """The same of canonical gene vectors, (n, genes)."""
         return np.stack([-self.accuracy(genes), self.cost(genes)], axis=1)
+
+    def best_losses(self) -> Floats:
+        """The losses of the best front known, (n, 2)."""
+        return best_front(self)
 
     def reference(self) -> Floats:
         """The smallest network's accuracy and the largest one's cost, as losses."""
         corners = np.vstack([self.genes(self.space.smallest), self.genes(self.space.largest)])
-        return self.losses(corners).max(axis=0)
+        return self.losses_of_genes(corners).max(axis=0)
 
 
 def best_front(landscape: Landscape) -> Floats:
@@ -103,7 +109,7 @@ def best_front(landscape: Landscape) -> Floats:
     front = np.vstack([space.sample_genes(rng, KEPT), space.canonical(np.minimum(scaled, top))])
     reference, volumes = landscape.reference(), [0.0]
     while len(volumes) < 13 or volumes[-1] > volumes[-8] * 1.0002:
-        front = front[non_dominated(landscape.losses(front))]
+        front = front[non_dominated(landscape.losses_of_genes(front))]
         parents = front[rng.permutation(len(front))[:KEPT]]
         first, second = front[rng.integers(len(front), size=(2, 4 * KEPT))]
         crossed = np.where(rng.random(first.shape) < 0.5, first, second)
@@ -114,7 +120,7 @@ def best_front(landscape: Landscape) -> Floats:
         ]
         children = space.canonical(np.vstack([*changed, crossed]))
         front = np.unique(np.vstack([front, children]), axis=0)
-        losses = landscape.losses(front)
+        losses = landscape.losses_of_genes(front)
         volumes.append(hypervolume(losses[non_dominated(losses)], reference))
     return losses[non_dominated(losses)]
 

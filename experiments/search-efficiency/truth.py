@@ -1,12 +1,13 @@
-"""The accuracy of every network of the enumerable space, so that regret is exact.
+"""The accuracy of every network of an enumerable space, so that regret is exact.
 
-`make` evaluates what the run's evaluations.jsonl does not hold yet, as a search would, and writes
-truth.csv; any number of processes share the work. `Truth` reads it.
+`make` evaluates what the run's evaluations.jsonl does not hold yet, as a search would, and writes the
+table of its space; any number of processes share the work. `Truth` reads it.
 """
 
+import hashlib
 import multiprocessing
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +17,35 @@ from rich.progress import track
 
 from nassearch import objectives
 from nassearch.budget import Budget
-from nassearch.pipeline.search import TrainedSupernet
+from nassearch.pipeline.trained_supernet import TrainedSupernet
 from nassearch.provenance import Estimate, Provenance
 from nassearch.search.candidate_evaluation import measure
+from nassearch.search.pareto import non_dominated
 from nassearch.search.problem import Floats, Objective, Problem
 from nassearch.space import Architecture, SearchSpace
 from nassearch.space.search_space import Genes
+from nassearch.training.evaluation import Accuracy
 
 HERE = Path(__file__).parent
-CSV = HERE / "truth.csv"
 
 
-def make(run: Path, *, processes: int) -> None:
-    """Evaluate every network of the supernet of `run` and write truth.csv."""
+@dataclass(frozen=True)
+class Table:
+    """Where a space and the accuracies of all its networks stand, and on how many images."""
+
+    space: Path
+    csv: Path
+    images: int
+
+
+TABLES = {
+    "cifar10": Table(HERE / "space.yaml", HERE / "truth.csv", 5000),
+    "fashion": Table(HERE / "fashion_space.yaml", HERE / "fashion_truth.csv", 6000),
+}
+
+
+def make(run: Path, *, table: str, processes: int) -> None:
+    """Evaluate every network of the supernet of `run` and write its table."""
     context = multiprocessing.get_context("spawn")
     workers = [
         context.Process(target=_evaluate, args=(run, number, processes))
@@ -39,40 +56,85 @@ def make(run: Path, *, processes: int) -> None:
     for worker in workers:
         worker.join()
     trained = TrainedSupernet.load(run)
+    (accuracy,) = objectives.build("accuracy", trained.context())
     rows = []
     for architecture in trained.space.enumerate():
-        found = trained.cache.get("accuracy", architecture)
+        found = trained.cache.get(accuracy, architecture)
         assert found is not None, f"{architecture.id} has no accuracy: run this again"
         genes = "-".join(map(str, trained.space.encode(architecture)))
-        rows.append({"genes": genes, "accuracy": found.number})
-    pd.DataFrame(rows).to_csv(CSV, index=False, float_format="%.6g")
+        rows.append({"genes": genes, "accuracy": found.value})
+    pd.DataFrame(rows).to_csv(TABLES[table].csv, index=False, float_format="%.6g")
 
 
 def _evaluate(run: Path, number: int, processes: int) -> None:
     torch.set_num_threads(1)
     trained = TrainedSupernet.load(run)
-    (accuracy,) = objectives.build("accuracy", trained.context(()))
+    (accuracy,) = objectives.build("accuracy", trained.context())
     mine = list(trained.space.enumerate())[number::processes]
     for architecture in track(mine, disable=number > 0):
         measure([accuracy], architecture, cache=trained.cache)
 
 
-class Truth:
-    """Every network's accuracy, and its multiply-accumulates."""
+def observed(accuracy: float, images: int | None, *, seed: int, name: str) -> Estimate:
+    """What `images` validation images say of a network, always alike for a seed; None: the truth."""
+    if images is None:
+        return Estimate(accuracy, Provenance("truth"), accuracy, accuracy)
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    right = int(np.random.default_rng(list(digest)).binomial(images, accuracy))
+    return objectives.accuracy_estimate(Accuracy.of(right, images, split="val"))
 
-    def __init__(self) -> None:
-        self.space = SearchSpace.load(str(HERE / "space.yaml"))
-        table = pd.read_csv(CSV)
-        genes = [tuple(map(int, text.split("-"))) for text in table.genes]
-        self.genes: Genes = np.array(genes, dtype=np.uint8)
-        self.accuracies: Floats = table.accuracy.to_numpy()
+
+class Truth:
+    """Every network's accuracy, and its multiply-accumulates.
+
+    `images` are those of an evaluation: binomial noise on the table's accuracy; None: none. With
+    `as_measured` the accuracies are the table's, told with the images they were measured on, the same
+    ones for all: this is what a search of that supernet sees.
+    """
+
+    def __init__(
+        self,
+        table: str = "cifar10",
+        *,
+        images: int | None = None,
+        as_measured: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.table = TABLES[table]
+        self.space = SearchSpace.load(str(self.table.space))
+        rows = pd.read_csv(self.table.csv)
+        genes = [tuple(map(int, text.split("-"))) for text in rows.genes]
+        self._all: Genes = np.array(genes, dtype=np.uint8)
+        self.accuracies: Floats = rows.accuracy.to_numpy()
         self._row = {row: index for index, row in enumerate(genes)}
         (self._macs,) = objectives.build("macs", objectives.Context(self.space))
-        self.costs: Floats = self._macs.numbers(self.genes)
+        self.costs: Floats = self._macs.numbers(self._all)
+        self._images, self._as_measured, self._seed = images, as_measured, seed
 
     def row(self, architecture: Architecture) -> int:
         """Where an architecture stands."""
         return self._row[tuple(self.space.encode(architecture))]
+
+    def losses(self, architectures: Sequence[Architecture]) -> Floats:
+        """True error and cost, (n, 2): smaller is better."""
+        rows = [self.row(architecture) for architecture in architectures]
+        return np.stack([-self.accuracies[rows], self.costs[rows]], axis=1)
+
+    def best_losses(self) -> Floats:
+        """The losses of the true front, (n, 2)."""
+        losses = np.stack([-self.accuracies, self.costs], axis=1)
+        return losses[non_dominated(losses)]
+
+    def reference(self) -> Floats:
+        """The worst of both."""
+        return np.array([-self.accuracies.min(), self.costs.max()])
+
+    def evaluate(self, architecture: Architecture) -> Estimate:
+        accuracy = float(self.accuracies[self.row(architecture)])
+        if self._as_measured:
+            right = round(accuracy * self.table.images)
+            return objectives.accuracy_estimate(Accuracy.of(right, self.table.images, split="val"))
+        return observed(accuracy, self._images, seed=self._seed, name=architecture.id)
 
     def problem(
         self, seed: int, *, warm_start_score: bool = False, limits: Sequence[float] = ()
@@ -81,11 +143,7 @@ class Truth:
 
         The limits are told to the search, which may still evaluate networks beyond them.
         """
-
-        def evaluate(architecture: Architecture) -> Estimate:
-            return Estimate(float(self.accuracies[self.row(architecture)]), Provenance("truth.csv"))
-
-        accuracy = Objective("accuracy", "max", "", evaluate)
+        accuracy = Objective("accuracy", "max", "", self.evaluate)
         wanted = tuple((Budget(self._macs.name, limit, ""),) for limit in limits)
         problem = Problem(self.space, (accuracy, self._macs), seed=seed, budget_sets=wanted)
         if warm_start_score:

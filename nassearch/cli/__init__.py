@@ -17,6 +17,8 @@ from nassearch.cli.adopt import adopt
 from nassearch.cli.describe import describe
 from nassearch.cli.export import export
 from nassearch.cli.finetune import finetune
+from nassearch.cli.import_subnet import import_subnet
+from nassearch.cli.import_supernet import import_supernet
 from nassearch.cli.list_plugins import list_plugins
 from nassearch.cli.output import note, print_result
 from nassearch.cli.predict import predict
@@ -34,6 +36,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "adopt": adopt,
     "train-supernet": train_supernet,
+    "import-supernet": import_supernet,
+    "import-subnet": import_subnet,
     "profile": profile,
     "predict": predict,
     "search": search,

@@ -12,10 +12,13 @@ from nassearch.cli.output import note, print_result
 
 def export(
     search_dir: Annotated[Path | None, typer.Argument(help="A searched run.")] = None,
-    pick: Annotated[str, typer.Option("--pick", help="best, knee, all or an id.")] = "best",
+    pick: Annotated[str, typer.Option("--pick", help="best, knee, all, an id, supernet.")] = "best",
     formats: Formats = None,
     batch: GraphBatch = None,
     max_accuracy_loss: Loss = 0.01,
+    preprocess_in_graph: Annotated[
+        bool, typer.Option("--preprocess-in-graph", help="Graphs take photos, uint8, any size.")
+    ] = False,
     data: DataSpec = None,
     out: Out = None,
     force: Force = False,
@@ -25,6 +28,10 @@ def export(
     from nassearch.cli.terminal import Bars
     from nassearch.export.format import parse_batch
 
+    if pick == "supernet":
+        file = str(nassearch.export_supernet(search_dir, out=out))
+        print_result(as_json, {"supernet": file}, lambda: file)
+        return
     with Bars() as bars:
         exports = nassearch.export_subnets(
             search_dir,
@@ -32,6 +39,7 @@ def export(
             formats=None if formats is None else formats.split(","),
             batch=None if batch is None else parse_batch(batch),
             max_accuracy_loss=max_accuracy_loss,
+            preprocess_in_graph=preprocess_in_graph,
             data=data,
             out=out,
             force=force,

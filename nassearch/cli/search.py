@@ -1,7 +1,7 @@
 """`nassearch search`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,6 +21,7 @@ from nassearch.cli.option import (
     naming_settings,
 )
 from nassearch.cli.output import note, print_result
+from nassearch.errors import ConfigError
 
 
 def search(
@@ -42,13 +43,23 @@ def search(
     objective: Annotated[
         list[str] | None, typer.Option("--objective", help="accuracy, latency, macs, params, ...")
     ] = None,
+    accuracies: Annotated[
+        Path | None,
+        typer.Option("--accuracies", help="A CSV of accuracies that are known; none is measured."),
+    ] = None,
     runtime: RuntimeName = None,
     precision: Precision = None,
     batch: Batch = None,
     threads: Threads = None,
     algorithm: Annotated[str, typer.Option("--algorithm", help="How to choose.")] = "guided",
     settings: Settings = None,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Accuracies to measure.")] = 100,
+    trials: Annotated[
+        str | None,
+        typer.Option("--trials", help="Accuracies to measure, 100; or auto: while it pays."),
+    ] = None,
+    time_budget: Annotated[
+        str | None, typer.Option("--time-budget", help="1h: the search ends within it.")
+    ] = None,
     seed: Seed = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Ray workers.")] = 0,
     ray_address: Annotated[str | None, typer.Option("--ray-address")] = None,
@@ -67,7 +78,8 @@ def search(
             supernet,
             devices=device.split(","),
             budgets=[tuple(budget)] if budget else [],
-            objectives=objective or ("accuracy", "latency"),
+            objectives=objective or None,
+            accuracies=accuracies,
             data=data,
             runtime=runtime,
             precision=precision,
@@ -75,7 +87,8 @@ def search(
             threads=threads,
             algorithm=algorithm,
             algorithm_options=dict(assignment(text) for text in settings or ()),
-            trials=trials,
+            trials=_trials(trials),
+            time_budget=time_budget,
             seed=seed or 0,
             out=out,
             resume=resume,
@@ -88,3 +101,12 @@ def search(
     if result.remark is not None:
         note(result.remark)
     note(f"export the choice with: nassearch export {result.directory}")
+
+
+def _trials(text: str | None) -> int | Literal["auto"] | None:
+    """A number of trials, 'auto', or nothing, as --trials has it."""
+    if text is None or text == "auto":
+        return text  # type: ignore[return-value]
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"is '{text}'", where="--trials", fix="give 1 or more, or auto")
+    return int(text)

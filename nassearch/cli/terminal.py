@@ -21,6 +21,7 @@ from nassearch.pipeline.finetune import Finetuned
 from nassearch.pipeline.recipe_run import VerifiedPick
 from nassearch.pipeline.search_result import SearchResult
 from nassearch.provenance import Estimate
+from nassearch.training.evaluation import Accuracy
 
 _EVERY_S = 30.0  # seconds between lines where there are no bars
 NOISY = 0.02  # a noise floor over which a table says so
@@ -143,7 +144,12 @@ def verified_table(verified: Sequence[VerifiedPick]) -> Table:
 
 def _accuracy_text(accuracy: Estimate) -> str:
     loss = "" if accuracy.loss is None else f", loss {accuracy.loss:.3f}"
-    return f"{accuracy.value:.2%}{loss} ({accuracy.provenance})"
+    top5 = "" if accuracy.top5 is None else f", top-5 {accuracy.top5:.2%}"
+    observed = f"{accuracy.value:.2%}{top5}{loss} ({accuracy.provenance})"
+    belief = accuracy.belief
+    if belief is None:
+        return observed
+    return f"{belief.mean:.2%} ({belief.low:.2%} to {belief.high:.2%}) expected; {observed}"
 
 
 def search_table(result: SearchResult) -> Table:
@@ -208,6 +214,11 @@ def verification_table(verification: Verification) -> Group:
     return Group(*(part for shown in tables for part in (shown, "")))
 
 
+def _test_accuracy_text(accuracy: Accuracy) -> str:
+    top5 = "" if accuracy.top5 is None else f"top-5 {accuracy.top5:.2%}, "
+    return f"{accuracy.value:.2%} ({top5}{accuracy.num_images} images)"
+
+
 def _formats_table(verification: Verification) -> Table:
     rows = []
     for name, check in verification.formats.items():
@@ -216,8 +227,9 @@ def _formats_table(verification: Verification) -> Table:
             (
                 name,
                 f"{format_count(check.size_bytes)}B",
-                f"{check.accuracy.value:.2%} ({check.accuracy.num_images} images)",
-                f"{check.difference:.1e}",
+                _test_accuracy_text(check.accuracy),
+                f"{check.difference:.1e}"
+                + ("" if check.grey_levels is None else f", {check.grey_levels:.1f} grey levels"),
                 f"{format_milliseconds(check.latency.median_ms)} (batch {check.batch})",
                 "unknown" if memory is None else f"{format_count(memory)}B",
             )

@@ -1,5 +1,6 @@
 """`nassearch train-supernet`."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +25,10 @@ def train_supernet(
     recipe: Annotated[str | None, typer.Option("--recipe", help="A recipe's name or file.")] = None,
     space: Space = None,
     data: DataSpec = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--from", help="A run whose weights are taken over: imported or trained."),
+    ] = None,
     strategy: Annotated[str | None, typer.Option("--strategy", help="How to train.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
     time_budget: Annotated[
@@ -40,12 +45,13 @@ def train_supernet(
 ) -> None:
     """Train one supernet whose subnets share weights."""
     from nassearch.cli.terminal import Bars
-    from nassearch.pipeline.run_directory import choose_run, load_recipe
+    from nassearch.pipeline.run_directory import choose_run, load_recipe, run_recipe
 
     flags = {
         "space": space,
         "data": data,
         "seed": seed,
+        "training.start_from": None if start_from is None else str(start_from.resolve()),
         "training.strategy": strategy,
         "training.epochs": epochs,
         "training.time_budget": time_budget,
@@ -55,13 +61,16 @@ def train_supernet(
         if time_budget is not None:
             raise ConfigError("excludes --epochs", where="--time-budget", fix="give one of them")
         changes["training.time_budget"] = None
-    if recipe is None and (space or data):
+    if recipe is None and (space or data) and start_from is None:
         changes["threads"] = None  # one thread suits the default recipe's tiny networks alone
     changes |= dict(assignment(text) for text in settings or ())
     directory, base = choose_run(None, out, resume=resume), recipe
     if base is None:
         present = directory / "recipe.yaml"
         base = str(present) if resume and present.is_file() else "digits"
+        if start_from is not None and not resume:
+            run_recipe(start_from)  # says so where it is no run
+            base = str(start_from / "recipe.yaml")
     with naming_settings(settings):
         loaded = load_recipe(base, changes)
     if out is None and not resume:

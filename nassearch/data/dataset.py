@@ -2,20 +2,23 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nassearch import config
 from nassearch.data import builtin, image_folder, torch_dataset
 from nassearch.data.identity import DataIdentity
-from nassearch.data.image_set import Images, ImageSet
+from nassearch.data.image_set import Images, ImageSet, in_memory
+from nassearch.data.preprocessing import DEFAULT, Preprocessing, RandomCrop, scaled
 from nassearch.data.seeding import Stream, torch_generator
 from nassearch.data.source import Source
 from nassearch.data.split import draw_validation, draw_validation_0_1
@@ -33,11 +36,12 @@ _SHOWN_CLASSES = 12
 class Data:
     """A data set as training sees it. The test split is not read before `test` is called.
 
-    `train` is in memory or, where it is large, on disk. `mean` and `std` are of the training split,
-    one for each channel, for pixels scaled to 0..1; of images on disk, of a sample of 2,000.
-    `mirrors`: whether an image flipped left to right still shows its class. `held_out` are the
-    validation images, as indices into all `num_images` that there were before the split. Raises
-    DataError where there is one class only, or a label that is no class.
+    `train` is in memory or, where it is large, on disk. `mean` and `std` are those that the
+    preprocessing says, or of the training split, one for each channel, for pixels scaled to 0..1;
+    of images on disk, of a sample of 2,000. `mirrors`: whether an image flipped left to right still
+    shows its class. `held_out` are the validation images, as indices into all `num_images` that
+    there were before the split. Raises DataError where there is one class only, a label that is no
+    class, or a preprocessing for other channels.
 
     Examples:
         >>> import nassearch as ns
@@ -56,6 +60,7 @@ class Data:
     held_out: tuple[int, ...] = ()
     load_fingerprint: Callable[[], str] = str
     load_test_fingerprint: Callable[[], str] | None = None
+    preprocessing: Preprocessing = DEFAULT
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
@@ -64,6 +69,14 @@ class Data:
             )
         for split, images in (("train", self.train), ("val", self.val)):
             self._check(split, images)
+        mean = self.preprocessing.mean
+        if mean is not None and len(mean) != self.in_channels:
+            raise DataError(
+                f"its images have {self.in_channels} channel(s), the preprocessing has mean and"
+                f" deviation of {len(mean)}",
+                where=self.name,
+                fix=f"give mean and std of {self.in_channels} number(s), or leave both out",
+            )
 
     @property
     def in_channels(self) -> int:
@@ -75,11 +88,11 @@ class Data:
 
     @cached_property
     def mean(self) -> tuple[float, ...]:
-        return tuple(self._statistics[0])
+        return self.preprocessing.mean or tuple(self._statistics[0])
 
     @cached_property
     def std(self) -> tuple[float, ...]:
-        return tuple(self._statistics[1])
+        return self.preprocessing.std or tuple(self._statistics[1])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -121,17 +134,49 @@ class Data:
             fingerprint=self.fingerprint,
             held_out=self.held_out,
             test_fingerprint=self.test_fingerprint,
+            preprocessing=self.preprocessing,
         )
 
     def sample(self, count: int) -> ImageSet:
         """`count` training images (or all), in memory, shuffled over classes, always the same."""
         images = self._sample if count <= _SAMPLE else self.train.where(self._shuffled[:count])
-        return ImageSet(images.images[:count], images.labels[:count])
+        return images.where(torch.arange(min(count, len(images))))
 
     def test(self) -> Images:
         """The test split, read now. Only `verify` and recorded experiments may ask for it."""
         images = self.load_test()
         self._check("test", images)
+        return images
+
+    def fitted(self, images: Images, pixels: int) -> Images:
+        """Images of any split as `inputs` takes them for networks of `pixels`.
+
+        Where the preprocessing crops, that is from what they were on disk, or in memory; otherwise
+        `inputs` alone brings them to their size.
+        """
+        resize = self.preprocessing.resize
+        return images.at(pixels, resize) if resize.is_crop else images
+
+    def inputs(self, images: Tensor, pixels: int) -> Tensor:
+        """Fitted images, uint8 (n, c, h, w), as a network takes them, float32 (n, c, r, r)."""
+        return scaled(self.normalise(images), pixels, pixels)
+
+    def recalibration(self, pixels: int) -> Tensor:
+        """The training images that set a subnet's batch norm, uint8 (n, c, h, w); `inputs` of them.
+
+        As many as the preprocessing says, always the same; augmented where it says so.
+        """
+        said = self.preprocessing.recalibration
+        sample: Images = self.sample(said.images)
+        if said.random_resized_crop is None:
+            sample = self.fitted(sample, pixels)
+        else:
+            sample = sample.at(pixels, RandomCrop(said.random_resized_crop))
+        images = in_memory(sample).images
+        if said.flip:
+            generator = torch_generator(0, Stream.CALIBRATION, 1)
+            mirrored = torch.rand(len(images), generator=generator) < 0.5
+            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
         return images
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -214,6 +259,8 @@ def load_data(
     seed: int = 0,
     val_share: float | None = None,
     classes: Sequence[str] | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | str = DEFAULT,
+    pixels: int | None = None,
 ) -> Data:
     """Read a data set and hold some of its images out for validation.
 
@@ -225,6 +272,11 @@ def load_data(
         val_share: The share of the images that validate, 0..1. By default a tenth, at most 10,000
             images; of small sets up to a fifth.
         classes: Names of the classes, where a data set of Python has none of its own.
+        preprocessing: How the images become what a network takes: `resize`, `mean`, `std` and
+            `recalibration`, or 'imagenet'. By default they are squashed to the network's pixels
+            and normalised by their own mean and deviation.
+        pixels: Width and height that a folder's images are kept at, where its text names none, and
+            those of any data set whose images are cropped.
 
     Returns:
         The training and validation images, and how to read the test split.
@@ -238,11 +290,19 @@ def load_data(
         >>> data.num_classes, data.train.shape
         (10, (1, 8, 8))
     """
+    preprocessing = parse_preprocessing(preprocessing)
     if isinstance(source, Data):
+        if not preprocessing.is_default and preprocessing != source.preprocessing:
+            raise DataError(
+                "were loaded with another preprocessing",
+                where=source.name,
+                fix=f"load them with preprocessing={preprocessing.to_dict()}",
+            )
         return source
-    found = _read(source, classes)
+    found = _read(source, classes, preprocessing, pixels)
     labels = found.images.labels.numpy()
-    return _split(found, draw_validation(labels, seed=seed, share=val_share))
+    held_out = draw_validation(labels, seed=seed, share=val_share)
+    return _split(found, held_out, preprocessing, pixels)
 
 
 def restore_data(
@@ -260,22 +320,43 @@ def restore_data(
         identity.check_classes(source.class_names, where=source.name)
         identity.check_images(source.num_images, source.fingerprint, where=source.name)
         identity.check_split(source.held_out, where=source.name)
+        identity.check_preprocessing(source.preprocessing, where=source.name)
         data = source
     else:
-        found = _read(source, identity.class_names if not isinstance(source, str) else None)
+        classes = identity.class_names if not isinstance(source, str) else None
+        preprocessing = identity.preprocessing
+        pixels = identity.pixels if preprocessing.resize.is_crop else None
+        found = _read(source, classes, preprocessing, pixels)
         identity.check_classes(found.class_names, where=found.name)
         identity.check_images(len(found.images), found.fingerprint(), where=found.name)
         if identity.held_out is None:
             held_out = draw_validation_0_1(found.images.labels.numpy(), seed=seed)
         else:
             held_out = np.array(identity.held_out, dtype=np.int64)
-        data = _split(found, held_out)
+        data = _split(found, held_out, preprocessing, pixels)
     identity.check_form(data.identity, where=data.name)
     return data
 
 
+def parse_preprocessing(said: Preprocessing | Mapping[str, Any] | str) -> Preprocessing:
+    """A preprocessing by its name, or of its keys; ConfigError where it has none of these."""
+    if isinstance(said, Preprocessing):
+        return said
+    wrapped = config.parse(_Said, {"preprocessing": said}, where="data")
+    return wrapped.preprocessing
+
+
+class _Said(config.StrictModel):
+    """What errors name `preprocessing` in, as in a recipe."""
+
+    preprocessing: Preprocessing
+
+
 def _read(
-    source: "str | UserDataset | tuple[UserDataset, UserDataset]", classes: Sequence[str] | None
+    source: "str | UserDataset | tuple[UserDataset, UserDataset]",
+    classes: Sequence[str] | None,
+    preprocessing: Preprocessing,
+    pixels: int | None,
 ) -> Source:
     if not isinstance(source, str):
         return torch_dataset.read(source, classes)
@@ -285,8 +366,8 @@ def _read(
     if kind in builtin.TORCHVISION:
         return builtin.torchvision_data(kind, Path(place).expanduser() if place else None)
     if kind == "imagefolder" and place:
-        path, pixels = _folder(place)
-        return image_folder.read(path, pixels, name=source)
+        path, named = _folder(place)
+        return image_folder.read(path, named or pixels, name=source, preprocessing=preprocessing)
     if source.startswith(torch_dataset.PREFIX):
         raise DataError(
             f"the images of '{source}' were given in Python and must be given there again",
@@ -296,33 +377,44 @@ def _read(
     raise DataError(f"unknown data '{source}'", where="data", fix=f"write it as {FORMS}")
 
 
-def _split(source: Source, held_out: npt.NDArray[np.int64]) -> Data:
+def _split(
+    source: Source,
+    held_out: npt.NDArray[np.int64],
+    preprocessing: Preprocessing,
+    pixels: int | None,
+) -> Data:
     """Hold images out. Files are decoded here, but for training images that fill the memory."""
     images = source.images
     mask = torch.zeros(len(images), dtype=torch.bool)
     mask[torch.from_numpy(held_out)] = True
     train: Images = images.where(~mask) if _fits_memory(images) else images.among(~mask)
+    val = images.where(mask)
+    resize = preprocessing.resize
+    if resize.is_crop and isinstance(images, ImageSet):  # files were decoded cropped
+        side = pixels or min(images.shape[1:])
+        train, val = (in_memory(split.at(side, resize)) for split in (train, val))
 
     def load_test() -> Images:
-        return _in_memory(source.load_test())
+        return _decoded(source.load_test())
 
     return Data(
         source.name,
         source.class_names,
         train,
-        images.where(mask),
+        val,
         load_test,
         source.mirrors,
         num_images=len(images),
         held_out=tuple(held_out.tolist()),
         load_fingerprint=source.fingerprint,
         load_test_fingerprint=source.test_fingerprint,
+        preprocessing=preprocessing,
     )
 
 
-def _in_memory(images: Images) -> Images:
+def _decoded(images: Images) -> Images:
     """All images decoded, where they fit in memory."""
-    return images.where(torch.arange(len(images))) if _fits_memory(images) else images
+    return in_memory(images) if _fits_memory(images) else images
 
 
 def _fits_memory(images: Images) -> bool:

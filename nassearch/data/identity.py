@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.errors import DataError
 
 _FIX = "put the images back as they were, say where they lie with --data, or train again"
@@ -16,7 +17,8 @@ class DataIdentity:
     `shape` is (c, h, w); `mean` and `std` are those of the training images. `held_out` are the
     validation images, as indices into all `num_images` sorted as they are read. A checkpoint of
     version 0.1 holds no shape, number, fingerprint or split: these are None. `test_fingerprint` is
-    of a test split that is a folder of files; 0.2 does not hold it either.
+    of a test split that is a folder of files; 0.2 does not hold it either, nor a `preprocessing`:
+    its images were squashed, and normalised by their own mean and deviation.
     """
 
     name: str
@@ -29,19 +31,30 @@ class DataIdentity:
     fingerprint: str | None = None
     held_out: tuple[int, ...] | None = None
     test_fingerprint: str | None = None
+    preprocessing: Preprocessing = DEFAULT
+
+    @property
+    def pixels(self) -> int | None:
+        """The width of the images, where it is known."""
+        return None if self.shape is None else self.shape[2]
 
     def to_dict(self) -> dict[str, Any]:
         """A form that checkpoints and JSON hold."""
         fields = asdict(self)
+        del fields["preprocessing"]
         lists = {key: list(value) for key, value in fields.items() if isinstance(value, tuple)}
-        return {**fields, **lists, "num_classes": len(self.class_names)}
+        said = self.preprocessing
+        kept = {} if said.is_default else {"preprocessing": said.to_dict()}
+        return {**fields, **lists, **kept, "num_classes": len(self.class_names)}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "DataIdentity":
         """The identity that `to_dict` wrote, or what version 0.1 wrote of the data."""
-        fields = {key: item for key, item in value.items() if key != "num_classes"}
+        apart = ("num_classes", "preprocessing")
+        fields = {key: item for key, item in value.items() if key not in apart}
         lists = {key: tuple(item) for key, item in fields.items() if isinstance(item, list)}
-        return cls(**{**fields, **lists})
+        said = Preprocessing.model_validate(value.get("preprocessing", {}))
+        return cls(**{**fields, **lists, "preprocessing": said})
 
     def check_classes(self, class_names: Sequence[str], *, where: object) -> None:
         """DataError unless these are the classes, in this order."""
@@ -55,6 +68,7 @@ class DataIdentity:
             difference = " and ".join(parts)
         else:
             difference = "their order is another"
+        check_num_classes(len(class_names), len(self.class_names), difference, where=where)
         raise DataError(
             f"its classes are not those the supernet was trained on: {difference}",
             where=where,
@@ -87,6 +101,15 @@ class DataIdentity:
                 fix="load it with the seed and val_share of the training",
             )
 
+    def check_preprocessing(self, preprocessing: Preprocessing, *, where: object) -> None:
+        """DataError unless images are made what a network takes as they were then."""
+        if preprocessing != self.preprocessing:
+            raise DataError(
+                "are resized or normalised otherwise than the supernet was trained",
+                where=where,
+                fix=f"load them with preprocessing={self.preprocessing.to_dict()}",
+            )
+
     def check_form(self, other: "DataIdentity", *, where: object) -> None:
         """DataError unless `other` images have the same form and, where that is all that is known
         of these, the same mean and deviation."""
@@ -106,3 +129,14 @@ class DataIdentity:
                 where=where,
                 fix=_FIX,
             )
+
+
+def check_num_classes(found: int, known: int, difference: str, *, where: object) -> None:
+    """DataError unless images are of as many classes as a network tells apart."""
+    if found != known:
+        raise DataError(
+            f"holds {found} classes, the network tells {known} apart ({difference})",
+            where=where,
+            fix="name the images it was trained on with --data; or give it a new classifier:"
+            " train-supernet --from RUN --data IMAGES, or finetune an export on them",
+        )

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nassearch.data.image_set import ImageSet
+from nassearch.data.preprocessing import SQUASH, Resize, View, fit_photo
 from nassearch.errors import DataError
 
 _MAX_DAMAGED = 0.01
@@ -37,11 +39,15 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What every image is decoded to: Pillow's mode L or RGB, and a size in pixels."""
+    """What every image is decoded to: Pillow's mode L or RGB, a size in pixels, and how it gets it.
+
+    What is cropped is square.
+    """
 
     mode: str
     width: int
     height: int
+    view: View = SQUASH
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -50,6 +56,10 @@ class Form:
     @property
     def num_bytes(self) -> int:
         return int(np.prod(self.shape))
+
+    @property
+    def is_squashed(self) -> bool:
+        return isinstance(self.view, Resize) and not self.view.is_crop
 
 
 @dataclass
@@ -105,6 +115,10 @@ class ImageFiles:
         """What all images would take in memory."""
         return self.form.num_bytes * len(self)
 
+    def at(self, pixels: int, view: View) -> "ImageFiles":
+        """The same images, decoded to `pixels` square in another way."""
+        return replace(self, form=replace(self.form, width=pixels, height=pixels, view=view))
+
     def among(self, chosen: Tensor) -> "ImageFiles":
         """The files at a mask, bool (n,), or at indices, int64 (m,)."""
         return replace(self, names=self.names[chosen.numpy()], labels=self.labels[chosen])
@@ -126,7 +140,18 @@ class ImageFiles:
             opened.append(part[good])
             damaged += map(self._path, part[~good].tolist())
         self.damage.add(damaged)
-        return ImageSet(images[:count], self.labels[torch.cat(opened)])
+        files = self.among(torch.cat(opened))
+        return ImageSet(images[:count], files.labels, files, self.form.view)
+
+    def photos(self) -> Iterator[tuple[Tensor, int]]:
+        """Each photo as a decoder gives it, uint8 (h, w, c), with its label; no damaged ones."""
+        for number, label in enumerate(self.labels.tolist()):
+            try:
+                with Image.open(self._path(number)) as image:
+                    pixels = np.array(_upright(image, self.form))
+            except Exception:  # as of `decode`
+                continue
+            yield torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1), label
 
     def batches(self, chosen: Sequence[Tensor]) -> Iterator[ImageSet]:
         """The images at each of `chosen`, int64 (m,), in turn, decoded ahead of their use.
@@ -210,26 +235,50 @@ class _Decoding(Dataset[tuple[Tensor, Tensor]]):
 
 def decode(path: Path, form: Form, out: npt.NDArray[np.uint8]) -> State:
     """Decode one file into `out`, (c, h, w)."""
-    size = (form.width, form.height)
     try:
         with Image.open(path) as image:
             if is_deep(image):
                 return State.DEEP
             if form.mode == "L" and not is_grey(image):
                 return State.COLOUR
-            turned = orientation(image)
-            stored = size[::-1] if turned in ROTATED else size
-            image.draft(form.mode, stored)  # a large JPEG is decoded at a fraction of its size
-            converted = image.convert(form.mode)
-            if converted.size != stored:
-                converted = converted.resize(stored, Image.Resampling.BILINEAR)
-            if turned != 1:
-                converted = ImageOps.exif_transpose(converted)
+            converted = _fitted(image, path, form)
     except Exception:  # Pillow's readers raise whatever they stumble over in a damaged file
         return State.DAMAGED
     pixels = np.asarray(converted)
     out[:] = pixels if form.mode == "L" else pixels.transpose(2, 0, 1)
     return State.DECODED
+
+
+def _fitted(image: Image.Image, path: Path, form: Form) -> Image.Image:
+    """The image in the form's mode and pixels, turned as the camera was held."""
+    turned = orientation(image)
+    if form.is_squashed:
+        stored = _stored_size(form, turned)
+        converted = _converted(image, form, turned)
+        if converted.size != stored:
+            converted = converted.resize(stored, Image.Resampling.BILINEAR)
+        return ImageOps.exif_transpose(converted) if turned != 1 else converted
+    seed = zlib.crc32(os.fsencode(path.name))  # wherever the images lie, the same draw
+    return fit_photo(_upright(image, form), form.width, form.view, seed=seed)
+
+
+def _upright(image: Image.Image, form: Form) -> Image.Image:
+    """The whole image in the form's mode, turned as the camera was held."""
+    turned = orientation(image)
+    converted = _converted(image, form, turned)
+    return ImageOps.exif_transpose(converted) if turned != 1 else converted
+
+
+def _converted(image: Image.Image, form: Form, turned: int) -> Image.Image:
+    """The image in the form's mode; a large JPEG at a fraction of its size where it is squashed."""
+    if form.is_squashed:  # what is cropped is to be exact
+        image.draft(form.mode, _stored_size(form, turned))
+    return image.convert(form.mode)
+
+
+def _stored_size(form: Form, turned: int) -> tuple[int, int]:
+    """(width, height) of what is not turned yet."""
+    return (form.height, form.width) if turned in ROTATED else (form.width, form.height)
 
 
 def orientation(image: Image.Image) -> int:

@@ -23,6 +23,7 @@ from nassearch.data.image_files import (
     is_grey,
     orientation,
 )
+from nassearch.data.preprocessing import Preprocessing
 from nassearch.data.source import Source
 from nassearch.errors import DataError
 
@@ -39,10 +40,11 @@ _LOOKED_AT = 200  # headers read to learn the form of a set
 _SQUASHED = 1.1  # a change of width over height that is worth a word
 
 
-def read(folder: Path, pixels: int | None, *, name: str) -> Source:
+def read(folder: Path, pixels: int | None, *, name: str, preprocessing: Preprocessing) -> Source:
     """The images of `train`, and how to read those of `test` (or `val`).
 
-    Images are resized to `pixels` square, or to the size of the first; they are grey where all are.
+    Images are resized to `pixels` square, or to the size of the first (where they are cropped, to
+    its short side); they are grey where all are, unless the preprocessing is for three channels.
     Hidden files and folders are no images. Of the test split names alone are read here, so that
     what is wrong with them is said before anything is trained. Raises DataError.
     """
@@ -63,7 +65,7 @@ def read(folder: Path, pixels: int | None, *, name: str) -> Source:
     files, labels = _list_images(train, class_names)
     _refuse_empty_class(train, class_names, labels)
     test_files, test_labels = _list_test_images(held_out, class_names)
-    form = _form(train, files, pixels)
+    form = _form(train, files, pixels, preprocessing)
     return Source(
         name,
         class_names,
@@ -173,7 +175,9 @@ def _files_below(split: Path, class_name: str) -> Iterator[str]:
         yield from (f"{relative}/{name}" for name in files if not name.startswith("."))
 
 
-def _form(split: Path, files: npt.NDArray[np.bytes_], pixels: int | None) -> Form:
+def _form(
+    split: Path, files: npt.NDArray[np.bytes_], pixels: int | None, preprocessing: Preprocessing
+) -> Form:
     """Grey where all images looked at are; at `pixels`, or as large as the first that opens."""
     grey, sizes = [], []
     for number in np.unique(np.linspace(0, len(files) - 1, _LOOKED_AT).astype(int)):
@@ -191,9 +195,14 @@ def _form(split: Path, files: npt.NDArray[np.bytes_], pixels: int | None) -> For
         raise DataError(
             "no image opens", where=split, fix="give images that an image viewer shows, JPEG or PNG"
         )
+    in_colour = preprocessing.mean is not None and len(preprocessing.mean) == 3
+    mode, resize = "L" if all(grey) and not in_colour else "RGB", preprocessing.resize
+    if resize.is_crop:
+        side = min(sizes[0]) if pixels is None else pixels
+        return Form(mode, side, side, resize)
     width, height = sizes[0] if pixels is None else (pixels, pixels)
     _warn_of_resizing(split, sizes, (width, height), asked=pixels is not None)
-    return Form("L" if all(grey) else "RGB", width, height)
+    return Form(mode, width, height, resize)
 
 
 def _header(path: Path) -> tuple[bool | None, tuple[int, int]] | None:
@@ -213,7 +222,10 @@ def _warn_of_resizing(
     width, height = target
     changes = [(w / h) / (width / height) for w, h in sizes]
     squashed = sum(not 1 / _SQUASHED < change < _SQUASHED for change in changes)
-    words = f"; {squashed} of {len(sizes)} looked at are squashed or stretched to it"
+    words = (
+        f"; {squashed} of {len(sizes)} looked at are squashed or stretched to it"
+        " (preprocessing.resize: crop keeps their shape)"
+    )
     if not asked and len(set(sizes)) > 1:
         warnings.warn(
             f"{split}: images differ in size; all are resized to {width}x{height}, the size of "

@@ -1,13 +1,14 @@
 """The model card of an export: what the network is, and three lines that load each format."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nassearch import __version__
 from nassearch.config import format_count, format_milliseconds
+from nassearch.data.preprocessing import Recalibration
 from nassearch.export.export_config import ExportConfig, LatencyClaim
-from nassearch.export.format import Format, make_format
+from nassearch.export.format import Format, recorded_format, takes_photos
 from nassearch.space import SearchSpace
 
 CARD = "README.md"
@@ -15,7 +16,7 @@ CARD = "README.md"
 
 def model_card(export: ExportConfig, directory: Path, shape: tuple[int, int, int]) -> str:
     """The card of an export in `directory` for images of `shape` (channels, height, width)."""
-    formats = {name: make_format(name) for name in export.formats}
+    formats = {name: recorded_format(export, name) for name in export.formats}
     parts = [
         f"# Network {export.id}",
         _network(export, shape),
@@ -23,6 +24,7 @@ def model_card(export: ExportConfig, directory: Path, shape: tuple[int, int, int
         _latency(export),
         _files(export, formats, directory),
         _input(export, shape),
+        *_photos(export, shape, formats),
         *_snippets(export, formats),
         "`nassearch verify` measures all of this again.",
     ]
@@ -67,10 +69,19 @@ def _accuracy(export: ExportConfig) -> str:
     claim = export.accuracy
     if not math.isfinite(claim.value):
         return f"Its accuracy was not measured; supernet: {claim.supernet}."
+    expected = ""
+    if claim.expected is not None:
+        promise = claim.expected
+        expected = (
+            f" From all networks that its search evaluated {promise.value:.2%} is expected"
+            f" ({promise.low:.2%} to {promise.high:.2%})."
+        )
     return (
         f"Accuracy {claim.value:.2%} ({claim.low:.2%} to {claim.high:.2%}, 95 %) on"
-        f" {claim.num_images} images of the split '{claim.split}' of {export.data.spec};"
-        f" supernet: {claim.supernet}."
+        f" {claim.num_images} images of the split '{claim.split}' of {export.data.spec}"
+        + ("" if claim.top5 is None else f", top-5 {claim.top5:.2%}")
+        + ";"
+        f" supernet: {claim.supernet}.{expected}"
     )
 
 
@@ -100,21 +111,90 @@ def _plain(value: object) -> str:
 
 
 def _input(export: ExportConfig, shape: tuple[int, int, int]) -> str:
-    mean, std = ([round(value, 4) for value in row] for row in (export.data.mean, export.data.std))
+    mean, std = _statistics(export)
+    said = export.data.preprocessing
     return (
-        f"Input `images`: float32, (n, {', '.join(map(str, shape))}), pixels of 0..1 normalised as"
+        f"Input `images`: float32, (n, {', '.join(map(str, shape))}): {said.resize}, r ="
+        f" {shape[1]}, bilinear with antialiasing; pixels of 0..1 normalised as"
         f" (pixels - mean) / std with mean {mean} and std {std} of each channel. Output: logits,"
         f" (n, {len(export.data.class_names)}), in the order of `class_names` in `config.yaml`."
+        f" The statistics of its batch norm are those of {_recalibration(said.recalibration)}."
     )
+
+
+def _statistics(export: ExportConfig) -> tuple[list[float], list[float]]:
+    """Mean and deviation, as people read them."""
+    mean, std = ([round(value, 4) for value in row] for row in (export.data.mean, export.data.std))
+    return mean, std
+
+
+def _recalibration(said: Recalibration) -> str:
+    text = f"{said.images} training images"
+    if said.random_resized_crop is not None:
+        text += f", a random part of at least {said.random_resized_crop:.0%} of each"
+    return text + (", half of them mirrored" if said.flip else "")
+
+
+def _photos(
+    export: ExportConfig, shape: tuple[int, int, int], formats: dict[str, Format]
+) -> Iterator[str]:
+    """Python that makes a photo what the files take, as `verify` does."""
+    if not all(map(takes_photos, formats.values())):
+        yield _block(
+            "A photo as the network takes it, an array (PyTorch takes"
+            " `torch.from_numpy(images)`; repeat it where a file takes several at once)",
+            _prepared_photo(export, shape),
+        )
+    if any(map(takes_photos, formats.values())):
+        files = [f"`{item.file_name}`" for item in formats.values() if takes_photos(item)]
+        pixels = "numpy.asarray(photo)[None]" + "[..., None]" * (shape[0] == 1)
+        lines = [*_decoded_photo(shape[0]), f"images = {pixels}"]
+        yield _block(f"A photo, of any size, for {' and '.join(files)}", lines)
+
+
+def _block(title: str, lines: Sequence[str]) -> str:
+    return f"{title}:\n\n```python\n" + "\n".join(lines) + "\n```"
+
+
+def _prepared_photo(export: ExportConfig, shape: tuple[int, int, int]) -> list[str]:
+    """Lines of Python that make `images`, an array, of the file photo.jpg."""
+    channels, r, _ = shape
+    resize = export.data.preprocessing.resize
+    mean, std = ([round(value, 7) for value in row] for row in (export.data.mean, export.data.std))
+    lines = _decoded_photo(channels)
+    if resize.is_crop:
+        short = resize.short_side(r)
+        lines += [
+            f"long = int({short} * max(photo.size) / min(photo.size))",
+            f"size = ({short}, long) if photo.width <= photo.height else (long, {short})",
+            "photo = photo.resize(size, Image.Resampling.BILINEAR)",
+            f"left, top = round((photo.width - {r}) / 2), round((photo.height - {r}) / 2)",
+            f"photo = photo.crop((left, top, left + {r}, top + {r}))",
+        ]
+    else:
+        lines.append(f"photo = photo.resize(({r}, {r}), Image.Resampling.BILINEAR)")
+    return [
+        *lines,
+        f'pixels = numpy.asarray(photo, "float32").reshape({r}, {r}, {channels}) / 255',
+        f"images = (pixels - numpy.float32({mean})) / numpy.float32({std})",
+        "images = images.transpose(2, 0, 1)[None]",
+    ]
+
+
+def _decoded_photo(channels: int) -> list[str]:
+    return [
+        "import numpy",
+        "from PIL import Image, ImageOps",
+        f'photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert('
+        f'"{"L" if channels == 1 else "RGB"}")',
+    ]
 
 
 def _snippets(export: ExportConfig, formats: dict[str, Format]) -> Iterator[str]:
     for name, format in formats.items():
         batch = export.formats[name].get("batch")
         takes = "" if batch in (None, "dynamic") else f" (n = {batch})"
-        yield f"{format.title}{takes}:\n\n```python\n" + "\n".join(format.snippet()) + "\n```"
+        yield _block(f"{format.title}{takes}", format.snippet())
     if "weights" not in formats:
-        yield (
-            "The network without its weights:\n\n```python\nimport nassearch\n"
-            'network = nassearch.Subnet.from_config("config.yaml")\n```'
-        )
+        lines = ["import nassearch", 'network = nassearch.Subnet.from_config("config.yaml")']
+        yield _block("The network without its weights", lines)

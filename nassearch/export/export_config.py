@@ -10,10 +10,12 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from nassearch import config
 from nassearch.config import StrictModel
 from nassearch.data.dataset import Data
-from nassearch.errors import CheckpointError, TableError
+from nassearch.data.preprocessing import DEFAULT, Preprocessing
+from nassearch.errors import CheckpointError, ConfigError, TableError
 from nassearch.files import write_text
 from nassearch.latency.host_identity import HostIdentity
 from nassearch.networks.cost import network_cost
+from nassearch.provenance import Belief
 from nassearch.setting import WithSetting
 from nassearch.space import Architecture, SearchSpace, lower
 from nassearch.training.evaluation import Accuracy
@@ -33,23 +35,52 @@ Machine = Annotated[HostIdentity, BeforeValidator(_machine), PlainSerializer(Hos
 
 
 class DataConfig(StrictModel):
-    """The images the supernet was trained on, and how they are normalised."""
+    """The images the supernet was trained on, and how they become what the network takes.
+
+    `mean` and `std` are numbers also where the preprocessing leaves them to the images.
+    """
 
     spec: str
     seed: int
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    preprocessing: Preprocessing = DEFAULT
 
     @classmethod
     def of(cls, data: Data, *, seed: int) -> "DataConfig":
         return cls(
-            spec=data.name, seed=seed, class_names=data.class_names, mean=data.mean, std=data.std
+            spec=data.name,
+            seed=seed,
+            class_names=data.class_names,
+            mean=data.mean,
+            std=data.std,
+            preprocessing=data.preprocessing,
         )
+
+    @property
+    def learned(self) -> Preprocessing:
+        """What the network's images went through, whatever other images' mean and deviation are."""
+        return self.preprocessing.normalised_by(self.mean, self.std)
+
+
+class ExpectedAccuracy(StrictModel):
+    """What the search expects of the accuracy, 0..1, with the 95 % interval of that.
+
+    It is learned from all networks that were evaluated, so it does not share the luck that let this
+    one be chosen, as what was observed of it does.
+    """
+
+    value: float
+    low: float
+    high: float
 
 
 class AccuracyClaim(StrictModel):
-    """Top-1 accuracy, 0..1, with its 95 % interval, on the split that chose the network."""
+    """Top-1 accuracy, 0..1, with its 95 % interval, as observed on the split that chose it.
+
+    `expected` is what is promised, where a search learned what to expect.
+    """
 
     value: float
     low: float
@@ -60,12 +91,23 @@ class AccuracyClaim(StrictModel):
     """Its run and step, as people read it."""
     fingerprint: str | None = None
     """Of the supernet's weights, which stay the same where its run is renamed."""
+    top5: float | None = None
+    """Share of the images whose class is among the five likeliest, where there are more."""
+    expected: ExpectedAccuracy | None = None
 
     @classmethod
     def of(
-        cls, accuracy: Accuracy, *, supernet: str, fingerprint: str | None = None
+        cls,
+        accuracy: Accuracy,
+        *,
+        supernet: str,
+        fingerprint: str | None = None,
+        belief: Belief | None = None,
     ) -> "AccuracyClaim":
         low, high = accuracy.interval
+        expected = None
+        if belief is not None:
+            expected = ExpectedAccuracy(value=belief.mean, low=belief.low, high=belief.high)
         return cls(
             value=accuracy.value,
             low=low,
@@ -74,14 +116,25 @@ class AccuracyClaim(StrictModel):
             num_images=accuracy.num_images,
             supernet=supernet,
             fingerprint=fingerprint,
+            top5=accuracy.top5,
+            expected=expected,
         )
 
     def to_accuracy(self) -> Accuracy:
         """What `of` was given."""
-        return Accuracy(self.value, self.split, self.num_images, (self.low, self.high))
+        interval = (self.low, self.high)
+        return Accuracy(self.value, self.split, self.num_images, interval, top5=self.top5)
 
     def is_same(self, other: "AccuracyClaim") -> bool:
-        """Whether both are of one network of one supernet, whatever its run is called now."""
+        """Whether both are of one network of one supernet, whatever its run is called now and
+        whatever searches expect of it.
+
+        What only one of them knows (earlier versions kept less) tells no difference.
+        """
+        other = other.model_copy(update={"expected": self.expected})
+        if self.top5 is None or other.top5 is None:
+            nothing = {"top5": None}
+            self, other = self.model_copy(update=nothing), other.model_copy(update=nothing)
         if self.fingerprint is None or other.fingerprint is None:
             return self.model_copy(update={"fingerprint": other.fingerprint}) == other
         return self == other.model_copy(update={"supernet": self.supernet})
@@ -226,9 +279,14 @@ def inside(directory: Path, name: str) -> Path:
 
 def _check_identity(export: ExportConfig, path: Path) -> None:
     """CheckpointError where the space or the architecture is not the one that was exported."""
+    try:
+        space, architecture = export.search_space(), export.to_architecture()
+    except ConfigError as error:
+        place = f"{path}: {error.where}"
+        raise CheckpointError(error.what, where=place, fix="export the network again") from error
     found = {
-        "fingerprint": (export.search_space().fingerprint, export.fingerprint, "space"),
-        "id": (export.to_architecture().id, export.id, "architecture"),
+        "fingerprint": (space.fingerprint, export.fingerprint, "space"),
+        "id": (architecture.id, export.id, "architecture"),
     }
     for key, (actual, recorded, name) in found.items():
         if actual != recorded:

@@ -1,6 +1,6 @@
 """What a format is: one way to write a network down, and to run it from there."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Protocol
 
@@ -21,7 +21,8 @@ CONFIG_ONLY = "config"
 DEFAULT = (CONFIG_ONLY, "weights", "onnx")
 Batch = Annotated[int, Field(gt=0)] | Literal["dynamic"]
 Run = Callable[[Tensor], Tensor]
-"""A network as its format runs it: any number of normalised images, (n, c, r, r), to logits."""
+"""A network as its format runs it: any number of normalised images, (n, c, r, r), to logits; of
+photos of one size, uint8 (n, height, width, c), where its file takes these."""
 
 
 class FormatOptions(StrictModel):
@@ -37,6 +38,12 @@ class GraphOptions(FormatOptions):
     def fixed_batch(self) -> int | None:
         """None where the number of images is left open."""
         return None if self.batch == "dynamic" else self.batch
+
+
+class PhotoOptions(GraphOptions):
+    """Graphs take photos, uint8 (n, height, width, channels), and preprocess them themselves."""
+
+    preprocess_in_graph: bool = False
 
 
 class Format(Protocol):
@@ -83,6 +90,7 @@ class Format(Protocol):
         ...
 
 
+_RECORDED = ("batch", "preprocess_in_graph")
 _FACTS = ("title", "file_name", "imports", "exact", "write", "open", "snippet")
 
 
@@ -111,7 +119,7 @@ def format_of(export: ExportConfig, name: str, directory: Path) -> Format:
     What the export of a stranger names is read alone: a format is never called before it is known
     to be one.
     """
-    made = make_format(name)
+    made = recorded_format(export, name)
     if made.file_name not in export.files:
         raise CheckpointError(
             f"has the format {name}, but no hash of {made.file_name}",
@@ -121,8 +129,24 @@ def format_of(export: ExportConfig, name: str, directory: Path) -> Format:
     return made
 
 
+def recorded_format(export: ExportConfig, name: str) -> Format:
+    """The format called `name` as an export was written in it."""
+    facts = export.formats[name]
+    return make_format(name, {key: facts[key] for key in _RECORDED if key in facts})
+
+
+def takes_photos(format: Format) -> bool:
+    """Whether its file takes photos, instead of images (n, c, r, r) that are normalised."""
+    return isinstance(format.options, PhotoOptions) and format.options.preprocess_in_graph
+
+
+def photo_options(asked: bool) -> dict[str, object]:
+    """The options of formats where their graphs are asked to take photos, or not."""
+    return {"preprocess_in_graph": True} if asked else {}
+
+
 def make_formats(
-    names: Iterable[str], options: Mapping[str, object] | None = None
+    names: Sequence[str], options: Mapping[str, object] | None = None
 ) -> dict[str, Format]:
     """The formats called `names`, without `config`, which is always written.
 
@@ -139,6 +163,13 @@ def make_formats(
                 where="formats",
                 fix=f"known: {', '.join(sorted(known))}",
             )
+    asked = options is not None and options.get("preprocess_in_graph")
+    if asked and not any(map(takes_photos, made.values())):
+        raise ConfigError(
+            "none of these formats holds a graph that preprocesses",
+            where=f"formats {', '.join(names)}",
+            fix="add onnx or int8, or leave --preprocess-in-graph out",
+        )
     return made
 
 

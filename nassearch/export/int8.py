@@ -15,12 +15,20 @@ from torch import Tensor
 
 from nassearch.config import format_count, format_milliseconds
 from nassearch.data.dataset import Data
-from nassearch.export.format import GraphOptions, Run
-from nassearch.export.onnx_file import OnnxFile, checked, graph_facts, open_graph, read_graph
+from nassearch.data.image_set import in_memory
+from nassearch.export.format import PhotoOptions, Run
+from nassearch.export.onnx_file import (
+    OnnxFile,
+    checked,
+    graph_facts,
+    network_graph,
+    open_graph,
+    photo_facts,
+    read_graph,
+)
+from nassearch.export.photo_graph import with_preprocessing
 from nassearch.latency.timing import interleave
 from nassearch.networks import Subnet
-from nassearch.networks.onnx_graph import to_onnx
-from nassearch.networks.supernet import resize
 from nassearch.progress import Progress
 from nassearch.runtimes.quantization import Images, quantizable, quantize
 from nassearch.training.evaluation import measure_accuracy
@@ -33,7 +41,7 @@ _SLOWER = 1.05
 """Times the float graph's time: less is noise."""
 
 
-class Int8Options(GraphOptions):
+class Int8Options(PhotoOptions):
     """An int8 graph may lose so much accuracy on validation images; 0.01 is one point."""
 
     max_accuracy_loss: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.01
@@ -60,7 +68,7 @@ class Int8:
 
         with tempfile.TemporaryDirectory(prefix="nassearch-int8-") as folder:
             graph = FloatGraph(
-                to_onnx(subnet, subnet.input_shape, batch=batch),
+                network_graph(subnet, self.options),
                 images,
                 batch or _OPEN_BATCH,
                 Path(folder) / "ranges.json",
@@ -72,8 +80,11 @@ class Int8:
                 bound=self.options.max_accuracy_loss,
                 progress=lambda fraction: progress("quantizing", fraction),
             )
-        path.write_bytes(checked(found.model))
-        return graph_facts(found.model) | {
+        model = found.model
+        if self.options.preprocess_in_graph:
+            model = with_preprocessing(model, data, subnet.input_shape)
+        path.write_bytes(checked(model))
+        return graph_facts(model) | {
             "batch": self.options.batch,
             "calibration_images": len(images),
             "accuracy_loss": found.loss,
@@ -81,6 +92,7 @@ class Int8:
             "split": "val",
             "layers": len(quantizable(graph.model)),
             "kept_in_float": list(found.kept),
+            **photo_facts(subnet, self),
             **_beside_float(graph.model, found.model, images[: batch or 1]),
         }
 
@@ -117,8 +129,9 @@ def _beside_float(model: bytes, quantized: bytes, images: Tensor) -> dict[str, A
 def calibration_images(data: Data, pixels: int) -> Tensor:
     """Training images as the network takes them, always the same ones."""
     order = np.random.default_rng(0).permutation(len(data.train))
-    chosen = data.train.where(torch.from_numpy(order[:CALIBRATION_IMAGES]))
-    return resize(data.normalise(chosen.images), pixels)
+    chosen = torch.from_numpy(order[:CALIBRATION_IMAGES])
+    fitted = data.fitted(data.train.among(chosen), pixels)
+    return data.inputs(in_memory(fitted).images, pixels)
 
 
 @dataclass(frozen=True)

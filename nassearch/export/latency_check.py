@@ -9,6 +9,7 @@ from nassearch.errors import ConfigError
 from nassearch.export.export_config import ExportConfig, LatencyClaim
 from nassearch.export.format import make_format
 from nassearch.export.onnx_file import read_graph
+from nassearch.export.photo_graph import network_part
 from nassearch.latency.device import Device, list_devices, load_device
 from nassearch.latency.measurement import Measurement
 from nassearch.latency.target import differences, why_not_here
@@ -193,4 +194,4 @@ def _load(
     if name is None or name not in export.formats:
         return runtime.load(network), notes
     path = directory / make_format(name).file_name
-    return load_graph(runtime, read_graph(path), network), notes
+    return load_graph(runtime, network_part(read_graph(path)), network), notes

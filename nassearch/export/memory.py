@@ -19,7 +19,7 @@ modules = {name: importlib.import_module(name) for name in order["imports"]}
 if "torch" in modules:
     images = modules["torch"].zeros(order["shape"])
 else:
-    images = modules["numpy"].zeros(order["shape"], modules["numpy"].float32)
+    images = modules["numpy"].zeros(order["shape"], order["dtype"])
 
 def kilobytes(key):
     with open("/proc/self/status") as status:
@@ -37,16 +37,21 @@ print(json.dumps(None if order is None else 1024 * (kilobytes("VmHWM") - before)
 
 
 def measure_peak_memory(
-    directory: Path, *, imports: Sequence[str], lines: Sequence[str], shape: Sequence[int]
+    directory: Path,
+    *,
+    imports: Sequence[str],
+    lines: Sequence[str],
+    shape: Sequence[int],
+    dtype: str = "float32",
 ) -> int | None:
     """Bytes that loading and running a network adds at most to a process with `imports` loaded.
 
-    `lines` are the three of the model card, `shape` that of `images`. None where the system does
-    not tell (it takes Linux). ExportError, with what Python said, where the lines fail.
+    `lines` are the three of the model card, `shape` and `dtype` those of `images`. None where the
+    system does not tell (it takes Linux). ExportError, with what Python said, where the lines fail.
     """
     if not _STATUS.exists():
         return None
-    order = {"imports": list(imports), "lines": list(lines), "shape": list(shape)}
+    order = {"imports": list(imports), "lines": list(lines), "shape": list(shape), "dtype": dtype}
     own = directory.resolve()
     paths = [str(path) for path in map(Path.resolve, map(Path, sys.path)) if path != own]
     done = subprocess.run(

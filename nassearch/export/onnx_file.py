@@ -12,9 +12,15 @@ from torch import Tensor
 
 from nassearch.data.dataset import Data
 from nassearch.errors import CheckpointError, ExportError
-from nassearch.export.format import GraphOptions, Run, in_batches
+from nassearch.export.format import Format, PhotoOptions, Run, in_batches, takes_photos
+from nassearch.export.photo_graph import (
+    PHOTO_OPSET,
+    network_part,
+    preprocessing_part,
+    with_preprocessing,
+)
 from nassearch.networks import Subnet
-from nassearch.networks.onnx_graph import INPUT, to_onnx
+from nassearch.networks.onnx_graph import INPUT, OPSET, to_onnx
 from nassearch.progress import Progress
 from nassearch.runtimes.onnx import OnnxRuntime
 from nassearch.setting import Setting
@@ -24,7 +30,7 @@ from nassearch.setting import Setting
 class OnnxFile:
     """`model.onnx`."""
 
-    options: GraphOptions = field(default_factory=GraphOptions)
+    options: PhotoOptions = field(default_factory=PhotoOptions)
     title: ClassVar[str] = "ONNX Runtime"
     file_name: ClassVar[str] = "model.onnx"
     imports: ClassVar[tuple[str, ...]] = ("numpy", "onnxruntime")
@@ -33,9 +39,11 @@ class OnnxFile:
     def write(
         self, subnet: Subnet, path: Path, *, data: Data, progress: Progress
     ) -> dict[str, object]:
-        model = checked(to_onnx(subnet, subnet.input_shape, batch=self.options.fixed_batch))
-        path.write_bytes(model)
-        return graph_facts(model) | {"batch": self.options.batch}
+        model = network_graph(subnet, self.options)
+        if self.options.preprocess_in_graph:
+            model = with_preprocessing(model, data, subnet.input_shape)
+        path.write_bytes(checked(model))
+        return graph_facts(model) | {"batch": self.options.batch} | photo_facts(subnet, self)
 
     def open(self, path: Path) -> Run:
         return open_graph(read_graph(path), where=path)
@@ -46,6 +54,22 @@ class OnnxFile:
             f'session = onnxruntime.InferenceSession("{self.file_name}")',
             f'(logits,) = session.run(None, {{"{INPUT}": images}})',
         )
+
+
+def network_graph(subnet: Subnet, options: PhotoOptions) -> bytes:
+    """The network's graph, in a version of ONNX that can say what comes before it."""
+    opset = PHOTO_OPSET if options.preprocess_in_graph else OPSET
+    return to_onnx(subnet, subnet.input_shape, batch=options.fixed_batch, opset=opset)
+
+
+def photo_facts(subnet: Subnet, format: Format) -> dict[str, object]:
+    """What a config says of a file that takes photos."""
+    if not takes_photos(format):
+        return {}
+    return {
+        "preprocess_in_graph": True,
+        "input": f"uint8 (n, height, width, {subnet.input_shape[0]})",
+    }
 
 
 def checked(model: bytes) -> bytes:
@@ -102,6 +126,11 @@ def graph_facts(model: bytes) -> dict[str, object]:
         "opset": {item.domain or "ai.onnx": item.version for item in graph.opset_import},
         "ir_version": graph.ir_version,
     }
+
+
+def open_parts(model: bytes) -> tuple[Run, Run]:
+    """The network of a graph that takes photos, and what it does to them before."""
+    return open_graph(network_part(model)), open_graph(preprocessing_part(model))
 
 
 def open_graph(model: bytes, *, where: object = "") -> Run:

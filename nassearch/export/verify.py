@@ -2,7 +2,7 @@
 
 import html
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from nassearch.data.dataset import AnyData, Data, load_data
+from nassearch.data.identity import check_num_classes
+from nassearch.data.image_set import in_memory
 from nassearch.errors import DataError, OutputError
 from nassearch.export import FORMATS
 from nassearch.export.export_config import ExportConfig, read_export
-from nassearch.export.format import Format, Run, format_of
+from nassearch.export.format import Format, Run, format_of, takes_photos
 from nassearch.export.latency_check import LatencyCheck, check_latency, select_claims
 from nassearch.export.memory import measure_peak_memory
+from nassearch.export.onnx_file import open_parts, read_graph
 from nassearch.export.weights import build
 from nassearch.export.writer import VERIFICATION
 from nassearch.files import make_directory, write_json
@@ -26,11 +29,12 @@ from nassearch.latency.measurement import Measurement
 from nassearch.latency.timing import interleave
 from nassearch.networks import Subnet
 from nassearch.networks.activation_memory import peak_memory_bytes
-from nassearch.networks.supernet import resize
 from nassearch.progress import Progress, silent
-from nassearch.training.evaluation import Accuracy, measure_accuracy
+from nassearch.training.evaluation import Accuracy, measure_accuracy, measure_photo_accuracy
 
 TOLERANCE = 1e-4
+GREY_LEVELS = 1.01
+"""One, and the rounding of floats."""
 AGREEMENT_IMAGES = 64
 
 
@@ -39,7 +43,9 @@ class FormatCheck:
     """What a format does here.
 
     `difference` is the largest between its logits and those of the first format in the table; of
-    an `exact` format it must stay within TOLERANCE. `latency` is of one run on one thread of this
+    an `exact` format it must stay within TOLERANCE. Of a file that takes photos it is that of the
+    network in it, and `grey_levels` the largest between what it makes of photos and what Python
+    does. `latency` is of one run on one thread of this
     machine's CPU, of as many images as the file takes (one, where that is open).
     """
 
@@ -52,6 +58,7 @@ class FormatCheck:
     latency: Measurement
     batch: int
     peak_memory_bytes: int | None
+    grey_levels: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,10 @@ class Verification:
         for name, check in self.formats.items():
             if check.exact and not check.difference <= TOLERANCE:
                 found.append(f"outputs of {name} differ by {check.difference:.2g}")
+            if check.grey_levels is not None and not check.grey_levels <= GREY_LEVELS:
+                found.append(
+                    f"the preprocessing in {name} differs by {check.grey_levels:.2g} grey levels"
+                )
             # a recorded accuracy that is no number is below none
             if not check.accuracy.interval[1] >= recorded.low - check.allowed_loss:
                 found.append(
@@ -169,7 +180,7 @@ def verify(
     network = build(directory)
     ordered = sorted(export.formats, key=lambda name: (*FORMATS, name).index(name))
     formats = {name: format_of(export, name, directory) for name in ordered}
-    images = _images(export, data)
+    images = _images(export, data, pixels=network.input_shape[1])
     verification = Verification(
         export,
         _check_formats(export, directory, formats, images, network, seconds / 3, progress),
@@ -189,22 +200,27 @@ def verify(
     return verification
 
 
-def _images(export: ExportConfig, data: AnyData | None) -> Data:
-    """The images, normalised as the network learned them; DataError for those of other classes."""
+def _images(export: ExportConfig, data: AnyData | None, *, pixels: int) -> Data:
+    """The images as the network learned them; DataError for those of other classes."""
+    said, known = export.data.learned, export.data.class_names
     if not isinstance(data, Data):
-        data = load_data(data or export.data.spec, seed=export.data.seed)
-    if data.class_names != export.data.class_names:
-        missing = sorted({*export.data.class_names} ^ {*data.class_names})
+        data = load_data(
+            data or export.data.spec,
+            seed=export.data.seed,
+            preprocessing=said,
+            pixels=pixels if said.resize.is_crop else None,
+        )
+    if data.class_names != known:
+        missing = ", ".join(sorted({*known} ^ {*data.class_names})[:3])
+        check_num_classes(data.num_classes, len(known), missing, where=data.name)
         raise DataError(
             "its classes are not those that the network was trained on"
-            f" ({', '.join(missing[:3]) or 'they come in another order'})",
+            f" ({missing or 'they come in another order'})",
             where=data.name,
             fix="name the images with --data, or give the class folders their names back",
         )
     data.warn_of_other_test_images(export.test_fingerprint, since="when the network was exported")
-    learned = replace(data)  # a copy, since these two are worked out and then kept
-    learned.__dict__.update(mean=export.data.mean, std=export.data.std)
-    return learned
+    return replace(data, preprocessing=said)
 
 
 def _check_formats(
@@ -221,22 +237,33 @@ def _check_formats(
     shape = network.input_shape
     test = data.test()
     few = test.where(torch.arange(len(test))[:AGREEMENT_IMAGES])
-    probe = resize(data.normalise(few.images), shape[1])
+    probe = data.inputs(in_memory(data.fitted(few, shape[1])).images, shape[1])
+    photos = [photo.unsqueeze(0) for photo, _ in few.photos()]
     runs = {name: item.open(directory / item.file_name) for name, item in formats.items()}
     batches = {name: _batch(export, name) for name in formats}
-    times = _time(runs, {name: probe[:1].expand(n, *shape) for name, n in batches.items()}, seconds)
+    taken = {
+        name: (photos[0] if takes_photos(item) else probe[:1]).expand(batches[name], -1, -1, -1)
+        for name, item in formats.items()
+    }
+    times = _time(runs, taken, seconds)
     expected: Tensor | None = None
     checks = {}
     for number, (name, item) in enumerate(formats.items()):
         progress("verifying", number / len(formats))
+        run, grey_levels = runs[name], None
+        if takes_photos(item):
+            run, prepare = open_parts(read_graph(directory / item.file_name))
+            grey_levels = _grey_levels(map(prepare, photos), probe, data)
         with torch.inference_mode():
-            logits = runs[name](probe)
+            logits = run(probe)
         expected = logits if expected is None else expected
         checks[name] = FormatCheck(
             file=item.file_name,
             size_bytes=(directory / item.file_name).stat().st_size,
             exact=item.exact,
-            accuracy=measure_accuracy(runs[name], test, data, split="test", resolution=shape[1]),
+            accuracy=measure_photo_accuracy(runs[name], test, split="test")
+            if takes_photos(item)
+            else measure_accuracy(runs[name], test, data, split="test", resolution=shape[1]),
             allowed_loss=float(export.formats[name].get("max_accuracy_loss", 0.0)),
             difference=float((logits - expected).abs().max()),
             latency=times[name],
@@ -245,10 +272,18 @@ def _check_formats(
                 directory,
                 imports=item.imports,
                 lines=item.snippet(),
-                shape=(batches[name], *shape),
+                shape=tuple(taken[name].shape),
+                dtype=str(taken[name].dtype).removeprefix("torch."),
             ),
+            grey_levels=grey_levels,
         )
     return checks
+
+
+def _grey_levels(found: Iterable[Tensor], expected: Tensor, data: Data) -> float:
+    """The largest difference of images, as networks take them, in steps of 1/255."""
+    step = 1 / (255 * torch.tensor(data.std).view(1, -1, 1, 1))
+    return float(((torch.cat(list(found)) - expected).abs() / step).max())
 
 
 def _batch(export: ExportConfig, name: str) -> int:
@@ -279,10 +314,12 @@ def _time(
 def _accuracy_record(accuracy: Accuracy) -> dict[str, object]:
     low, high = accuracy.interval
     images = accuracy.num_images
-    return {"value": accuracy.value, "low": low, "high": high, "num_images": images}
+    beside = {} if accuracy.top5 is None else {"top5": accuracy.top5}
+    return {"value": accuracy.value, "low": low, "high": high, "num_images": images, **beside}
 
 
 def _format_record(check: FormatCheck) -> dict[str, object]:
+    apart = {} if check.grey_levels is None else {"grey_levels": check.grey_levels}
     return {
         "file": check.file,
         "size_bytes": check.size_bytes,
@@ -291,4 +328,5 @@ def _format_record(check: FormatCheck) -> dict[str, object]:
         "latency_ms": check.latency.median_ms,
         "batch": check.batch,
         "peak_memory_bytes": check.peak_memory_bytes,
+        **apart,
     }

@@ -8,7 +8,7 @@ from nassearch.errors import NassearchError, OutputError
 from nassearch.export.card import CARD, model_card
 from nassearch.export.export_config import CONFIG, ExportConfig, read_export, sha256
 from nassearch.export.format import DEFAULT, make_formats
-from nassearch.files import LOCK, OWNER, atomic_write, write_text
+from nassearch.files import LOCK, OWNER, atomic_write, final_name, write_text
 from nassearch.networks import Subnet
 from nassearch.progress import Progress, silent
 
@@ -51,8 +51,7 @@ def write_export(
     """
     made = make_formats(formats, options)
     present = check_place(directory, facts, force=force)
-    if present is None:
-        clear(directory)
+    clear(directory, only_leftovers=present is not None)
     files = dict(present.files) if present is not None else {}
     known = dict(present.formats) if present is not None else {}
     for name, format in made.items():
@@ -108,15 +107,18 @@ def check_place(directory: Path, facts: ExportConfig, *, force: bool) -> ExportC
     return None
 
 
-def clear(directory: Path) -> None:
-    """Remove what belongs to an export: its config, which vouches for the rest, first."""
+def clear(directory: Path, *, only_leftovers: bool = False) -> None:
+    """Remove what belongs to an export: its config, which vouches for the rest, first.
+
+    Leftovers are the temporary files of a command that was killed.
+    """
     if not directory.is_dir():
         return
     for path in sorted(directory.iterdir(), key=lambda path: path.name != CONFIG):
-        if _is_ours(path):
+        if _is_ours(path) and not (only_leftovers and final_name(path) == path.name):
             path.unlink()
 
 
 def _is_ours(path: Path) -> bool:
-    names = (CONFIG, CARD, VERIFICATION)
-    return path.is_file() and (path.name in names or path.name.lstrip(".").startswith("model"))
+    name = final_name(path)
+    return path.is_file() and (name in (CONFIG, CARD, VERIFICATION) or name.startswith("model"))

@@ -15,7 +15,11 @@ INPUT, OUTPUT = "images", "logits"
 
 
 def to_onnx(
-    module: nn.Module, input_shape: tuple[int, int, int], *, batch: int | None = 1
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    *,
+    batch: int | None = 1,
+    opset: int = OPSET,
 ) -> bytes:
     """`module` as a serialised ONNX graph for images of `input_shape` (channels, height, width).
 
@@ -37,7 +41,7 @@ def to_onnx(
                 (images,),
                 buffer,  # type: ignore[arg-type]  # takes a file-like object as well
                 dynamo=False,
-                opset_version=OPSET,
+                opset_version=opset,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 dynamic_axes=dynamic,

@@ -1,17 +1,26 @@
 """The supernet: every network of a space in one set of weights; the architecture is an argument."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from nassearch.errors import CheckpointError
+from nassearch.files import atomic_write
 from nassearch.networks.cost import check_memory
 from nassearch.networks.subnet import Subnet
 from nassearch.ops import Elastic, check_space, static_op
 from nassearch.ops.elastic import elastic_specs
 from nassearch.space import Architecture, BlockSpec, SearchSpace, Slot, lower, slots
 from nassearch.space.block_graph import SEPARATOR
+
+SPACE_KEY = "nassearch.space"
+"""Of the metadata of a supernet's file: its space as JSON."""
 
 
 class Supernet(nn.Module):
@@ -50,6 +59,40 @@ class Supernet(nn.Module):
         with torch.random.fork_rng(), torch.device("meta"):
             check_memory(cls(space), where=where)
         return cls(space)
+
+    def save(self, path: Path) -> None:
+        """Write the weights and the space to one .safetensors file, which `load` reads."""
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        with atomic_write(path) as temporary:
+            save_file(tensors, temporary, metadata={SPACE_KEY: json.dumps(self.space.to_dict())})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Supernet":
+        """The supernet of a file that `save` wrote, in evaluation mode.
+
+        Raises:
+            CheckpointError: The file is damaged, or holds no supernet of ours.
+            SpaceError: It takes more memory than this machine has.
+        """
+        where, fix = Path(path), "name the .safetensors file of 'nassearch export --pick supernet'"
+        try:
+            with safe_open(where, "pt") as file:
+                text = (file.metadata() or {}).get(SPACE_KEY)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if text is None:
+                raise CheckpointError("holds no supernet of nassearch", where=where, fix=fix)
+            space = SearchSpace.from_dict(json.loads(text), where=where)
+        except (SafetensorError, OSError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"cannot be read ({reason})", where=where, fix=fix) from error
+        supernet = cls.within_memory(check_space(space), where=where)
+        try:
+            supernet.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise CheckpointError(
+                "its weights do not fit its space", where=where, fix="export the supernet again"
+            ) from error
+        return supernet.eval()
 
     def forward(
         self,

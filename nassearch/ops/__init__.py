@@ -6,7 +6,7 @@ from typing import Any
 from nassearch.config import resolve
 from nassearch.errors import ConfigError, SpaceError
 from nassearch.ops.elastic import Elastic as Elastic
-from nassearch.ops.layer import ACTIVATIONS
+from nassearch.ops.layer import ACTIVATIONS, with_norm_eps
 from nassearch.ops.layer import StaticOp as StaticOp
 from nassearch.space import BlockSpec, SearchSpace, slots
 from nassearch.space.architecture import ATTENTIONS, NEUTRAL
@@ -15,6 +15,7 @@ from nassearch.space.lowering import unique
 
 OPS = {
     "conv": "nassearch.ops.conv:Conv",
+    "residual_conv": "nassearch.ops.residual_conv:ResidualConv",
     "mbconv": "nassearch.ops.mbconv:MBConv",
     "fused_mbconv": "nassearch.ops.fused_mbconv:FusedMBConv",
     "separable": "nassearch.ops.separable:Separable",
@@ -49,7 +50,7 @@ def static_op(name: str) -> type[StaticOp]:
 
 def build_op(spec: BlockSpec) -> StaticOp:
     """The plain module of one block."""
-    return static_op(spec.op)(spec)
+    return with_norm_eps(static_op(spec.op)(spec), spec)
 
 
 def check_space(space: SearchSpace) -> SearchSpace:
@@ -66,7 +67,10 @@ def check_space(space: SearchSpace) -> SearchSpace:
                 raise SpaceError(
                     "op 'head' ends every network", where=where, fix=f"known: {mixers}"
                 )
-            _check_op(f"{space.source}: stages[{index}]", op, dimensions)
+            given = dict(dimensions)
+            if stage.shortcut is not None:
+                given["shortcut"] = (stage.shortcut,)
+            _check_op(f"{space.source}: stages[{index}]", op, given)
     _check_patches(space)
     _check_names(f"{space.source}: head", "activation", (head.activation,), tuple(ACTIVATIONS))
     for slot in slots(space):

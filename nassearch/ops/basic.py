@@ -25,6 +25,7 @@ class BasicBlock(StaticOp):
         "expand_ratio": False,
         "activation": False,
         "attention": False,
+        "shortcut": False,
     }
 
     def __init__(self, spec: BlockSpec) -> None:

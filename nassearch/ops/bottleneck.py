@@ -31,6 +31,7 @@ class Bottleneck(StaticOp):
         "group_size": False,
         "activation": False,
         "attention": False,
+        "shortcut": False,
     }
 
     @staticmethod

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from nassearch.ops.layer import DropPath, StaticOp
+from nassearch.ops.layer import DropPath, StaticOp, with_norm_eps
 from nassearch.space import BlockSpec
 
 Built = TypeVar("Built", bound=nn.Module)
@@ -122,7 +122,8 @@ class Elastic(nn.Module):
         for cut, (table, leaf, shared) in zip(bound.cuts, bound.slices(self), strict=True):
             own = shared.detach().clone(memory_format=torch.contiguous_format)
             copies[table[leaf]] = nn.Parameter(own) if cut.learned else own
-        return _copied(bound.twin, copies).train(self.training).reparameterize()
+        plain = _copied(bound.twin, copies).train(self.training).reparameterize()
+        return with_norm_eps(plain, spec)
 
     def _bind(self, spec: BlockSpec) -> "_Bound":
         if spec not in self._bound:
@@ -134,7 +135,7 @@ class Elastic(nn.Module):
     def _twin(self, spec: BlockSpec) -> StaticOp:
         """The static form of `spec` without storage; each use sets its tensors to views."""
         with torch.device("meta"), Uninitialised():
-            return self._op(spec)
+            return with_norm_eps(self._op(spec), spec)
 
     def __getstate__(self) -> dict[str, Any]:
         # The twins hold views into this module's tensors: a copy must make its own.
@@ -336,8 +337,8 @@ def _place(root: nn.Module, name: str, tensor: Tensor) -> None:
 
 def elastic_specs(specs: Iterable[BlockSpec | None]) -> dict[str, list[BlockSpec]]:
     """The specs of one place in a space, by op."""
-    grouped: dict[str, list[BlockSpec]] = {}
+    grouped: dict[str, dict[BlockSpec, None]] = {}
     for spec in specs:
-        if spec is not None and spec not in grouped.setdefault(spec.op, []):
-            grouped[spec.op].append(spec)
-    return grouped
+        if spec is not None:
+            grouped.setdefault(spec.op, {})[spec] = None
+    return {op: list(own) for op, own in grouped.items()}

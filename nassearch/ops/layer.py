@@ -75,6 +75,16 @@ class StaticOp(nn.Module):
         raise NotImplementedError
 
 
+def with_norm_eps(op: StaticOp, spec: BlockSpec) -> StaticOp:
+    """`op` itself, each batch norm with the epsilon of `spec`; a traced graph says its own."""
+    if spec.graph is not None:
+        return op
+    for module in op.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = spec.norm_eps
+    return op
+
+
 def odd_kernel(spec: BlockSpec) -> None:
     """SpaceError where the kernel has no centre pixel; stages cannot say so, a stem can."""
     kernel_size = spec.get("kernel_size")
@@ -213,19 +223,26 @@ def attention(spec: BlockSpec, channels: int) -> nn.Module:
 
 
 class Shortcut(nn.Module):
-    """The input where the block keeps shape, else a strided 1x1 convolution with batch norm."""
+    """The input where the block keeps shape, else a strided 1x1 convolution with batch norm.
+
+    With `shortcut: avgpool` the average over the stride goes into the convolution, which then has
+    none (He et al., "Bag of Tricks", CVPR 2019, ResNet-D).
+    """
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
         same = spec.stride == 1 and spec.in_channels == spec.out_channels
+        pools = spec.get("shortcut") == "avgpool"
+        self.pool = (
+            nn.AvgPool2d(spec.stride, ceil_mode=True) if pools and not same else nn.Identity()
+        )
+        stride = 1 if pools else spec.stride
         self.project = (
-            nn.Identity()
-            if same
-            else ConvNorm(spec.in_channels, spec.out_channels, stride=spec.stride)
+            nn.Identity() if same else ConvNorm(spec.in_channels, spec.out_channels, stride=stride)
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.project(images)
+        out: Tensor = self.project(self.pool(images))
         return out
 
 

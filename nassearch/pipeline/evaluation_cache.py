@@ -1,10 +1,12 @@
 """Evaluations of a supernet's subnets, kept beside it and shared by every search."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from nassearch.errors import SearchError
 from nassearch.files import append_json_line, read_json_lines
 from nassearch.provenance import Estimate
 from nassearch.search.candidate import Candidate
@@ -27,10 +29,15 @@ class EvaluationCache:
         self._known: dict[tuple[str, str, str], Estimate] = {}
         self._genes: dict[str, tuple[int, ...]] = {}
         for record in read_json_lines(self._path):
-            if record.get("supernet") == supernet:
-                key = (record["objective"], record["source"], record["architecture"])
-                self._known[key] = Estimate.from_dict(record["value"])
-                self._genes[record["architecture"]] = tuple(record["genes"])
+            if record.get("supernet") != supernet:
+                continue
+            with suppress(SearchError, KeyError):  # a damaged line: it is evaluated again
+                name, source = record["objective"], record["source"]
+                found = Candidate.from_record(
+                    {**record, "values": {name: record["value"]}}, space=space
+                )
+                self._known[name, source, found.architecture.id] = found.values[name]
+                self._genes[found.architecture.id] = space.encode(found.architecture)
 
     def genes(self, objectives: Collection[Objective]) -> list[tuple[int, ...]]:
         """The gene vectors of all architectures of which every objective is known."""
@@ -57,12 +64,14 @@ class EvaluationCache:
         append_json_line(self._path, record)
 
 
-def known_candidates(problem: Problem, cache: EvaluationCache) -> list[Candidate]:
-    """Candidates that earlier searches evaluated within the budgets: at most 200, the least
-    dominated ones."""
+def known_candidates(
+    problem: Problem, cache: EvaluationCache, *, rows: Sequence[Sequence[int]] = ()
+) -> list[Candidate]:
+    """Candidates that earlier searches evaluated within the budgets, and those of the genes `rows`:
+    at most 200, the least dominated ones."""
     region = FeasibleRegion(problem)
-    rows = cache.genes(problem.expensive)
-    genes = np.array(rows, dtype=np.uint8).reshape(-1, len(problem.space.genes))
+    known = dict.fromkeys([*map(tuple, rows), *cache.genes(problem.expensive)])
+    genes = np.array(list(known), dtype=np.uint8).reshape(-1, len(problem.space.genes))
     candidates = [
         Candidate(architecture, measure(problem.quantities, architecture, cache=cache))
         for architecture in problem.space.decode_many(genes[region.is_feasible(genes)])

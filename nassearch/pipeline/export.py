@@ -21,6 +21,7 @@ from nassearch.pipeline.search_result import SearchResult
 from nassearch.progress import Progress, silent
 from nassearch.runtimes import RUNTIMES
 from nassearch.runtimes.runtime import runtime_class
+from nassearch.search.problem import ACCURACY
 from nassearch.training import checkpoint
 
 
@@ -55,6 +56,7 @@ class ExportedNetwork:
             "id": self.config.id,
             "budget": None if self.pick is None else self.pick.budget,
             "accuracy": self.config.accuracy.value,
+            "top5": self.config.accuracy.top5,
             "params": self.config.params,
             "macs": self.config.macs,
             "formats": ", ".join(self.config.formats),
@@ -94,10 +96,12 @@ def export_picks(
     for directory, (_, config) in facts.items():
         check_place(directory, config, force=force)
     for supernet in {pick.supernet.directory: pick.supernet for pick in picks}.values():
-        trained = DataIdentity.from_dict(checkpoint.load(supernet.directory).data)
-        supernet.data.warn_of_other_test_images(
-            trained.test_fingerprint, since="when the supernet was trained"
-        )
+        recorded = checkpoint.load(supernet.directory).data
+        if recorded:  # an import without images has none
+            supernet.data.warn_of_other_test_images(
+                DataIdentity.from_dict(recorded).test_fingerprint,
+                since="when the supernet was trained",
+            )
     written: dict[str, ExportedNetwork] = {}
     for number, (directory, (pick, config)) in enumerate(facts.items()):
         try:
@@ -186,12 +190,16 @@ def _facts(pick: Pick) -> ExportConfig:
     """What there is to say about a network before it is written."""
     supernet = pick.supernet
     accuracy = supernet.evaluator.accuracy(pick.architecture)
+    found = pick.candidate.values.get(ACCURACY)
     return ExportConfig.of(
         supernet.space,
         pick.architecture,
         data=DataConfig.of(supernet.data, seed=supernet.recipe.seed),
         accuracy=AccuracyClaim.of(
-            accuracy, supernet=supernet.name, fingerprint=supernet.fingerprint
+            accuracy,
+            supernet=supernet.name,
+            fingerprint=supernet.fingerprint,
+            belief=None if found is None else found.belief,
         ),
     ).model_copy(update={"latency": pick.latency})
 

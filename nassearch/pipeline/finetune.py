@@ -19,7 +19,7 @@ from nassearch.export.export_config import (
     LatencyClaim,
     read_export,
 )
-from nassearch.export.format import CONFIG_ONLY, Batch, make_formats
+from nassearch.export.format import CONFIG_ONLY, Batch, make_formats, photo_options
 from nassearch.export.weights import load
 from nassearch.export.writer import check_place, write_export
 from nassearch.files import owned
@@ -95,11 +95,18 @@ def finetune_export(
     """
     export, network = read_export(source), load(source)
     chosen = tuple(formats) if formats is not None else (CONFIG_ONLY, *export.formats)
-    asked = {"batch": batch or _batch(export), **(options or {})}
+    in_graph = any(export.formats.get(name, {}).get("preprocess_in_graph") for name in chosen)
+    asked = {"batch": batch or _batch(export), **photo_options(in_graph), **(options or {})}
     make_formats(chosen, asked)
     keys = {**DEFAULTS, "epochs": epochs, **(settings or {})}
     recipe = config.parse(TrainingRecipe, keys, where="fine-tuning")
-    images = load_data(data or export.data.spec, seed=export.data.seed)
+    said = export.data.preprocessing
+    images = load_data(
+        data or export.data.spec,
+        seed=export.data.seed,
+        preprocessing=said,
+        pixels=network.input_shape[1] if said.resize.is_crop else None,
+    )
     new = _for_classes(network, export, images)
     directory = out if out is not None else source.parent / f"{source.resolve().name}-finetuned"
     facts = _facts(export, new, images, recipe, teacher)
@@ -228,8 +235,10 @@ def _of_another_head(item: LatencyClaim) -> LatencyClaim:
 
 def _teacher(run: Path, data: Data) -> Callable[[Tensor], Tensor]:
     """The largest network of a run's supernet, its norms recalibrated on `data`."""
-    known = tuple(checkpoint.load(run).data["class_names"])
     supernet = checkpoint.load_supernet(run)
+    known = tuple(checkpoint.load(run).data.get("class_names", ()))
+    if not known and supernet.space.num_classes == data.num_classes:
+        known = data.class_names  # imported without images: as many classes, in their order
     if known != data.class_names or supernet.space.in_channels != data.in_channels:
         raise ConfigError(
             f"its supernet knows other images than {data.name} (its classes:"

@@ -8,18 +8,19 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from nassearch import config
 from nassearch.adoption.elastic_space import Elasticity
 from nassearch.budget import BudgetSet
-from nassearch.data.dataset import AnyData
+from nassearch.data.dataset import AnyData, parse_preprocessing
+from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.errors import ConfigError
 from nassearch.export import verify as verification
 from nassearch.export.export_config import read_export
-from nassearch.export.format import Batch
+from nassearch.export.format import Batch, photo_options
 from nassearch.latency.coverage import MAX_NETWORKS
 from nassearch.latency.device import known_or_new_device, resolve_setting
 from nassearch.latency.table import LatencyTable, find_table
@@ -29,21 +30,29 @@ from nassearch.pipeline import adopt as adopting
 from nassearch.pipeline import export as exporting
 from nassearch.pipeline import finetune as finetuning
 from nassearch.pipeline import import_measurements as importing
+from nassearch.pipeline import import_subnet as subnet_import
+from nassearch.pipeline import import_supernet as supernet_import
 from nassearch.pipeline import profile as profiling
 from nassearch.pipeline import recipe_run, run_directory
 from nassearch.pipeline import train as training
+from nassearch.pipeline.accuracy_table import AccuracyTable
 from nassearch.pipeline.adopt import AdoptedNetwork
 from nassearch.pipeline.export import ExportedNetwork
 from nassearch.pipeline.pick import Pick
 from nassearch.pipeline.result_list import ResultList
 from nassearch.pipeline.run_directory import LATEST
-from nassearch.pipeline.search import ObjectiveName, SearchRequest, make_target, search_supernet
+from nassearch.pipeline.search import (
+    ObjectiveName,
+    SearchRequest,
+    make_target,
+    search_supernet,
+    usual_objectives,
+)
 from nassearch.pipeline.search_result import SearchResult
 from nassearch.pipeline.trained_supernet import TrainedSupernet
 from nassearch.progress import Progress, silent
 from nassearch.recipe import Recipe
 from nassearch.report import page
-from nassearch.search.problem import ACCURACY, LATENCY
 from nassearch.search.runner import SearchPlan
 from nassearch.space import Architecture, SearchSpace
 
@@ -148,9 +157,11 @@ def adopt(
 
 
 def train_supernet(
-    space: SearchSpace | Directory,
+    space: SearchSpace | Directory | None,
     data: AnyData,
     *,
+    preprocessing: Preprocessing | Mapping[str, Any] | str | None = None,
+    start_from: TrainedSupernet | Directory | None = None,
     strategy: str | None = None,
     epochs: int | None = None,
     time_budget: str | None = None,
@@ -167,8 +178,12 @@ def train_supernet(
     """Train one supernet whose subnets share weights.
 
     Args:
-        space: A search space, its name, or its YAML file.
+        space: A search space, its name, or its YAML file; None is the space of `start_from`.
         data: The images, or what `load_data` reads them from.
+        preprocessing: How images that `data` names become what a network takes, as of `load_data`;
+            by default as in the run of `start_from`.
+        start_from: A supernet, or its run, whose weights, norms and channel order are taken over;
+            optimizer and schedule start anew, and so does the classifier of other classes.
         strategy: A name of `list_plugins("strategies")`; by default delayed shrinking.
         epochs: Passes over the training images.
         time_budget: A time, '2h', instead of epochs: as many are planned as end within it.
@@ -202,11 +217,20 @@ def train_supernet(
     keys |= {} if time_budget is None else {"time_budget": time_budget}
     if epochs is not None and time_budget is not None:
         raise ConfigError("excludes epochs", where="time_budget", fix="give one of them")
+    if start_from is not None:
+        source = start_from if isinstance(start_from, TrainedSupernet) else None
+        run = source.directory if source is not None else Path(start_from)  # type: ignore[arg-type]
+        keys |= {"start_from": str(run.resolve())}
+        space = run_directory.load_space(str(run), run) if space is None else space
+        preprocessing = preprocessing or run_directory.run_recipe(run).preprocessing
+    elif space is None:
+        raise ConfigError("is missing", where="space", fix="name a space, or give start_from")
     owner = load_space(space)
     content = {
         "name": re.sub(r"[^a-z0-9_-]+", "-", owner.name.lower()),
         "space": owner.name if isinstance(space, SearchSpace) else str(space),
         "data": data if isinstance(data, str) else GIVEN,
+        "preprocessing": parse_preprocessing(preprocessing or DEFAULT),
         "seed": seed,
         "threads": threads,
         "training": keys,
@@ -307,6 +331,133 @@ def load_supernet(
     if isinstance(supernet, TrainedSupernet):
         return supernet
     return TrainedSupernet.load(Path(supernet or LATEST), data=data)
+
+
+def import_supernet(
+    path: Directory,
+    *,
+    space: str | None = None,
+    data: AnyData | None = None,
+    seed: int = 0,
+    out: Directory | None = None,
+) -> TrainedSupernet:
+    """Make a run of a supernet that others trained and published.
+
+    Args:
+        path: The file: a state dict as torch saves it, or .safetensors; of once-for-all's
+            MobileNetV3 (w1.0, w1.2), ProxylessNAS (w1.3) or ResNet-50, or one that
+            `export_supernet` wrote. It is recognised by its tensors, and nothing in it is run.
+        space: A space of the same networks at other resolutions, by name or file; by default the
+            format's own.
+        data: Images of its classes, in their order; they can be named later, and some searches
+            need none.
+        seed: Draws the validation split.
+        out: The run's directory; by default a new one below `runs/`.
+
+    Returns:
+        The supernet, in evaluation mode, and its run, whose `import.json` says what was loaded,
+        what was left out and on whose terms.
+
+    Raises:
+        CheckpointError: The file is damaged, would run code, or is no supernet that is known; the
+            message names the nearest that is.
+        SpaceError: `space` has other networks.
+        DataError: The images have other classes: `train_supernet(..., start_from=...)` takes them.
+        OutputError: `out` holds a run.
+
+    Examples:
+        >>> import nassearch as ns
+        >>> file = ns.export_supernet("runs/latest", out="mine.safetensors")
+        >>> ns.import_supernet(file, data="digits", out="runs/imported").space.name
+        'digits_tiny'
+    """
+    name = Path(path).name.partition(".")[0]
+    run = Path(out) if out is not None else run_directory.new_run(name)
+    supernet_import.import_supernet(Path(path), run, space=space, data=data, seed=seed)
+    return TrainedSupernet.load(run, data=None if isinstance(data, str) else data)
+
+
+def import_subnet(
+    weights: Directory,
+    net_config: Directory,
+    *,
+    data: AnyData,
+    resolution: int | None = None,
+    formats: Sequence[str] | None = None,
+    out: Directory | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> ExportedNetwork:
+    """Make an export of a network that once-for-all specialised and published.
+
+    Args:
+        weights: Its state dict (`init`), or .safetensors.
+        net_config: The JSON file beside it, which says its blocks.
+        data: Images of its classes, in their order.
+        resolution: Pixels of its images; by default those of the `run.config` beside it.
+        formats: Names of `list_plugins("formats")`; by default weights and ONNX.
+        out: The export's directory; by default its id below `exports/`.
+        force: Replace another export that lies there.
+        progress: Told the stage, the fraction that is done, 0..1, and a note.
+
+    Returns:
+        The export, which `verify_exports` measures and `finetune_export` trains on.
+
+    Raises:
+        CheckpointError: A file is damaged, or the two do not belong together.
+        ConfigError: Nobody says how many pixels its images have.
+        DataError: The images have other classes.
+        OutputError: The directory holds another export; nothing was written.
+
+    Examples:
+        With once-for-all's two files in a directory; here it has none:
+
+        >>> import nassearch as ns
+        >>> ns.import_subnet("net/init", "net/net.config", data="digits", resolution=224)
+        Traceback (most recent call last):
+        nassearch.errors.ConfigError: net/net.config: cannot read (No such file or directory); ...
+    """
+    directory, written = subnet_import.import_subnet(
+        Path(weights),
+        Path(net_config),
+        data=data,
+        resolution=resolution,
+        formats=formats,
+        out=_path(out),
+        force=force,
+        progress=progress,
+    )
+    return ExportedNetwork(directory, written)
+
+
+def export_supernet(
+    supernet: TrainedSupernet | Directory | None = None, *, out: Directory | None = None
+) -> Path:
+    """Write a run's supernet as one .safetensors file, with its space.
+
+    `nassearch.Supernet.load(file)` reads it back, and `import_supernet` makes a run of it.
+
+    Args:
+        supernet: A trained supernet, or the run that holds one; by default the latest run.
+        out: The file; by default `exports/supernet.safetensors` of the run.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        ConfigError: The directory is no run.
+        OutputError: The place cannot be written to.
+
+    Examples:
+        >>> import nassearch as ns
+        >>> file = ns.export_supernet("runs/latest", out="mine.safetensors")
+        >>> ns.Supernet.load(file).space.name
+        'digits_tiny'
+    """
+    known = supernet if isinstance(supernet, TrainedSupernet) else None
+    run = Path(supernet or LATEST) if known is None else known.directory  # type: ignore[arg-type]
+    file = run / "exports" / "supernet.safetensors" if out is None else Path(out)
+    return supernet_import.export_supernet(run, file)
 
 
 def profile_device(
@@ -518,8 +669,9 @@ def search_subnets(
     *,
     devices: Sequence[str | LatencyTable | Target],
     budgets: Sequence[BudgetSet] = (),
-    objectives: Sequence[ObjectiveName] = (ACCURACY, LATENCY),
+    objectives: Sequence[ObjectiveName] | None = None,
     evaluate: Callable[[nn.Module], float | tuple[float, float]] | None = None,
+    accuracies: Directory | None = None,
     data: AnyData | None = None,
     runtime: str | None = None,
     precision: str | None = None,
@@ -527,7 +679,8 @@ def search_subnets(
     threads: int | None = None,
     algorithm: str = "guided",
     algorithm_options: Mapping[str, Any] | None = None,
-    trials: int = 100,
+    trials: int | Literal["auto"] | None = None,
+    time_budget: str | None = None,
     seed: int = 0,
     workers: int = 0,
     ray_address: str | None = None,
@@ -546,16 +699,22 @@ def search_subnets(
             `["5ms", ("8ms", "params=3M")]` gives two picks. Latencies carry a unit; '40%' lies so
             far from each device's fastest network to its largest.
         objectives: Names of objectives, the user's own as 'my_package.module:function', or
-            functions Architecture -> float. The first decides a pick.
+            functions Architecture -> float. The first decides a pick. By default accuracy and
+            latency; of a supernet that was imported without images `zero_cost` and latency.
         evaluate: Measures the accuracy instead of the validation images: takes the subnet, an
             `nn.Module` with recalibrated batch norm, and returns its accuracy, or that and its
             standard error.
+        accuracies: A CSV that says the accuracies of networks of the space, instead of measuring
+            any: those of others are predicted from it. Its columns: `genes`, or once-for-all's
+            `resolution`, `ks`, `e`, `d`; `accuracy`; and `error`, a standard error, if known.
         data: The images, where they are not where the run's recipe says.
         runtime: The runtime of every device that is given by name alone; so are `precision`,
             `batch` (images at once) and `threads`. By default each device's own.
         algorithm: A name of `list_plugins("algorithms")`, with `algorithm_options`.
         seed: Of all that is drawn at random.
-        trials: How many networks are evaluated.
+        trials: How many networks are evaluated, by default 100, or as many as `time_budget` allows.
+            'auto': until less is expected from going on than the noise of an accuracy hides.
+        time_budget: A time, '1h', in which the search ends.
         workers: Ray workers that evaluate; 0 evaluates in this process.
         out: Where the search is written; by default into the run.
         resume: Go on with an interrupted search for the same.
@@ -588,13 +747,17 @@ def search_subnets(
     ]
     request = SearchRequest(
         tuple(budgets),
-        tuple(objectives),
+        tuple(objectives or usual_objectives(trained, knows_accuracy=accuracies is not None)),
         evaluate,
-        SearchPlan(algorithm, algorithm_options or {}, trials),
+        SearchPlan.sized(
+            algorithm, algorithm_options or {}, trials=trials, timed=time_budget is not None
+        ),
         seed=seed,
         cold=cold,
         workers=workers,
         ray_address=ray_address,
+        accuracies=None if accuracies is None else AccuracyTable(Path(accuracies), trained.space),
+        time_budget=time_budget,
     )
     directory = None if out is None else Path(out)
     return search_supernet(
@@ -636,6 +799,7 @@ def export_subnets(
     formats: Sequence[str] | None = None,
     batch: Batch | None = None,
     max_accuracy_loss: float = 0.01,
+    preprocess_in_graph: bool = False,
     data: AnyData | None = None,
     out: Directory | None = None,
     force: bool = False,
@@ -652,6 +816,8 @@ def export_subnets(
             By default weights, ONNX, and the file that each promised latency was measured with.
         batch: Images that a graph takes at once, or 'dynamic'; by default as many as was promised.
         max_accuracy_loss: What int8 may cost on validation images; 0.01 is one point.
+        preprocess_in_graph: Let the graphs of onnx and int8 take photos, uint8 (n, height, width,
+            channels), and resize and normalise them themselves.
         data: The images, where they are not where the run's recipe says.
         out: The directory of the exports; by default `exports/` of the search.
         force: Replace other exports that lie there.
@@ -679,6 +845,7 @@ def export_subnets(
             formats=formats,
             batch=batch,
             max_accuracy_loss=max_accuracy_loss,
+            options=photo_options(preprocess_in_graph),
             out=_path(out),
             force=force,
             progress=progress,

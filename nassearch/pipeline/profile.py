@@ -193,7 +193,7 @@ def read_network(path: Path, space_name: str | None, run: Path) -> tuple[SearchS
         return export.search_space(), export.to_architecture()
     architecture = Architecture.from_dict(config.read_yaml(path), where=path)
     space = load_space(space_name, run)
-    return space, space.check(architecture)
+    return space, space.check(architecture, where=path)
 
 
 def describe_network(architecture: Architecture, target: Target) -> dict[str, Any]:

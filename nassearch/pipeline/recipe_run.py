@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nassearch.export.format import photo_options
 from nassearch.export.verify import Verification, verify
 from nassearch.latency.device import load_device
 from nassearch.pipeline.export import ExportedNetwork, export_picks
@@ -63,6 +64,7 @@ def run_recipe(
         formats=recipe.export.formats,
         batch=recipe.export.batch,
         max_accuracy_loss=recipe.export.max_accuracy_loss,
+        options=photo_options(recipe.export.preprocess_in_graph),
         force=resume,
         progress=progress,
     )

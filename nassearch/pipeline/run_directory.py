@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 from nassearch import config
-from nassearch.data.dataset import AnyData, Data, restore_data
+from nassearch.data.dataset import AnyData, Data, load_data, restore_data
 from nassearch.data.identity import DataIdentity
 from nassearch.data.location import located_data, located_path, portable_data, portable_path
+from nassearch.data.preprocessing import Preprocessing
 from nassearch.errors import ConfigError, DataError
 from nassearch.files import make_directory, write_json, write_text
 from nassearch.latency.device import host_cpu_name
@@ -27,10 +28,13 @@ from nassearch.ops import check_space
 from nassearch.recipe import Recipe
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
+from nassearch.training.training_recipe import TrainingRecipe
 
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
 DEFAULT_RECIPE = "digits"
+NO_IMAGES = "none"
+"""The data of a run that was imported without images."""
 _YAML = (".yaml", ".yml")
 
 
@@ -74,6 +78,7 @@ def _located(recipe: Recipe, directory: Path) -> Recipe:
     """The recipe of a file in `directory`, with paths as this process finds them."""
     return recipe.model_copy(
         update={
+            "training": _with_start(recipe.training, located_path, directory),
             "data": located_data(recipe.data, directory),
             "space": located_path(recipe.space, directory),
         }
@@ -85,10 +90,20 @@ def _portable(recipe: Recipe, directory: Path) -> Recipe:
     is_file = Path(recipe.space).suffix.lower() in _YAML
     return recipe.model_copy(
         update={
+            "training": _with_start(recipe.training, portable_path, directory),
             "data": portable_data(recipe.data, directory),
             "space": portable_path(recipe.space, directory) if is_file else recipe.space,
         }
     )
+
+
+def _with_start(
+    training: TrainingRecipe, spelled: Callable[[str, Path], str], directory: Path
+) -> TrainingRecipe:
+    """The training with the run that it started from spelled anew."""
+    if training.start_from is None:
+        return training
+    return training.model_copy(update={"start_from": spelled(training.start_from, directory)})
 
 
 def new_run(name: str) -> Path:
@@ -179,6 +194,13 @@ def run_data(run: Path, override: AnyData | None = None) -> Data:
     """
     recipe, saved = run_recipe(run), checkpoint.load(run)
     seed = int(saved.recipe.get("seed", recipe.seed))
+    if not saved.data:
+        if override is None:
+            raise no_images(run)
+        said = override.preprocessing if isinstance(override, Data) else recipe.preprocessing
+        data = load_images(override, saved.space, preprocessing=said, seed=seed)
+        check_images(data, saved.space, fix=new_classifier(run, data))
+        return data
     identity = DataIdentity.from_dict(saved.data)
     if override is not None:
         return restore_data(override, identity, seed=seed)
@@ -189,6 +211,48 @@ def run_data(run: Path, override: AnyData | None = None) -> Data:
             raise
         fix = f"{error.fix}; or say with --data where the images lie now".removeprefix("; or ")
         raise DataError(error.what, where=error.where, fix=fix) from error
+
+
+def load_images(
+    source: AnyData, space: SearchSpace, *, preprocessing: Preprocessing, seed: int
+) -> Data:
+    """Images for the networks of a space; cropped ones are kept at its largest resolution."""
+    pixels = space.resolutions[-1] if preprocessing.resize.is_crop else None
+    return load_data(source, seed=seed, preprocessing=preprocessing, pixels=pixels)
+
+
+def no_images(run: Path) -> DataError:
+    """What is raised where images are asked for that an imported run does not have."""
+    return DataError(
+        "was imported without images, and this needs them",
+        where=run,
+        fix="name images of its classes with --data; for a search without any:"
+        " --objective zero_cost --objective latency",
+    )
+
+
+def check_images(data: Data, space: SearchSpace, *, fix: str) -> None:
+    """DataError unless images have the channels and as many classes as an imported network."""
+    if data.in_channels != space.in_channels:
+        raise DataError(
+            f"has images of {data.in_channels} channels, the network takes {space.in_channels}",
+            where=data.name,
+            fix="give images of as many channels",
+        )
+    if data.num_classes != space.num_classes:
+        raise DataError(
+            f"holds {data.num_classes} classes, the network tells {space.num_classes} apart",
+            where=data.name,
+            fix=fix,
+        )
+
+
+def new_classifier(run: Path, data: Data) -> str:
+    """How an imported supernet learns the classes of other images."""
+    return (
+        "import it without these images, and give it their classifier: nassearch"
+        f" train-supernet --from {run} --data {data.name} --epochs 10"
+    )
 
 
 def environment() -> dict[str, Any]:

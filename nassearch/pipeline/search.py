@@ -1,5 +1,6 @@
 """Searching a supernet and choosing the best network for each budget, measured where it can be."""
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,15 +9,18 @@ from typing import Any
 
 from torch import nn
 
+from nassearch import config
 from nassearch.budget import AnyBudget, Budget, BudgetSet, ShareBudget, parse_budget_set
-from nassearch.errors import BudgetError, Interrupted, SearchError
+from nassearch.errors import BudgetError, ConfigError, Interrupted, SearchError
 from nassearch.latency.device import resolve_setting
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.target import Target, load_target, target_from_table
-from nassearch.objectives import Context, build, network_accuracy
+from nassearch.objectives import Context, accuracy_by, build, network_accuracy
+from nassearch.pipeline.accuracy_table import AccuracyTable
 from nassearch.pipeline.evaluation_cache import known_candidates
 from nassearch.pipeline.evaluation_workers import evaluation
 from nassearch.pipeline.pick import (
+    MEASURE_SECONDS,
     MeasuredLatency,
     Pick,
     choose,
@@ -40,6 +44,8 @@ from nassearch.space import Architecture, SearchSpace
 from nassearch.training.evaluation import warn_of_coarse_validation
 
 MAX_ROUNDS = 3
+TIME_MARGIN = 0.05
+"""The share of a time budget that is left for what is slower than it was before."""
 LATER_SHARE = 4
 LATER_LEAST = 8
 WARM_START_SCORE = "zero_cost"
@@ -52,8 +58,10 @@ class SearchRequest:
     """A search to be made, and with how much.
 
     Each of `budgets` gets a pick of its own. `evaluate` replaces the accuracy: see
-    `objectives.network_accuracy`. Unless `cold`, a search starts from what earlier ones of the
-    same weights evaluated. `workers` are Ray's; 0 evaluates in this process.
+    `objectives.network_accuracy`; so do `accuracies` that are known. Unless `cold`, a search starts
+    from what earlier ones of the same weights evaluated. `workers` are Ray's; 0 evaluates in this
+    process. `time_budget`, '1h', is a time in which the search ends, its measurements of the front
+    among it.
     """
 
     budgets: tuple[BudgetSet, ...] = ()
@@ -64,11 +72,40 @@ class SearchRequest:
     cold: bool = False
     workers: int = 0
     ray_address: str | None = None
+    time_budget: str | None = None
+    accuracies: AccuracyTable | None = None
+
+    def __post_init__(self) -> None:
+        if self.accuracies is None:
+            return
+        if self.evaluate is not None:
+            raise ConfigError("excludes evaluate", where="accuracies", fix="give one of them")
+        if ACCURACY not in self.objectives:
+            raise ConfigError(
+                "are given, and not searched for",
+                where="accuracies",
+                fix=f"name the objective {ACCURACY}, or leave them out",
+            )
 
     @property
     def texts(self) -> list[str]:
         """The budgets as they were given, a line for each set."""
         return [_text(budgets) for budgets in self.budgets]
+
+
+def usual_objectives(
+    supernet: TrainedSupernet, *, knows_accuracy: bool = False
+) -> tuple[ObjectiveName, ...]:
+    """What is searched for where nobody says; without images a score of the structure alone."""
+    if supernet.images is not None or knows_accuracy:
+        return (ACCURACY, LATENCY)
+    warnings.warn(
+        f"{supernet.directory} has no images, so no accuracy is measured: networks are ranked by"
+        f" {WARM_START_SCORE}, the entropy of their structure, which knows nothing of these"
+        " weights; name images of its classes with --data",
+        stacklevel=2,
+    )
+    return (WARM_START_SCORE, LATENCY)
 
 
 def make_target(
@@ -109,7 +146,8 @@ def search_supernet(
 
     Raises:
         BudgetError: a budget cannot be read or reached; nothing was evaluated.
-        SearchError: no network was measured within a budget in three rounds.
+        SearchError: no network was measured within a budget in three rounds, or the time budget
+            leaves none to search.
     """
     if supernet.is_unfinished:
         warnings.warn(
@@ -117,6 +155,7 @@ def search_supernet(
             f" go on with nassearch train-supernet --resume --out {supernet.directory}",
             stacklevel=2,
         )
+    end = deadline(request.time_budget, targets)
     out = supernet.directory if out is None else out
     targets = list(targets)
     budget_sets = resolve_budgets(request.budgets, supernet.context(targets))
@@ -125,7 +164,13 @@ def search_supernet(
         context = supernet.context(targets)
         problem = make_problem(request, context, budget_sets)
         front = _one_round(
-            supernet, problem, request, number, out=out, resume=resume, progress=progress
+            supernet,
+            problem,
+            timed(request, end),
+            number,
+            out=out,
+            resume=resume,
+            progress=progress,
         )
         keep_snapshots(out, targets)
         try:
@@ -140,9 +185,10 @@ def search_supernet(
                 for text, choice in zip(request.texts or [""], chosen, strict=True)
                 if choice is not None
             )
-            candidates = load_latest(out, space=supernet.space).candidates
-            remark = front_remark(front, candidates, problem)
+            past = load_latest(out, space=supernet.space)
+            remark = front_remark(front, past.candidates, problem) or past.remark
             write_picks(picks, measured, remark=remark)
+            _warn_of_extrapolation(request, picks)
             return SearchResult(front, picks, supernet, out, remark)
         targets = [recalibrated(target, front, measured) for target in targets]
     missed = request.texts[chosen.index(None)]
@@ -151,6 +197,29 @@ def search_supernet(
         where=out,
         fix="profile the device again for longer, or give a larger budget",
     )
+
+
+def deadline(time_budget: str | None, targets: Sequence[Target]) -> float | None:
+    """When the last evaluation must end, by `time.monotonic()`, so that the front is measured."""
+    if time_budget is None:
+        return None
+    seconds = config.parse_seconds(time_budget)
+    measuring = MEASURE_SECONDS * sum(item.is_here for item in targets)
+    if (1 - TIME_MARGIN) * seconds <= measuring:
+        raise BudgetError(
+            f"is too short: measuring the front alone takes {config.format_seconds(measuring)}",
+            where=f"time budget {time_budget}",
+            fix=f"allow at least {config.format_seconds(2 * measuring)}",
+        )
+    return time.monotonic() + (1 - TIME_MARGIN) * seconds - measuring
+
+
+def timed(request: SearchRequest, end: float | None) -> SearchRequest:
+    """The request with the seconds that are left; a round begun late is a short one."""
+    if end is None:
+        return request
+    seconds = max(end - time.monotonic(), 1e-3)
+    return replace(request, plan=replace(request.plan, seconds=seconds))
 
 
 def _one_round(
@@ -166,14 +235,17 @@ def _one_round(
     """A search of `request.plan`; a later round is shorter and starts from all that is known."""
     trials = request.plan.trials
     is_cold = request.cold and number == 0
+    table = request.accuracies
+    listed = () if table is None or problem.expensive else table.listed.genes.tolist()
     plan = replace(
         request.plan,
         trials=trials if number == 0 else max(LATER_LEAST, trials // LATER_SHARE),
         batch=request.plan.batch or 2 * request.workers or None,
         first=feasible_points(problem),
-        given=() if is_cold else tuple(known_candidates(problem, supernet.cache)),
+        given=() if is_cold else tuple(known_candidates(problem, supernet.cache, rows=listed)),
     )
-    if number == 0 and ACCURACY in request.objectives and request.evaluate is None:
+    measures = ACCURACY in request.objectives and request.evaluate is None and table is None
+    if number == 0 and measures:
         warn_of_coarse_validation(supernet.data)
     workers = {"workers": request.workers, "address": request.ray_address}
     with (
@@ -181,6 +253,21 @@ def _one_round(
         evaluation(supernet, problem, supernet.cache, **workers) as evaluate,  # type: ignore[arg-type]
     ):
         return search(problem, plan, out=out, resume=resume, evaluate=evaluate, progress=progress)
+
+
+def _warn_of_extrapolation(request: SearchRequest, picks: Sequence[Pick]) -> None:
+    """Say which picks take what no network of the accuracies given takes."""
+    if request.accuracies is None:
+        return
+    for architecture in dict.fromkeys(pick.architecture for pick in picks):
+        beyond = request.accuracies.beyond(architecture)
+        if beyond:
+            warnings.warn(
+                f"the accuracy of {architecture.id} is extrapolated: no network of"
+                f" {request.accuracies.path} takes {', '.join(beyond)}; measure it before you rely"
+                " on it",
+                stacklevel=2,
+            )
 
 
 def resolve_budgets(budgets: Sequence[BudgetSet], context: Context) -> list[tuple[Budget, ...]]:
@@ -237,6 +324,8 @@ def make_problem(
     budgeted = {budget.kind for budgets in budget_sets for budget in budgets}
     recorded = [item for kind in sorted(budgeted - kinds) for item in build(kind, context)]
     score = WARM_START_SCORE if ACCURACY in kinds else None
+    if request.accuracies is not None:
+        score = ACCURACY  # it is known of every network, as well as it ever will be
     if score is not None and score not in kinds | budgeted:
         recorded += build(score, context)
     return Problem(
@@ -253,6 +342,8 @@ def make_problem(
 def _build(name: ObjectiveName, request: SearchRequest, context: Context) -> list[Objective]:
     if name == ACCURACY and request.evaluate is not None:
         return [network_accuracy(request.evaluate, context)]
+    if name == ACCURACY and request.accuracies is not None:
+        return [accuracy_by(request.accuracies, context)]
     return build(name, context)
 
 

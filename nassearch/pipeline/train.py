@@ -6,16 +6,17 @@ from functools import partial
 from pathlib import Path
 
 from nassearch import config
-from nassearch.data.dataset import AnyData, Data, load_data, restore_data
+from nassearch.data.dataset import AnyData, Data, restore_data
 from nassearch.data.identity import DataIdentity
 from nassearch.data.location import HERE
 from nassearch.data.torch_dataset import PREFIX
-from nassearch.errors import ConfigError
+from nassearch.errors import ConfigError, DataError
 from nassearch.files import owned, write_text
 from nassearch.networks import Supernet
 from nassearch.ops import check_space
 from nassearch.pipeline.adopt import read_layers
-from nassearch.pipeline.run_directory import start_run, torch_threads
+from nassearch.pipeline.import_record import read_import
+from nassearch.pipeline.run_directory import NO_IMAGES, load_images, start_run, torch_threads
 from nassearch.pipeline.teacher import load_teacher
 from nassearch.progress import Progress, silent
 from nassearch.recipe import Recipe
@@ -71,12 +72,16 @@ def train_supernet(
         recipe = recipe.model_copy(update={"space": f"{HERE}/{SPACE_FILE}"})
     chosen = check_space(space if space is not None else SearchSpace.load(recipe.space))
     training = recipe.training.model_copy(update={"seed": recipe.seed})
+    if training.start_from is not None:  # workers stand elsewhere
+        absolute = str(Path(training.start_from).resolve())
+        training = training.model_copy(update={"start_from": absolute})
     began = time.monotonic()
     with owned(run, doing="training"), torch_threads(recipe.threads):
         refuse_present(run, resume=resume)
-        if resume and read_layers(run) is not None:
+        origin = "imported" if read_import(run) is not None else "adopted"
+        if resume and (origin == "imported" or read_layers(run) is not None):
             raise ConfigError(
-                "was adopted, no training began there",
+                f"was {origin}, no training began there",
                 where=run,
                 fix=f"begin one with --from {run}",
             )
@@ -84,8 +89,9 @@ def train_supernet(
             raise ConfigError(
                 "there is no run to resume here", where=run, fix="name it with --out, or begin anew"
             )
-        images = _images(recipe, run, data, resume=resume)
-        recipe = recipe.model_copy(update={"data": images.name})
+        images = _images(recipe, chosen, run, data, resume=resume)
+        found = {"data": images.name, "preprocessing": images.preprocessing}
+        recipe = recipe.model_copy(update=found)
         read_teacher = None if training.teacher is None else partial(load_teacher, training.teacher)
         teacher = None if read_teacher is None else read_teacher(images)
         begin = partial(start, chosen, images, out=run, resume=resume, teacher=teacher, loss=loss)
@@ -101,6 +107,8 @@ def train_supernet(
             planned = recipe.training.model_copy(update={"epochs": epochs})
             recipe = recipe.model_copy(update={"training": planned})
         state = begin(recipe=training)
+        if state.start_note is not None:
+            progress("starting from", 1.0, state.start_note)
         if not state.step:
             try_step(state, workers=max(1, workers))
         if state.step == state.total_steps:
@@ -119,6 +127,8 @@ def train_supernet(
         return train_on_workers(
             chosen,
             images.name,
+            preprocessing=images.preprocessing,
+            pixels=images.train.shape[2],
             recipe=training,
             out=run,
             workers=max(1, workers),
@@ -150,12 +160,26 @@ def _epochs_within(
     return plan.epochs
 
 
-def _images(recipe: Recipe, run: Path, data: AnyData | None, *, resume: bool) -> Data:
+def _images(
+    recipe: Recipe, space: SearchSpace, run: Path, data: AnyData | None, *, resume: bool
+) -> Data:
     """The images to train on; of a training that goes on, with the split it began with."""
-    source = data if data is not None else recipe.data
+    source, said = data if data is not None else recipe.data, recipe.preprocessing
+    if source == NO_IMAGES:
+        raise DataError(
+            "a training needs images, and the run was imported without",
+            where=run,
+            fix="name them with --data imagefolder:PATH",
+        )
     if not (resume and checkpoint.paths(run)):
-        return load_data(source, seed=recipe.seed)
+        return load_images(source, space, preprocessing=said, seed=recipe.seed)
     identity = DataIdentity.from_dict(checkpoint.load(run).data)
+    if not isinstance(source, Data) and said != identity.preprocessing:
+        raise ConfigError(
+            "is another than the training began with",
+            where="preprocessing",
+            fix=f"leave it as it was, {identity.preprocessing.to_dict()}, or train anew",
+        )
     return restore_data(source, identity, seed=recipe.seed)
 
 

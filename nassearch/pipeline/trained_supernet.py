@@ -13,7 +13,8 @@ from nassearch.latency.target import Target
 from nassearch.networks import Subnet, Supernet
 from nassearch.pipeline.adopt import read_layers
 from nassearch.pipeline.evaluation_cache import EvaluationCache
-from nassearch.pipeline.run_directory import run_data, run_recipe
+from nassearch.pipeline.import_record import read_import
+from nassearch.pipeline.run_directory import NO_IMAGES, no_images, run_data, run_recipe
 from nassearch.provenance import Estimate
 from nassearch.recipe import Recipe
 from nassearch.space import Architecture, SearchSpace
@@ -25,6 +26,8 @@ from nassearch.training.evaluation import Evaluator
 class TrainedSupernet:
     """A trained supernet, the images it is validated on, and the run directory that holds it.
 
+    One that was imported without images has none, and `data` raises DataError.
+
     Examples:
         >>> import nassearch as ns
         >>> supernet = ns.load_supernet("runs/latest")
@@ -35,7 +38,7 @@ class TrainedSupernet:
     directory: Path
     supernet: Supernet
     recipe: Recipe
-    data: Data
+    images: Data | None
     step: int
     num_steps: int | None = None
     """Of the whole training, where it is known."""
@@ -51,9 +54,10 @@ class TrainedSupernet:
         """
         recipe = run_recipe(run)
         saved = checkpoint.load(run)
-        supernet, images = checkpoint.load_supernet(run), run_data(run, data)
-        is_adopted = read_layers(run) is not None
-        num_steps = None if is_adopted else saved.steps_per_epoch * recipe.training.epochs
+        supernet = checkpoint.load_supernet(run)
+        images = None if data is None and not saved.data else run_data(run, data)
+        was_trained = read_import(run) is None and read_layers(run) is None
+        num_steps = saved.steps_per_epoch * recipe.training.epochs if was_trained else None
         return cls(run, supernet, recipe, images, saved.step, num_steps)
 
     @property
@@ -61,8 +65,18 @@ class TrainedSupernet:
         return self.supernet.space
 
     @property
+    def data(self) -> Data:
+        """The images it is validated on; DataError where there are none."""
+        if self.images is None:
+            raise no_images(self.directory)
+        return self.images
+
+    @property
     def name(self) -> str:
         """The run and the step of its training, as people read it."""
+        record = read_import(self.directory)
+        if record is not None:
+            return f"{self.directory.resolve().name}, imported: {record.title}"
         return f"{self.directory.resolve().name} step {self.step}"
 
     @property
@@ -86,13 +100,18 @@ class TrainedSupernet:
     @cached_property
     def cache(self) -> EvaluationCache:
         """Measurements by earlier searches of these weights on these images."""
-        images = f"{self.data.name} {self.recipe.seed} {len(self.data.val)}"
+        images = NO_IMAGES
+        if self.images is not None:  # the preprocessing that was the only one says nothing
+            said = self.images.preprocessing.fingerprint
+            images = f"{self.data.name} {self.recipe.seed} {len(self.data.val)} {said}".rstrip()
         return EvaluationCache(self.directory, f"{self.fingerprint} {images}", self.space)
 
     def context(self, targets: Sequence[Target] = ()) -> objectives.Context:
         """The context that objectives over this supernet and these devices are computed from."""
-        source = f"{self.name} {self.fingerprint}"
-        return objectives.Context(self.space, tuple(targets), self.evaluator, source)
+        said = "" if self.images is None else self.images.preprocessing.fingerprint
+        source = f"{self.name} {self.fingerprint} {said}".rstrip()
+        evaluator = None if self.images is None else self.evaluator
+        return objectives.Context(self.space, tuple(targets), evaluator, source)
 
     def extract(self, architecture: Architecture) -> Subnet:
         """The subnet as a plain module with recalibrated batch norm, in evaluation mode."""
@@ -105,6 +124,6 @@ class TrainedSupernet:
     def __repr__(self) -> str:
         return (
             f"TrainedSupernet({self.directory}: {self.space.name},"
-            f" {format_count(self.space.size())} networks, trained on {self.data.name},"
-            f" step {self.step})"
+            f" {format_count(self.space.size())} networks, trained on"
+            f" {NO_IMAGES if self.images is None else self.images.name}, step {self.step})"
         )

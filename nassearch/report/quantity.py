@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nassearch.data.dataset import parse_preprocessing
+from nassearch.data.preprocessing import DEFAULT
 from nassearch.latency.device import HOST
 from nassearch.networks import block_cost
 from nassearch.provenance import Provenance
@@ -81,8 +83,11 @@ def _recorded(run: RunRecord, search: SearchRecord, name: str) -> Quantity:
     label, unit, scale = name.replace("_", " "), axis.unit if axis is not None else "", 1.0
     key = name
     if name == "accuracy":
-        label, unit, scale = "accuracy on validation images", "%", 100.0
-        key = f"{name} {run.recipe.get('data')} {provenance}"
+        label, unit, scale = "accuracy", "%", 100.0
+        if provenance.split is not None:
+            label = "accuracy on validation images"
+        said = parse_preprocessing(run.recipe.get("preprocessing") or DEFAULT)
+        key = f"{name} {run.recipe.get('data')} {said.fingerprint} {provenance}"
     elif name in search.settings:
         label = f"latency on {search.target(name)}"
         unit, scale = ("µs", 1e3) if float(np.nanmedian(numbers)) < 1.0 else ("ms", 1.0)

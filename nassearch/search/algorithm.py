@@ -16,7 +16,8 @@ class Algorithm(Protocol):
     """Chooses what to evaluate next. A class of this form is listed in ALGORITHMS.
 
     It draws all its randomness from the problem's seed. `region` holds the architectures within
-    the problem's budgets; `options` is an `Options`, whose fields all have defaults.
+    the problem's budgets; `options` is an `Options`, whose fields all have defaults. One that has a
+    `posterior` (see `search.posterior`) lends it to the search, which else makes one to choose by.
     """
 
     Options: ClassVar[type[StrictModel]]

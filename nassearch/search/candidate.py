@@ -1,11 +1,11 @@
 """Candidate: an architecture with everything that is known about it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nassearch.errors import ArchitectureError, ConfigError, SearchError
-from nassearch.provenance import Estimate
+from nassearch.provenance import Belief, Estimate
 from nassearch.space.architecture import Architecture
 from nassearch.space.search_space import SearchSpace
 
@@ -21,8 +21,16 @@ class Candidate:
         return self.values[name].value
 
     def rank(self, name: str) -> float:
-        """The number, with ties between accuracies in the order of their losses."""
+        """What is believed, else the number with ties between accuracies in the order of losses."""
         return self.values[name].rank
+
+    def believing(self, beliefs: Mapping[str, Belief]) -> "Candidate":
+        """This candidate with what is believed of some of its numbers."""
+        values = {
+            name: replace(value, belief=beliefs[name]) if name in beliefs else value
+            for name, value in self.values.items()
+        }
+        return Candidate(self.architecture, values)
 
     @property
     def is_finite(self) -> bool:
@@ -73,6 +81,14 @@ class Candidate:
                 f"{name}_high": value.high,
                 f"{name}_provenance": str(value.provenance),
             }
+            if value.belief is not None:
+                row |= {
+                    f"{name}_expected": value.belief.mean,
+                    f"{name}_expected_low": value.belief.low,
+                    f"{name}_expected_high": value.belief.high,
+                }
             if value.loss is not None:
                 row["validation_loss"] = value.loss
+            if value.top5 is not None:
+                row["top5"] = value.top5
         return row

@@ -41,6 +41,10 @@ class FeasibleRegion:
             self._pool = everything[self.is_feasible(everything)]
         self.feasible_point = self._find_feasible_point(rng)
 
+    def everything(self, most: int) -> Genes | None:
+        """All gene vectors within the budgets, (n, genes), where n is at most `most`; else None."""
+        return None if self._pool is None or len(self._pool) > most else self._pool
+
     def is_feasible(self, genes: Genes) -> Mask:
         """Mask the canonical gene vectors, (n, genes), that keep every budget, (n,)."""
         mask = np.ones(len(genes), dtype=bool)
@@ -185,7 +189,7 @@ def _descend(
     for index in order:
         genes, value = starts[index], float(values[index])
         for _ in range(ROUNDS):
-            steps = space.canonical(_neighbours(genes, space))
+            steps = space.canonical(neighbours(genes, space))
             numbers = function(steps)
             step = int(numbers.argmin())
             if numbers[step] >= value:
@@ -196,7 +200,7 @@ def _descend(
     return best, lowest
 
 
-def _neighbours(genes: Genes, space: SearchSpace) -> Genes:
+def neighbours(genes: Genes, space: SearchSpace) -> Genes:
     """Every vector that differs from `genes`, (genes,), in one gene."""
     rows = []
     for index, gene in enumerate(space.genes):

@@ -3,7 +3,7 @@
     <out>/search/<search id>/search.json        what was searched for
                              candidates.jsonl   one line per candidate, the source of truth
                              optuna.log         the same for optuna-dashboard
-                             candidates.csv, front.csv   written when the search ends
+                             conclusion.json, candidates.csv, front.csv   written when it ends
     <out>/search/candidates.csv, front.csv      those of the search that ended last
 
 Every search has a directory of its own, locked by its process while it runs, so two searches on one
@@ -13,16 +13,19 @@ run cannot corrupt one another.
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel
 
-from nassearch import files
+from nassearch import config, files
 from nassearch.errors import OutputError, SearchError
+from nassearch.provenance import Belief
 from nassearch.search.algorithm import algorithm_name
 from nassearch.search.candidate import Candidate
 from nassearch.search.dashboard import Dashboard
@@ -32,7 +35,42 @@ from nassearch.space.search_space import SearchSpace
 
 SCHEMA = 1
 GIVEN = "given"
+CONCLUSION = "conclusion.json"
 logger = logging.getLogger(__name__)
+
+
+class _AxisRecord(BaseModel):
+    """What search.json holds of an axis or an objective, of those keys that are read again."""
+
+    direction: Literal["min", "max"]
+    unit: str
+    kind: str | None = None
+    name: str | None = None
+    device: str = ""
+    setting: dict[str, str | int | None] | None = None
+
+
+class _NamedRecord(_AxisRecord):
+    name: str
+
+
+class _SearchRecord(BaseModel):
+    """What search.json must hold; other keys pass."""
+
+    algorithm: str
+    space: str
+    seed: int
+    objectives: tuple[_NamedRecord, ...]
+    measures: tuple[_NamedRecord, ...] = ()
+    budgets: dict[str, float]
+    axes: tuple[_AxisRecord, ...] | None = None
+
+
+class _Conclusion(BaseModel):
+    """What conclusion.json holds."""
+
+    remark: str | None = None
+    beliefs: dict[str, dict[str, Belief]] = {}
 
 
 class Journal:
@@ -49,8 +87,8 @@ class Journal:
         self._space = problem.space
         self._lock = lock
         self._path = directory / "candidates.jsonl"
-        _end_line(self._path)
-        self.candidates, self.num_trials, self.num_skipped = _read(self._path, problem.space)
+        names = {item.name for item in problem.quantities}
+        self.candidates, self.num_trials, self.num_skipped = _read(self._path, problem.space, names)
         if self.num_skipped:
             logger.warning(
                 "%s: %d corrupt line(s) skipped; their candidates are evaluated again",
@@ -97,6 +135,20 @@ class Journal:
         self.num_trials += not given
         self._dashboard.add(candidate)
 
+    def conclude(self, candidates: Sequence[Candidate], *, remark: str | None) -> None:
+        """Write down what is believed of the candidates, all of them, and why the search ended."""
+        self.candidates = list(candidates)
+        beliefs = {
+            item.architecture.id: {
+                name: value.belief.to_dict()
+                for name, value in item.values.items()
+                if value.belief is not None
+            }
+            for item in candidates
+        }
+        known = {name: found for name, found in beliefs.items() if found}
+        files.write_json(self.directory / CONCLUSION, {"remark": remark, "beliefs": known})
+
     def finish(self, front: ParetoFront) -> None:
         """Write candidates.csv and front.csv, here and as the latest of the run."""
         for directory in (self.directory, self.directory.parent):
@@ -126,6 +178,8 @@ class PastSearch:
     candidates: tuple[Candidate, ...]
     front: ParetoFront
     ended: bool
+    remark: str | None = None
+    """Why it ended before its trials, or could have."""
 
 
 def load_searches(out: Path, *, space: SearchSpace) -> list[PastSearch]:
@@ -154,11 +208,24 @@ def load_latest(out: Path, *, space: SearchSpace) -> PastSearch:
 
 def _load(path: Path, space: SearchSpace) -> PastSearch:
     settings = files.read_json(path)
+    config.parse(_SearchRecord, settings, where=path)
     axes = _axes(settings, space, where=path)
-    candidates, _, _ = _read(path.parent / "candidates.jsonl", space)
+    measured = (*settings["objectives"], *settings.get("measures", ()))
+    names = {item["name"] for item in measured}
+    observed, _, _ = _read(path.parent / "candidates.jsonl", space, names)
+    conclusion = _conclusion(path.parent / CONCLUSION)
+    believed = conclusion.beliefs
+    candidates = [item.believing(believed.get(item.architecture.id, {})) for item in observed]
     front = ParetoFront(axes, (candidate for candidate in candidates if candidate.is_finite))
     ended = (path.parent / "front.csv").is_file()
-    return PastSearch(path.parent, settings, tuple(candidates), front, ended)
+    return PastSearch(path.parent, settings, tuple(candidates), front, ended, conclusion.remark)
+
+
+def _conclusion(path: Path) -> _Conclusion:
+    """What a search concluded; one of version 0.2, or that was killed, nothing."""
+    if not path.is_file():
+        return _Conclusion()
+    return config.parse(_Conclusion, files.read_json(path), where=path)
 
 
 def latest_search(out: Path) -> Path:
@@ -177,7 +244,12 @@ def _axes(settings: Mapping[str, Any], space: SearchSpace, *, where: Path) -> li
             where=where,
             fix="name the run of that search, or search again without it",
         )
-    return [Axis.from_dict(item) for item in settings.get("axes", settings["objectives"])]
+    try:
+        return [Axis.from_dict(item) for item in settings.get("axes") or settings["objectives"]]
+    except (KeyError, TypeError) as error:
+        raise SearchError(
+            f"is damaged ({error} of an objective)", where=where, fix="run nassearch search again"
+        ) from error
 
 
 def _modified(path: Path) -> float:
@@ -238,19 +310,13 @@ def _lock(directory: Path) -> FileLock | None:
     return lock
 
 
-def _end_line(path: Path) -> None:
-    """End an incomplete last line (a kill while writing), so the next record starts its own."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        if file.seek(0, 2) > 0:
-            file.seek(-1, 2)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
+def _read(
+    path: Path, space: SearchSpace, names: AbstractSet[str]
+) -> tuple[list[Candidate], int, int]:
+    """A journal's candidates, each architecture once; how many are trials; how many are corrupt.
 
-
-def _read(path: Path, space: SearchSpace) -> tuple[list[Candidate], int, int]:
-    """A journal's candidates, each architecture once; how many are trials; how many are corrupt."""
+    A candidate is corrupt, too, where one of the values called so is missing.
+    """
     candidates: dict[str, Candidate] = {}
     given: set[str] = set()
     skipped = 0
@@ -259,6 +325,9 @@ def _read(path: Path, space: SearchSpace) -> tuple[list[Candidate], int, int]:
         try:
             record = json.loads(line)
             candidate = Candidate.from_record(record, space=space)
+            if not candidate.values.keys() >= names:
+                skipped += 1
+                continue
             candidates[candidate.architecture.id] = candidate
             if record.get(GIVEN):
                 given.add(candidate.architecture.id)

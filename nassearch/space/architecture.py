@@ -26,10 +26,12 @@ NUMBERS = {
     "feature_width": "f",
     "feature_bias": "b",
 }
-NAMES = ("attention", "activation", "norm")
+NAMES = ("attention", "activation", "norm", "shortcut")
 DIMENSIONS = (*NUMBERS, *NAMES)
 ATTENTIONS = ("se", "se_input", "eca")
 NORMS = ("layernorm",)
+SHORTCUTS = ("avgpool",)
+NORM_EPS = 1e-5  # of batch norm, where a space does not say another
 NEUTRAL = "none"
 _MAX_PART = 64  # characters of one choice in a key: a number of more digits is no count
 
@@ -58,9 +60,10 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 
 def _dimension_of(word: str) -> str:
     """The dimension whose choice a word in a key is."""
-    if word in ATTENTIONS:
-        return "attention"
-    return "norm" if word in NORMS else "activation"
+    for dimension, words in (("attention", ATTENTIONS), ("norm", NORMS), ("shortcut", SHORTCUTS)):
+        if word in words:
+            return dimension
+    return "activation"
 
 
 def _not_a_key(text: str) -> TableError:
@@ -174,7 +177,8 @@ class BlockSpec:
 
     `resolution` is that of its square input in pixels. A block that is run patch by patch runs on
     grid x grid tiles of `tile` pixels a side (`space.patching`). The key identifies it in every
-    latency table and knows nothing of the space it came from.
+    latency table and knows nothing of the space it came from. `norm_eps`, batch norm's, is built
+    and exported, but folds into the convolution: blocks that differ in it alone are one in a table.
     """
 
     op: str
@@ -185,6 +189,7 @@ class BlockSpec:
     choices: Choices
     grid: int = 1
     tile: int = 0
+    norm_eps: float = field(default=NORM_EPS, compare=False)
     graph: BlockGraph | None = field(default=None, compare=False, repr=False)
     """Of a traced block; its `op` holds the graph's hash, so equal ops have equal graphs."""
 

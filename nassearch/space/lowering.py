@@ -8,7 +8,7 @@ looked up for millions of architectures at once. Both use the same steps.
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from nassearch.space.architecture import (
@@ -155,6 +155,7 @@ def _stem(space: SearchSpace, resolution: int) -> list[BlockSpec]:
             resolution,
             stem.stride,
             canonical_choices(choices),
+            norm_eps=space.norm_eps,
         )
     ]
 
@@ -168,18 +169,19 @@ def _block(
     width: int,
     pixels: list[int],
 ) -> BlockSpec:
-    first = number == 0
-    definition = space.definition.stages[stage]
-    graph = None
-    if definition.graph is not None:
-        graph = space.graphs[stage_graph(definition, number)]
+    first, own = number == 0, space.definition.stages[stage]
+    stride, choices = own.stride if first else 1, block.choices
+    if own.shortcut is not None and stride > 1:  # elsewhere it averages over single pixels
+        choices = canonical_choices({**dict(choices), "shortcut": own.shortcut})
+    graph = None if own.graph is None else space.graphs[stage_graph(own, number)]
     return BlockSpec(
         op=block.op if graph is None else graph.label,
         in_channels=in_channels,
         out_channels=width,
         resolution=pixels[stage] if first else pixels[stage + 1],
-        stride=definition.stride if first else 1,
-        choices=block.choices,
+        stride=stride,
+        choices=choices,
+        norm_eps=space.norm_eps,
         graph=graph,
     )
 
@@ -200,7 +202,13 @@ def _head(space: SearchSpace, in_channels: int, resolution: int) -> BlockSpec:
     if head.norm is not None:
         choices["norm"] = head.norm
     return BlockSpec(
-        "head", in_channels, space.num_classes, resolution, 1, canonical_choices(choices)
+        "head",
+        in_channels,
+        space.num_classes,
+        resolution,
+        1,
+        canonical_choices(choices),
+        norm_eps=space.norm_eps,
     )
 
 
@@ -298,7 +306,8 @@ def _over_schedules(
                 if place.stage < patches.stages and place.number < own.depth.value(values):
                     block = own.positions[place.number].block(values)
                     chain.append(_after(space, chain[-1], place, block))
-            spec = _first_in_patches(tuple(chain), patches.grid)
+            first = _first_in_patches(tuple(chain), patches.grid)
+            spec = replace(first, norm_eps=spec.norm_eps)  # specs are equal whatever their epsilon
         specs.append(spec)
     return Slot(slot.name, genes, shape, tuple(specs), slot.num_own)
 

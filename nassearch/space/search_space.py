@@ -14,7 +14,7 @@ import numpy as np
 
 from nassearch import config
 from nassearch.errors import ArchitectureError, ConfigError, SpaceError
-from nassearch.space.architecture import NEUTRAL, Architecture, Block, Stage
+from nassearch.space.architecture import NEUTRAL, NORM_EPS, Architecture, Block, Stage
 from nassearch.space.block_graph import BlockGraph
 from nassearch.space.layout import (
     Dimension,
@@ -102,6 +102,12 @@ class SearchSpace:
         return self.definition.num_classes
 
     @property
+    def norm_eps(self) -> float:
+        """Batch norm's epsilon."""
+        said = self.definition.norm_eps
+        return NORM_EPS if said is None else said
+
+    @property
     def resolutions(self) -> tuple[int, ...]:
         return self.definition.resolution
 
@@ -116,13 +122,8 @@ class SearchSpace:
         texts = ("name", "description", "origin")
         content = {key: value for key, value in self.to_dict().items() if key not in texts}
         content["stages"] = [
-            [
-                stage.width,
-                stage.depth,
-                stage.stride,
-                stage.alternatives(),
-                *([] if stage.graph is None else [stage.graph]),
-            ]
+            [stage.width, stage.depth, stage.stride, stage.alternatives()]
+            + [said for said in (stage.shortcut, stage.graph) if said is not None]
             for stage in self.definition.stages
         ]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -206,10 +207,13 @@ class SearchSpace:
             stages = [stage.decode_many(genes, counts.tolist()) for stage in layout.stages]
             return list(map(Architecture, resolutions, zip(*stages, strict=True), patches))
 
-    def encode(self, architecture: Architecture) -> tuple[int, ...]:
+    def encode(
+        self, architecture: Architecture, *, where: object = "architecture"
+    ) -> tuple[int, ...]:
         """The gene vector of an architecture, 0 for blocks that do not exist.
 
-        Raises ArchitectureError, naming the place, where the architecture is not in the space.
+        Raises ArchitectureError, naming `where` and the place in it, where the architecture is not
+        in the space.
         """
         genes = [0] * len(self.genes)
 
@@ -217,7 +221,7 @@ class SearchSpace:
             if value not in dimension.choices:
                 raise ArchitectureError(
                     f"{place} is {value}, outside the space {self.name}",
-                    where="architecture",
+                    where=where,
                     fix=f"allowed: {', '.join(map(str, dimension.choices))}",
                 )
             if dimension.gene is not None:
@@ -233,7 +237,7 @@ class SearchSpace:
             raise ArchitectureError(
                 f"{len(architecture.stages)} stages where the space {self.name}"
                 f" has {len(self.layout.stages)}",
-                where="architecture",
+                where=where,
                 fix="list one stage for each of the space's, or name the space it is of",
             )
         for index, (stage, layout) in enumerate(
@@ -253,14 +257,14 @@ class SearchSpace:
                 if values:
                     raise ArchitectureError(
                         f"{place}.{next(iter(values))} is not a dimension of the space {self.name}",
-                        where="architecture",
+                        where=where,
                         fix=f"allowed: {', '.join(name for name, _ in alternative.dimensions)}",
                     )
         return tuple(genes)
 
-    def check(self, architecture: Architecture) -> Architecture:
+    def check(self, architecture: Architecture, *, where: object = "architecture") -> Architecture:
         """`architecture` itself; ArchitectureError where it is not in this space."""
-        self.encode(architecture)
+        self.encode(architecture, where=where)
         return architecture
 
     def canonical(self, genes: Genes) -> Genes:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nassearch.config import StrictModel
-from nassearch.space.architecture import DIMENSIONS, NEUTRAL
+from nassearch.space.architecture import DIMENSIONS, NEUTRAL, NORM_EPS
 from nassearch.space.block_graph import TRACED
 from nassearch.space.graph_config import GraphConfig
 
@@ -80,7 +80,8 @@ class DimensionsConfig(StrictModel):
 
     def dimensions(self) -> dict[str, tuple[Any, ...]]:
         """Dimension -> choices, in vocabulary order."""
-        choices = {name: getattr(self, name, None) for name in DIMENSIONS}
+        own = [name for name in DIMENSIONS if name in DimensionsConfig.model_fields]
+        choices = {name: getattr(self, name) for name in own}
         return {name: values for name, values in choices.items() if values is not None}
 
 
@@ -105,12 +106,17 @@ def _alternatives(value: Any) -> Any:
 
 
 class StageConfig(DimensionsConfig):
-    """A stage: `depth` blocks of one width, the first with the stride."""
+    """A stage: `depth` blocks of one width, the first with the stride.
+
+    `shortcut: avgpool` averages over the stride before the shortcut's 1x1 convolution, which is
+    strided itself without it (ResNet-D).
+    """
 
     op: Annotated[tuple[AlternativeConfig, ...], BeforeValidator(_alternatives)]
     width: Integers
     depth: Depths = (1,)
     stride: Positive = 1
+    shortcut: Literal["avgpool"] | None = None
     graph: GraphNames | None = None
 
     def alternatives(self) -> list[tuple[str, dict[str, tuple[Any, ...]]]]:
@@ -158,8 +164,15 @@ class PatchScheduleConfig(StrictModel):
     stages: Integers
 
 
+def _not_the_usual(eps: float | None) -> float | None:
+    return None if eps == NORM_EPS else eps
+
+
+NormEps = Annotated[Annotated[float, Field(gt=0, lt=1)] | None, AfterValidator(_not_the_usual)]
+
+
 class SpaceConfig(StrictModel):
-    """A whole search space as its file holds it."""
+    """A whole search space as its file holds it; `norm_eps` is batch norm's, by default 1e-5."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     description: str = ""
@@ -168,6 +181,7 @@ class SpaceConfig(StrictModel):
     patches: PatchScheduleConfig | None = None
     in_channels: Positive = 3
     num_classes: Annotated[int, Field(gt=1)] = 1000
+    norm_eps: NormEps = None
     stem: StemConfig | None = None
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
     head: HeadConfig = HeadConfig()

@@ -11,6 +11,7 @@ from torch import nn
 
 from nassearch import cluster, errors, files, interruption
 from nassearch.data.dataset import Data, load_data
+from nassearch.data.preprocessing import Preprocessing
 from nassearch.errors import ClusterError, NassearchError
 from nassearch.networks import Supernet
 from nassearch.progress import Progress, silent
@@ -30,6 +31,8 @@ def train_on_workers(
     space: SearchSpace,
     data: str,
     *,
+    preprocessing: Preprocessing,
+    pixels: int,
     recipe: TrainingRecipe,
     out: Path,
     workers: int,
@@ -71,6 +74,8 @@ def train_on_workers(
         job = {
             "space": space.to_dict(),
             "data": data,
+            "preprocessing": preprocessing.to_dict(),
+            "pixels": pixels if preprocessing.resize.is_crop else None,
             "recipe": recipe.model_dump(),
             "out": str(out),
             "load_teacher": load_teacher,
@@ -151,7 +156,12 @@ def _work(job: Mapping[str, Any]) -> None:
     recipe = TrainingRecipe(**job["recipe"])
     group = ProcessGroup.joined(stop=out / _STOP)
     try:
-        data = load_data(job["data"], seed=recipe.seed)
+        data = load_data(
+            job["data"],
+            seed=recipe.seed,
+            preprocessing=job["preprocessing"],
+            pixels=job["pixels"],
+        )
         load_teacher = job["load_teacher"]
         train(
             SearchSpace.from_dict(job["space"]),

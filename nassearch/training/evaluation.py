@@ -2,22 +2,24 @@
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from nassearch.data.dataset import Data
-from nassearch.data.image_set import Images
+from nassearch.data.image_set import Images, in_memory
 from nassearch.networks import Subnet, Supernet
-from nassearch.networks.supernet import resize
 from nassearch.space import Architecture
 
 Z_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 _Z_SURE = 3.290527  # of one of 99.9 %: evaluations are only stopped where they are sure
 _LOOKS = (0.125, 0.25, 0.5)  # the shares of the images after which one may be stopped
 _BATCH_SIZE = 200
+_TOP = 5
+MAX_BYTES = 4 * 2**30
+"""Of prepared images that an evaluator keeps."""
 _USUAL = 0.9  # the accuracy at which a split's size is judged
 _COARSE = 0.05  # a difference that networks of one space seldom have
 
@@ -27,7 +29,8 @@ class Accuracy:
     """The share of images classified rightly, 0..1, with Wilson's 95 % interval.
 
     `loss` is the mean cross entropy on the same images, in nats, and `loss_error` its standard
-    error.
+    error; `top5` is the share of images whose class is among the five likeliest, where there are
+    more than five.
     """
 
     value: float
@@ -36,10 +39,17 @@ class Accuracy:
     interval: tuple[float, float]
     loss: float | None = None
     loss_error: float | None = None
+    top5: float | None = None
 
     @classmethod
     def of(
-        cls, num_right: int, num_images: int, *, split: str, losses: Tensor | None = None
+        cls,
+        num_right: int,
+        num_images: int,
+        *,
+        split: str,
+        losses: Tensor | None = None,
+        num_in_top5: int | None = None,
     ) -> "Accuracy":
         """The share of images that were classified rightly; `losses` are of each image, (n,)."""
         interval = _wilson(num_right, num_images, Z_95)
@@ -47,7 +57,8 @@ class Accuracy:
         if losses is not None:
             loss = float(losses.double().mean())
             error = float(losses.double().std(correction=0)) / math.sqrt(num_images)
-        return cls(num_right / num_images, split, num_images, interval, loss, error)
+        top5 = None if num_in_top5 is None else num_in_top5 / num_images
+        return cls(num_right / num_images, split, num_images, interval, loss, error, top5)
 
 
 def _wilson(num_right: int, num_images: int, z: float) -> tuple[float, float]:
@@ -110,8 +121,9 @@ def recalibrate(subnet: nn.Module, images: Iterable[Tensor]) -> None:
 class Evaluator:
     """Recalibrates subnets of one supernet on training images and measures them on validation.
 
-    The supernet may be trained further in between. Batches are normalised and resized once for each
-    resolution and kept, the validation images in a random order that never changes.
+    The supernet may be trained further in between. Images are brought to each resolution once and
+    kept, those of the resolutions asked for last where all do not fit in MAX_BYTES; the validation
+    images come in a random order that never changes.
     """
 
     def __init__(
@@ -119,16 +131,14 @@ class Evaluator:
         supernet: Supernet,
         data: Data,
         *,
-        calibration_images: int = 2000,
         batch_size: int = _BATCH_SIZE,
     ) -> None:
         self._supernet = supernet
         self._data = data
         self._batch_size = batch_size
-        self._calibration = data.sample(calibration_images).images
         order = torch.randperm(len(data.val), generator=torch.Generator().manual_seed(0))
         self._val = data.val.where(order)
-        self._prepared: dict[tuple[str, int], list[Tensor]] = {}
+        self._kept: dict[tuple[str, int], Sequence[Tensor]] = {}
 
     def subnet(self, architecture: Architecture) -> Subnet:
         """The subnet as a plain network with recalibrated batch norm, in evaluation mode."""
@@ -152,7 +162,7 @@ class Evaluator:
         subnet = self.subnet(architecture).whole()  # computes the same, sooner
         batches = self._batches("val", architecture.resolution)
         labels = _evenly(self._val.labels, self._batch_size)
-        looks = [math.ceil(share * len(batches)) for share in _LOOKS]
+        looks = [math.ceil(share * len(labels)) for share in _LOOKS]
         return _accuracy(
             subnet, zip(batches, labels, strict=True), split="val", at_least=at_least, looks=looks
         )
@@ -161,15 +171,34 @@ class Evaluator:
     def _device(self) -> torch.device:
         return next(self._supernet.parameters()).device
 
-    def _batches(self, split: str, resolution: int) -> list[Tensor]:
+    def _batches(self, split: str, resolution: int) -> Iterator[Tensor]:
+        """The split's batches as a network takes them."""
         key = (split, resolution)
-        if key not in self._prepared:
-            images = self._calibration if split == "calibration" else self._val.images
-            self._prepared[key] = [
-                resize(self._data.normalise(batch.to(self._device)), resolution)
-                for batch in _evenly(images, self._batch_size)
-            ]
-        return self._prepared[key]
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            kept = self._prepared(split, resolution)
+        self._kept[key] = kept  # the last one asked for
+        while len(self._kept) > 1 and sum(map(_num_bytes, self._kept.values())) > MAX_BYTES:
+            del self._kept[next(iter(self._kept))]
+        return (
+            self._data.inputs(batch.to(self._device), resolution)
+            if batch.dtype == torch.uint8
+            else batch
+            for batch in kept
+        )
+
+    def _prepared(self, split: str, resolution: int) -> Sequence[Tensor]:
+        """Batches as they are kept: ready for a network, or as pixels where that is small work."""
+        if split == "calibration":
+            images = self._data.recalibration(resolution)
+        else:
+            images = in_memory(self._data.fitted(self._val, resolution)).images
+        parts = _evenly(images, self._batch_size)
+        num_floats = len(images) * images.shape[1] * resolution**2
+        is_ready = images.shape[2:] == (resolution, resolution)
+        if (is_ready and self._data.preprocessing.resize.is_crop) or 8 * num_floats > MAX_BYTES:
+            return parts
+        return [self._data.inputs(batch.to(self._device), resolution) for batch in parts]
 
 
 def measure_accuracy(
@@ -185,9 +214,18 @@ def measure_accuracy(
     A network that holds batch norm must be in evaluation mode. `data` normalises the images;
     `split` names where they come from.
     """
+    images = data.fitted(images, resolution)
     parts = map(images.where, _evenly(torch.arange(len(images)), _BATCH_SIZE))
-    batches = ((resize(data.normalise(part.images), resolution), part.labels) for part in parts)
+    batches = ((data.inputs(part.images, resolution), part.labels) for part in parts)
     return _accuracy(network, batches, split=split)
+
+
+def measure_photo_accuracy(
+    network: Callable[[Tensor], Tensor], images: Images, *, split: str
+) -> Accuracy:
+    """The accuracy of a network that takes photos, uint8 (1, h, w, c), as they were at first."""
+    photos = ((photo.unsqueeze(0), torch.tensor([label])) for photo, label in images.photos())
+    return _accuracy(network, photos, split=split)
 
 
 def _accuracy(
@@ -198,17 +236,32 @@ def _accuracy(
     at_least: float = 0.0,
     looks: Collection[int] = (),
 ) -> Accuracy:
-    num_right = num_images = 0
+    num_right = num_images = num_in_top5 = 0
     losses = []
+    has_top5 = False
     with torch.inference_mode():
         for number, (images, labels) in enumerate(batches, start=1):
             logits = network(images).float().cpu()
             losses.append(nn.functional.cross_entropy(logits, labels, reduction="none"))
             num_right += int((logits.argmax(1) == labels).sum())
+            has_top5 = logits.shape[1] > _TOP
+            if has_top5:
+                likeliest = logits.topk(_TOP, dim=1).indices
+                num_in_top5 += int((likeliest == labels.unsqueeze(1)).sum())
             num_images += len(labels)
             if number in looks and _wilson(num_right, num_images, _Z_SURE)[1] < at_least:
                 break
-    return Accuracy.of(num_right, num_images, split=split, losses=torch.cat(losses))
+    return Accuracy.of(
+        num_right,
+        num_images,
+        split=split,
+        losses=torch.cat(losses),
+        num_in_top5=num_in_top5 if has_top5 else None,
+    )
+
+
+def _num_bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _evenly(values: Tensor, most: int) -> tuple[Tensor, ...]:

@@ -17,7 +17,11 @@ from nassearch.data.seeding import Stream, derive_seed
 from nassearch.errors import CheckpointError, ConfigError, DataError, OutputError
 from nassearch.networks import Supernet
 from nassearch.networks.cost import count
-from nassearch.networks.weight_transfer import scale_outer_channels, zero_gamma
+from nassearch.networks.weight_transfer import (
+    scale_outer_channels,
+    transfer_weights,
+    zero_gamma,
+)
 from nassearch.ops import Elastic
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
@@ -71,6 +75,7 @@ class TrainingState:
     group: ProcessGroup = field(default_factory=ProcessGroup)
     freezes_teacher: bool = False  # the teacher was frozen here, and is saved here
     stops: bool = False  # after the step under way
+    start_note: str | None = None  # what became of the weights it started from
     step: int = 0
     totals: Totals = field(default_factory=Totals)
     _teacher_macs: int | None = None
@@ -136,12 +141,17 @@ def start(
     if recipe.precision == "auto":
         precision = _faster_precision(supernet, recipe, out, group)
         recipe = recipe.model_copy(update={"precision": precision})
-    if recipe.whitening:
-        whiten(supernet, data)
-    if recipe.zero_gamma:
-        zero_gamma(supernet)
-    if recipe.outer_gamma < 1:
-        scale_outer_channels(supernet, recipe.outer_gamma)
+    start_note = None
+    if recipe.start_from is not None:
+        if not checkpoint.paths(out):  # else the weights are its own
+            start_note = _take_over(supernet, data, Path(recipe.start_from))
+    else:
+        if recipe.whitening:
+            whiten(supernet, data)
+        if recipe.zero_gamma:
+            zero_gamma(supernet)
+        if recipe.outer_gamma < 1:
+            scale_outer_channels(supernet, recipe.outer_gamma)
     for module in supernet.modules():
         if isinstance(module, Elastic):
             module.compiles = recipe.compile
@@ -157,10 +167,37 @@ def start(
         teacher=None if teacher is None else teacher.to(device),
         loss=loss,
         group=group,
+        start_note=start_note,
     )
     if checkpoint.paths(out):
         restore(state, checkpoint.load(out))
     return state
+
+
+def _take_over(supernet: Supernet, data: Data, run: Path) -> str:
+    """Take over a run's weights, norms and channel order; what became of them, on one line.
+
+    The classifier of other classes is left as it is, new.
+    """
+    saved = checkpoint.load(run)
+    source = checkpoint.load_supernet(run).to(next(supernet.parameters()).device)
+    before, num_classes = saved.space.num_classes, supernet.space.num_classes
+    names = tuple(saved.data.get("class_names", ()))  # an import without images has none
+    is_new = before != num_classes or (bool(names) and names != data.class_names)
+    new = {
+        name: tensor.clone()
+        for name, tensor in supernet.state_dict().items()
+        if is_new and ".classifier." in name
+    }
+    report = transfer_weights(supernet, source)
+    supernet.load_state_dict(new, strict=False)
+    if not is_new:
+        return f"{run}: {report}"
+    taken = len(set(report.copied) - new.keys())
+    kind = "other classes" if before == num_classes else f"classes, {before} before"
+    grown = len(set(report.grown) - new.keys())
+    counts = f"{taken} tensors copied, {grown} grown"
+    return f"{run}: {counts}; the classifier is new ({num_classes} {kind})"
 
 
 def _faster_precision(
@@ -191,6 +228,8 @@ def restore(state: TrainingState, saved: Checkpoint) -> None:
     defaults = TrainingRecipe(strategy=state.recipe.strategy).model_dump()
     before = {**defaults, **saved.recipe}  # older ones lack newer keys
     for name, value in state.recipe.model_dump().items():
+        if name == "start_from":  # what it started from is in its weights, wherever it lies now
+            continue
         if before[name] != value:
             raise CheckpointError(
                 f"was trained with {name} {before[name]}, not {value}",
@@ -217,6 +256,7 @@ def check_data(state: TrainingState, saved: Checkpoint) -> None:
         known.check_classes(data.class_names, where=data.name)
         known.check_images(data.num_images, data.fingerprint, where=data.name)
         known.check_split(data.held_out, where=data.name)
+        known.check_preprocessing(data.preprocessing, where=data.name)
         known.check_form(data.identity, where=data.name)
     except DataError as error:
         raise CheckpointError(

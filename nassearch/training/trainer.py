@@ -158,7 +158,7 @@ def prepare(state: TrainingState, plan: StepPlan) -> None:
     """Do what a plan asks for before its passes."""
     if plan.freeze_teacher:
         freeze_teacher(state)
-    if plan.sort_channels:
+    if plan.sort_channels and state.recipe.start_from is None:  # which keeps its channels' order
         followers = [] if state.average is None else [state.average.module]
         sort_channels(state.supernet, optimizer=state.optimizer, followers=followers)
     for parameters in state.optimizer.param_groups:

@@ -50,6 +50,9 @@ class TrainingRecipe(AugmentationOptions):
     batch_size: Count = 128
     seed: Annotated[int, Field(ge=0)] = 0
 
+    start_from: str | None = None
+    """A run whose weights, norms and channel order are taken over; all else starts anew."""
+
     # -- optimizer and schedule
 
     optimizer: Literal["sgd", "adamw", "muon"] = "sgd"

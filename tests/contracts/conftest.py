@@ -70,6 +70,14 @@ def op_space(op: str) -> SearchSpace:
     )
 
 
+def distinct_spaces() -> list[str]:
+    """The shipped spaces, of those that differ in their resolutions alone the first."""
+    first = {
+        shipped_space(name).fingerprint: name for name in config.list_files("search_spaces")[::-1]
+    }
+    return sorted(first.values())
+
+
 def contract_spaces() -> Iterator[Any]:
     for op in OPS:
         if op not in ("head", "traced"):  # a head ends every op's space; traced ones are adopted
@@ -77,7 +85,7 @@ def contract_spaces() -> Iterator[Any]:
     for name, network in NETWORKS.items():
         marks = () if name in QUICK_NETWORKS else (pytest.mark.slow,)
         yield pytest.param(("adopted", network), id=f"adopted-{name}", marks=marks)
-    for name in config.list_files("search_spaces"):
+    for name in distinct_spaces():
         marks = () if name in QUICK else (pytest.mark.slow,)
         yield pytest.param(("space", name), id=name, marks=marks)
 

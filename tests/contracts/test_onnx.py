@@ -28,7 +28,9 @@ def _check(network: nn.Module, shape: tuple[int, int, int]) -> None:
     with torch.no_grad():
         expected = network(images).numpy()
     actual = _run(to_onnx(network, shape), images)
-    np.testing.assert_allclose(actual, expected, atol=TOLERANCE, rtol=TOLERANCE)
+    # untrained ResNets give logits of thousands, whose rounding is as much larger
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(actual, expected, atol=TOLERANCE * scale, rtol=TOLERANCE)
 
 
 # Every architecture of these is checked in each run; of other spaces a few, the rest when slow.

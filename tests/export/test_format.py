@@ -9,10 +9,12 @@ from nassearch.export.format import make_format, make_formats
 
 def test_a_format_reads_its_own_options_alone() -> None:
     made = make_formats(FORMATS, {"batch": "dynamic", "max_accuracy_loss": 0})
-    assert made["int8"].options.model_dump() == {"batch": "dynamic", "max_accuracy_loss": 0.0}
-    assert made["onnx"].options.model_dump() == {"batch": "dynamic"}
+    graph = {"batch": "dynamic", "preprocess_in_graph": False}
+    assert made["int8"].options.model_dump() == {**graph, "max_accuracy_loss": 0.0}
+    assert made["onnx"].options.model_dump() == graph
+    assert made["pt2"].options.model_dump() == {"batch": "dynamic"}
     assert made["weights"].options.model_dump() == {}
-    assert make_format("onnx").options.model_dump() == {"batch": 1}
+    assert make_format("pt2").options.model_dump() == {"batch": 1}
 
 
 def test_every_format_has_a_title_and_a_file_of_its_own() -> None:

@@ -1,5 +1,6 @@
 """Bad input gets one line that says what, where and how to fix; exit 2; nothing half-written."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -160,6 +161,43 @@ def test_a_truncated_checkpoint_is_refused(copy: Path, nassearch: CommandLine) -
     with pytest.warns(UserWarning, match="damaged"):
         line = refused(nassearch, "search", "--supernet", copy, "--device", "box")
     assert "checkpoint" in line
+
+
+def _spoil(axes: list[dict[str, object]], *, key: str) -> list[dict[str, object]]:
+    return [{name: value for name, value in axis.items() if name != key} for axis in axes]
+
+
+@pytest.mark.parametrize("key", ["direction", "kind", "space", "beliefs"])
+def test_a_damaged_search_is_one_line_that_names_the_file(
+    copy: Path, nassearch: CommandLine, key: str
+) -> None:
+    (path,) = (copy / "search").glob("*/search.json")
+    content = json.loads(path.read_text())
+    if key == "space":
+        del content["space"]
+    elif key != "beliefs":
+        content["axes"] = _spoil(content["axes"], key=key)
+    else:
+        path = path.with_name("conclusion.json")
+        content = {"remark": None, "beliefs": {"9dd56686": {"accuracy": {"mean": "high"}}}}
+    path.write_text(json.dumps(content))
+    assert str(path) in refused(nassearch, "report", copy)
+
+
+def test_lines_that_are_damaged_are_left_out_of_a_report(
+    copy: Path, nassearch: CommandLine, tmp_path: Path
+) -> None:
+    (journal,) = (copy / "search").glob("*/candidates.jsonl")
+    lines = journal.read_bytes().splitlines()
+    record = json.loads(lines[1])
+    del record["values"]["latency"]
+    lines[1] = json.dumps(record).encode()
+    journal.write_bytes(b"\n".join(lines) + b"\n")
+    for name in ("metrics.jsonl", "evaluations.jsonl"):
+        content = (copy / name).read_bytes()
+        (copy / name).write_bytes(b"\x93 no text\n[1]\n" + content)
+    answer = nassearch("report", copy, "--out", tmp_path / "page.html")
+    assert answer.code == 0, answer.err
 
 
 def test_a_table_of_host_from_another_machine_is_refused(

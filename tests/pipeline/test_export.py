@@ -135,7 +135,8 @@ def test_int8_loses_no_more_accuracy_than_it_may(exported: Path) -> None:
 def test_the_cards_lines_run_where_it_lies(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(exported)
     card = Path("README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    photo, *blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert 'Image.open("photo.jpg")' in photo
     assert len(blocks) == len(FORMATS)
     for block in blocks:
         assert len(block.strip().splitlines()) == 3
@@ -290,6 +291,18 @@ def test_another_export_is_replaced_only_by_force(
         "model.safetensors",
         "README.md",
     }
+
+
+def test_what_a_killed_export_left_is_in_nobodys_way(
+    run: Path, copy: Path, nassearch: CommandLine
+) -> None:
+    (copy / "config.yaml").rename(copy / ".config.yaml.xru832ol.tmp")
+    command = ("export", "--pick", "knee", "--format", "config,weights", "--out", copy.parent)
+    for _ in range(2):  # before the config is there, and where it is
+        answer = nassearch(*command)
+        assert answer.code == 0, answer.err
+        assert not list(copy.glob("*.tmp"))
+        (copy / ".README.md.a1b2c3d4.tmp").write_text("half")
 
 
 def test_a_renamed_run_exports_to_where_it_did(

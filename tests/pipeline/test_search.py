@@ -9,16 +9,19 @@ import pytest
 import torch
 
 from nassearch.errors import BudgetError, ConfigError, SearchError
+from nassearch.export.export_config import read_export
 from nassearch.latency.target import Target
 from nassearch.objectives import Context, build
 from nassearch.pipeline.profile import table_places
 from nassearch.pipeline.search import (
     SearchRequest,
+    deadline,
     loosest,
     make_problem,
     make_target,
     resolve_budgets,
     search_supernet,
+    timed,
 )
 from nassearch.pipeline.search_result import SearchResult
 from nassearch.pipeline.trained_supernet import TrainedSupernet
@@ -266,3 +269,63 @@ def test_a_search_whose_front_is_one_network_says_why_and_keeps_it(
     assert "above the largest network of the space (latency" in remark
     assert remark in answer.err
     assert SearchResult.load(tmp_path).remark == remark
+
+
+def test_what_a_search_expects_is_promised_beside_what_it_observed(
+    run: Path, nassearch: CommandLine, tmp_path: Path
+) -> None:
+    """In its answer, read back, and in the export's config and card."""
+    arguments = ["--trials", 12, "--out", tmp_path / "found", "--json"]
+    answer = nassearch("search", "--device", "raspberry_pi_4", "--budget", "60%", *arguments)
+    assert answer.code == 0, answer.err
+    (pick,) = answer.json()["picks"]
+    accuracy = pick["values"]["accuracy"]
+    expected = accuracy["expected"]
+    assert expected["low"] <= expected["mean"] <= expected["high"]
+    assert expected["mean"] != accuracy["number"]
+    result = SearchResult.load(tmp_path / "found")
+    belief = result.picks[0].candidate.values["accuracy"].belief
+    assert belief is not None and belief.to_dict() == expected
+    answer = nassearch(
+        "export", tmp_path / "found", "--out", tmp_path / "out", "--format", "config"
+    )
+    assert answer.code == 0, answer.err
+    config = read_export(tmp_path / "out" / pick["id"])
+    promised = config.accuracy.expected
+    assert promised is not None and promised.value == expected["mean"]
+    assert config.accuracy.value == accuracy["number"]
+    card = (tmp_path / "out" / pick["id"] / "README.md").read_text()
+    assert f"{promised.value:.2%} is expected" in card
+    other = config.accuracy.model_copy(update={"expected": None})
+    assert config.accuracy.is_same(other)
+
+
+def test_a_time_budget_leaves_what_measuring_the_front_takes(
+    pi: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nassearch.pipeline.search.time.monotonic", lambda: 1000.0)
+    request = SearchRequest(time_budget="100s")
+    assert timed(request, deadline(None, [pi])) == request
+    elsewhere = timed(request, deadline("100s", [pi]))
+    assert elsewhere.plan.seconds == pytest.approx(95.0)  # what is not here is not measured
+    monkeypatch.setitem(pi.__dict__, "reason_unmeasured", None)
+    assert timed(request, deadline("100s", [pi])).plan.seconds == pytest.approx(89.0)
+    monkeypatch.setattr("nassearch.pipeline.search.time.monotonic", lambda: 1e6)
+    assert timed(request, 1095.0).plan.seconds == pytest.approx(1e-3)  # one evaluation at least
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "-3", "1.5"])
+def test_trials_that_are_no_number_are_refused(nassearch: CommandLine, text: str) -> None:
+    answer = nassearch("search", "--device", "a100", f"--trials={text}")
+    assert answer.code != 0
+    assert f"--trials: is '{text}'" in answer.err and "give 1 or more, or auto" in answer.err
+
+
+@pytest.mark.parametrize("text", ["1s", "nonsense"])
+def test_a_time_that_ends_before_it_begins_is_refused(
+    run: Path, nassearch: CommandLine, tmp_path: Path, text: str
+) -> None:
+    answer = nassearch("search", "--device", "box", "--time-budget", text, "--out", tmp_path)
+    assert answer.code != 0
+    assert ("too short" in answer.err) or ("is not a time" in answer.err)
+    assert not any(tmp_path.iterdir())

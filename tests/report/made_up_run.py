@@ -38,10 +38,11 @@ def make_run(
     seed: int = 0,
     budget: str = "40%",
     data: str = "digits",
+    preprocessing: str | None = None,
 ) -> Path:
     """A finished run in `run`; the device a100 is estimated, any other is measured."""
     owner = SearchSpace.load(space)
-    start_run(run, owner, data=data, seed=seed)
+    start_run(run, owner, data=data, seed=seed, preprocessing=preprocessing)
     rng = np.random.default_rng(seed)
     predictors = [_predictor(owner, device, rng) for device in devices]
     targets = [
@@ -81,10 +82,18 @@ def make_run(
     return run
 
 
-def start_run(run: Path, space: SearchSpace, *, data: str = "digits", seed: int = 0) -> None:
+def start_run(
+    run: Path,
+    space: SearchSpace,
+    *,
+    data: str = "digits",
+    seed: int = 0,
+    preprocessing: str | None = None,
+) -> None:
     """A run whose training has ended: recipe, environment, metrics, checkpoint."""
     files.make_directory(run)
     recipe = {"name": "made-up", "space": space.name, "data": data, "seed": seed}
+    recipe |= {} if preprocessing is None else {"preprocessing": preprocessing}
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     files.write_json(run / "environment.json", {"python": "3", "command": "nassearch run made-up"})
     for epoch in range(1, 11):

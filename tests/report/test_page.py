@@ -178,6 +178,14 @@ def test_two_runs_on_other_images_are_not_compared(tmp_path: Path) -> None:
     assert "share no quantity measured alike" in page.read_text()
 
 
+def test_two_runs_under_other_preprocessing_are_not_compared(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "first")
+    second = make_run(tmp_path / "second", preprocessing="imagenet")
+    page = write_report(first, second, out=tmp_path / "both.html")
+    assert all(len(view["series"]) == 1 for view in document_of(page)["views"])
+    assert "share no quantity measured alike" in page.read_text()
+
+
 # -- what a run lacks ------------------------------------------------------------------------------
 
 

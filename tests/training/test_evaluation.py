@@ -19,6 +19,7 @@ from nassearch.training.evaluation import (
     resolvable_difference,
     warn_of_coarse_validation,
 )
+from tests.conftest import calibrated
 
 
 def test_statistics_are_the_averages_over_batches() -> None:
@@ -49,13 +50,13 @@ def test_each_layer_is_calibrated_on_normalised_inputs() -> None:
 @pytest.fixture
 def evaluator(space: SearchSpace, digits: Data) -> Evaluator:
     torch.manual_seed(0)
-    return Evaluator(Supernet(space), digits, calibration_images=300)
+    return Evaluator(Supernet(space), calibrated(digits))
 
 
 def test_evaluating_leaves_the_supernet_as_it_was(space: SearchSpace, digits: Data) -> None:
     supernet = Supernet(space)
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
-    Evaluator(supernet, digits, calibration_images=300).accuracy(space.largest)
+    Evaluator(supernet, calibrated(digits)).accuracy(space.largest)
     assert all(torch.equal(value, before[name]) for name, value in supernet.state_dict().items())
 
 
@@ -88,7 +89,7 @@ def test_the_loss_beside_an_accuracy_is_the_cross_entropy_of_all_images(
     space: SearchSpace, digits: Data
 ) -> None:
     torch.manual_seed(0)
-    evaluator = Evaluator(Supernet(space), digits, calibration_images=300)
+    evaluator = Evaluator(Supernet(space), calibrated(digits))
     accuracy = evaluator.accuracy(space.smallest)
     subnet = evaluator.subnet(space.smallest)
     with torch.inference_mode():
@@ -110,7 +111,7 @@ def test_a_hopeless_evaluation_ends_early_and_a_hopeful_one_does_not(
     space: SearchSpace, digits: Data
 ) -> None:
     torch.manual_seed(0)
-    few = Evaluator(Supernet(space), digits, calibration_images=300, batch_size=20)
+    few = Evaluator(Supernet(space), calibrated(digits), batch_size=20)
     whole = few.accuracy(space.smallest)
     hopeless = few.accuracy(space.smallest, at_least=0.99)
     assert whole.value < 0.6 < 0.99  # untrained

@@ -19,7 +19,7 @@ from nassearch.latency.predictor import Pair
 from nassearch.latency.table import LatencyTable
 from nassearch.setting import Setting
 from nassearch.space import Architecture, SearchSpace, lower
-from nassearch.space.architecture import Block, Stage, canonical_choices
+from nassearch.space.once_for_all import decode_lists, parse_list
 
 COLUMNS = ("resolution", "ks20", "expand20", "depth5")
 
@@ -47,25 +47,15 @@ def load_networks(
         TableError: There is no row, or one is damaged, implausible, no network of the space, or
             stands twice; the message names it.
     """
-    frame = _read(path)
-    for name in (*COLUMNS, column):
-        if name not in frame.columns:
-            raise TableError(
-                f"has no column '{name}'",
-                where=path,
-                fix=f"it has {', '.join(map(str, frame.columns))}",
-            )
-    if frame.empty:
-        raise TableError("holds no network, only a header", where=path, fix="add a row a network")
-    rows = [(f"row {number}", row) for number, row in enumerate(frame.to_dict("records"), start=1)]
+    rows = read_rows(path, (*COLUMNS, column))
     for name, row in rows:
-        _whole_number(row["resolution"], f"{path}: {name}: resolution")
+        whole_number(row["resolution"], f"{path}: {name}: resolution")
     resolutions = sorted({*(int(row["resolution"]) for _, row in rows), *space.resolutions})
     wide = SearchSpace.from_dict({**space.to_dict(), "resolution": resolutions})
     networks: dict[Architecture, tuple[str, float]] = {}
     for name, row in rows:
         where = f"{path}: {name}"
-        milliseconds = UNITS[unit or "ms"] * _number(row[column], f"{where}: {column}")
+        milliseconds = UNITS[unit or "ms"] * number(row[column], f"{where}: {column}")
         if not 0 < milliseconds < IMPLAUSIBLE_MS:
             raise TableError(
                 f"{milliseconds:g} ms is not plausible",
@@ -73,8 +63,8 @@ def load_networks(
                 fix="latencies are in milliseconds; name another unit with --unit us or s",
             )
         try:
-            architecture = wide.check(_architecture(row, wide))
-        except (ConfigError, ValueError, IndexError) as error:
+            architecture = decode_row(row, wide)
+        except (ConfigError, ValueError) as error:
             raise TableError(
                 f"is not a network of {space.name} ({error})",
                 where=where,
@@ -115,7 +105,43 @@ def column_names(path: Path) -> list[str]:
     return list(map(str, _read(path).columns))
 
 
-def _number(value: object, where: str) -> float:
+def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[str, Mapping[Any, Any]]]:
+    """The rows of a CSV of networks, each with what messages call it.
+
+    Raises TableError where a column is missing, or every row.
+    """
+    frame = _read(path)
+    for name in columns:
+        if name not in frame.columns:
+            raise TableError(
+                f"has no column '{name}'",
+                where=path,
+                fix=f"it has {', '.join(map(str, frame.columns))}",
+            )
+    if frame.empty:
+        raise TableError("holds no network, only a header", where=path, fix="add a row a network")
+    records = frame.to_dict("records")
+    return [(f"row {place}", row) for place, row in enumerate(records, start=1)]
+
+
+def decode_row(
+    row: Mapping[Any, Any], space: SearchSpace, *, columns: Sequence[str] = COLUMNS
+) -> Architecture:
+    """The network of a row; ConfigError or ValueError where it is none of the space.
+
+    `columns` are those of the resolution and of the three lists, in the order of COLUMNS.
+    """
+    kernel_sizes, expand_ratios, depths = (parse_list(row[name]) for name in columns[1:])
+    return decode_lists(
+        space,
+        resolution=int(row[columns[0]]),
+        kernel_sizes=kernel_sizes,
+        expand_ratios=expand_ratios,
+        depths=depths,
+    )
+
+
+def number(value: object, where: str) -> float:
     """A cell as a number."""
     text = str(value).strip()
     try:
@@ -125,12 +151,13 @@ def _number(value: object, where: str) -> float:
         raise TableError(f"'{text}' is not a number", where=where, fix=fix) from error
 
 
-def _whole_number(value: object, where: str) -> int:
-    number = _number(value, where)
-    if not number.is_integer() or number < 1:
-        problem = "is empty" if math.isnan(number) else f"{number:g} is not a number of pixels"
+def whole_number(value: object, where: str) -> int:
+    """A cell as a number of pixels."""
+    found = number(value, where)
+    if not found.is_integer() or found < 1:
+        problem = "is empty" if math.isnan(found) else f"{found:g} is not a number of pixels"
         raise TableError(problem, where=where, fix="write a whole number, 224")
-    return int(number)
+    return int(found)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -142,34 +169,3 @@ def _read(path: Path) -> pd.DataFrame:
             where=path,
             fix="save it as text with commas and a first line of column names",
         ) from error
-
-
-def _architecture(row: Mapping[Any, Any], space: SearchSpace) -> Architecture:
-    kernels, ratios, depths = (_numbers(row[name]) for name in COLUMNS[1:])
-    stages: list[Stage] = []
-    elastic = 0
-    for stage in space.smallest.stages:
-        if elastic_stage := _is_elastic(space, len(stages)):
-            places = range(4 * elastic, 4 * elastic + depths[elastic])
-            blocks = [
-                _block(stage.blocks[0], kernel_size=kernels[at], expand_ratio=ratios[at])
-                for at in places
-            ]
-            stages.append(Stage(stage.width, tuple(blocks)))
-        else:
-            stages.append(stage)
-        elastic += elastic_stage
-    return Architecture(int(row["resolution"]), tuple(stages))
-
-
-def _is_elastic(space: SearchSpace, stage: int) -> bool:
-    return space.layout.stages[stage].depth.gene is not None
-
-
-def _block(block: Block, *, kernel_size: int, expand_ratio: int) -> Block:
-    choices = {**dict(block.choices), "kernel_size": kernel_size, "expand_ratio": expand_ratio}
-    return Block(block.op, canonical_choices(choices))
-
-
-def _numbers(text: object) -> Sequence[int]:
-    return [int(part) for part in str(text).split("-")]

@@ -15,17 +15,25 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtri
 
 from nassearch.search.problem import Floats, Objective
 from nassearch.space.search_space import Genes, SearchSpace
 
 # log10 of: the variances of what choices add, pairs of them, the sizes and the deviation; the
-# length scales of the deviation over choices and sizes; the variance of the noise (variances in
-# units of the standardised logarithms); how far the floor lies below the best, in ranges of losses.
-START = np.array([0.0, -1.5, 0.0, -0.5, 0.0, 0.0, -1.5, 0.0])
-LOWEST = np.array([-3.0, -4.0, -3.0, -4.0, -0.7, -0.7, -5.0, -1.0])
-HIGHEST = np.array([1.5, 1.5, 1.5, 1.0, 1.0, 1.0, 0.3, 1.0])
-NOISE, FLOOR = 6, 7
+# length scales of the deviation over choices and sizes; the variance of the noise where it is not
+# known (variances in units of the standardised logarithms); how far the floor lies below the best,
+# in ranges of losses; where noise is known, the share of its variance that tells results apart,
+# and the variance of what is an architecture's own.
+START = np.array([-1.0, -2.0, -0.5, -0.6, 0.5, 0.3, -1.5, 0.0, 0.0, -2.0])
+LOWEST = np.array([-3.0, -4.0, -3.0, -4.0, -0.7, -0.7, -5.0, -1.0, -1.5, -5.0])
+HIGHEST = np.array([1.5, 1.5, 1.5, 1.0, 1.0, 1.0, 0.3, 1.0, 0.0, 0.3])
+PRIOR_SPREAD = np.array([1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 0.15, 1.5])
+NOISE, FLOOR, SHARE, OWN = 6, 7, 8, 9
+STRAIGHT = (
+    10.0  # errors that the floor lies below at least, until noise is taken out: nearly straight
+)
+CLOSEST = 2.0  # and then
 FITTED_POINTS = 240
 CHUNK = 1024  # rows predicted at once: their kernel stays in cache
 
@@ -111,52 +119,153 @@ class GenePredictor:
         self._log = START.copy()
         self._fitted_at = 0
 
-    def fit(self, features: Features, losses: Floats) -> None:
-        """Condition on results, (n,); its hyperparameters are refitted as n grows by a quarter."""
+    def fit(self, features: Features, losses: Floats, variances: Floats) -> None:
+        """Condition on results, (n,), and the variances of their noise, NaN where not known.
+
+        Hyperparameters are refitted as n grows by a quarter. A logarithm bends over the noise: an
+        observation far below what is to be expected would say too much. So it is taken as a
+        straight line around what is expected, which a first pass with a straighter one tells.
+        """
+        around = None
+        if np.nanmax(variances, initial=0.0) > 0.0:
+            self._condition(features, _Link.of(losses, variances, self._log))
+            around = self.told_mean()
         if len(losses) >= 1.25 * self._fitted_at:
             self._fitted_at = len(losses)
-            self._log = _best_hyperparameters(self._log, features, losses)
-        self._train = features
-        self._floor, logarithms, noise = _link(losses, self._log)
-        self._mean, self._spread = logarithms.mean(), max(logarithms.std(), 1e-12)
+            results = _Results(features, losses, variances, around)
+            self._log = _best_hyperparameters(self._log, results)
+        self._condition(features, _Link.of(losses, variances, self._log, around=around))
+
+    def _condition(self, features: Features, link: "_Link") -> None:
+        self._train, self._link = features, link
         kernel = _kernel(features, features, self._log)
-        kernel[np.diag_indices_from(kernel)] += noise
+        kernel[np.diag_indices_from(kernel)] += link.own + link.noise
         self._root = np.linalg.cholesky(kernel)
-        target = (logarithms - self._mean) / self._spread
-        half = solve_triangular(self._root, target, lower=True, check_finite=False)
+        half = solve_triangular(self._root, link.standardised, lower=True, check_finite=False)
         self._weights = solve_triangular(self._root, half, lower=True, trans=1, check_finite=False)
 
+    def told_mean(self) -> Floats:
+        """The expected losses of what was told, (told,)."""
+        return self._link.losses(self._link.standardised - self._link.noise * self._weights)
+
+    def told(self, deviations: Floats, *, after_one_more: bool = False) -> Floats:
+        """The noiseless losses of what was told, so many standard deviations off, (k, told).
+
+        `after_one_more` is that of `quantiles`: as much noise again is taken for what was told.
+        """
+        inverse, _ = dtrtri(self._root, lower=1)
+        noise = self._link.noise
+        variances = np.maximum(noise - noise**2 * (inverse**2).sum(axis=0), 1e-9)
+        if after_one_more:
+            variances = variances**2 / (variances + noise)
+        expected = self._link.standardised - noise * self._weights
+        return self._link.losses(expected + deviations[:, None] * np.sqrt(variances))
+
+    @property
+    def error(self) -> float:
+        """The standard error that results typically have, in units of the loss."""
+        return self._link.spread * float(np.sqrt(self._link.unit_noise))
+
     def mean(self, features: Features) -> Floats:
-        """The expected losses (medians, to be exact), (n,)."""
+        """The expected losses of new architectures (medians, to be exact), (n,)."""
         expected = np.empty(len(features.choices))
         for start in range(0, len(expected), CHUNK):
             rows = slice(start, start + CHUNK)
             part = Features(features.choices[rows], features.sizes[rows])
             expected[rows] = _kernel(part, self._train, self._log) @ self._weights
-        return self._losses(expected)
+        return self._link.losses(expected)
 
-    def draw(self, features: Features, count: int, *, rng: np.random.Generator) -> Floats:
-        """Draws of the noiseless losses of n architectures jointly, (count, n)."""
+    def quantiles(
+        self, features: Features, deviations: Floats, *, after_one_more: bool = False
+    ) -> Floats:
+        """The noiseless losses of new architectures, so many standard deviations off, (k, n).
+
+        With `after_one_more` those are of the loss that will be *expected* once the architecture
+        has been evaluated (once more): noise that hides what there is to learn narrows it.
+        """
         cross = _kernel(features, self._train, self._log)
         solved = solve_triangular(self._root, cross.T, lower=True, check_finite=False)
-        covariance = _kernel(features, features, self._log) - solved.T @ solved
-        covariance[np.diag_indices_from(covariance)] += 1e-6
-        root = np.linalg.cholesky(covariance)
-        drawn = cross @ self._weights + rng.standard_normal((count, len(cross))) @ root.T
-        return self._losses(drawn)
-
-    def _losses(self, standardised: Floats) -> Floats:
-        return np.asarray(self._floor + np.exp(self._mean + self._spread * standardised))
+        prior = _variances(features, self._log) + self._link.own
+        variances = np.maximum(prior - (solved**2).sum(axis=0), 1e-9)
+        expected = cross @ self._weights
+        if after_one_more:
+            variances = variances**2 / (variances + self._link.noise_at(expected))
+        return self._link.losses(expected + deviations[:, None] * np.sqrt(variances))
 
 
-def _link(losses: Floats, log: Floats) -> tuple[float, Floats, Floats]:
-    """The floor, the logarithms of the losses above it, and the variances of their noise, (n,).
+@dataclass(frozen=True)
+class _Results:
+    """What a predictor learns from: features, losses and variances, (n,), and what is expected."""
 
-    The noise is that of the losses: nearer to the floor their logarithms are the less certain.
-    """
-    above = losses - losses.min() + 10.0 ** log[FLOOR] * max(float(np.ptp(losses)), 1e-12)
-    variances = 10.0 ** log[NOISE] * (above.mean() / above) ** 2 + 1e-8
-    return float(losses[0] - above[0]), np.log(above), variances
+    features: Features
+    losses: Floats
+    variances: Floats
+    around: Floats | None
+
+    def thinned(self, most: int) -> "_Results":
+        """At most so many of them, evenly."""
+        kept = np.linspace(0, len(self.losses) - 1, min(len(self.losses), most)).astype(int)
+        return _Results(
+            Features(self.features.choices[kept], self.features.sizes[kept]),
+            self.losses[kept],
+            self.variances[kept],
+            None if self.around is None else self.around[kept],
+        )
+
+
+@dataclass(frozen=True)
+class _Link:
+    """Losses as standardised logarithms of what they have above a floor."""
+
+    floor: float
+    centre: float
+    spread: float
+    standardised: Floats
+    """Of the results, (n,)."""
+    noise: Floats
+    """The variances of those, (n,). Nearer to the floor logarithms are the less certain."""
+    own: float
+    """The variance of what is an architecture's own."""
+    log_slope: float
+    """The logarithm of the density of losses over that of their standardised logarithms."""
+    unit_noise: float
+    """The typical variance of a result one (unit of loss) above the floor."""
+
+    @classmethod
+    def of(
+        cls, losses: Floats, variances: Floats, log: Floats, *, around: Floats | None = None
+    ) -> "_Link":
+        """The link of results, (n,), a logarithm or its tangents `around` what is expected."""
+        centres = losses if around is None else around
+        known = ~np.isnan(variances)
+        error = np.sqrt(10.0 ** log[SHARE] * np.median(variances[known])) if known.any() else 0.0
+        closest = STRAIGHT if around is None else CLOSEST
+        below = max(10.0 ** log[FLOOR] * float(np.ptp(centres)), closest * error, 1e-12)
+        floor = float(centres.min()) - below
+        above = centres - floor
+        logarithms = np.log(above) + (losses - centres) / above
+        centre, spread = float(logarithms.mean()), max(float(logarithms.std()), 1e-12)
+        unknown = 10.0 ** log[NOISE] * above.mean() ** 2
+        units = np.where(known, 10.0 ** log[SHARE] * variances / spread**2, unknown)
+        noise = units / above**2 + 1e-8
+        own = 0.0 if np.isnan(variances).all() else float(10.0 ** log[OWN])
+        return cls(
+            floor,
+            centre,
+            spread,
+            (logarithms - centre) / spread,
+            noise,
+            own,
+            -float(np.log(above).sum()) - len(losses) * float(np.log(spread)),
+            float(np.median(units)),
+        )
+
+    def losses(self, standardised: Floats) -> Floats:
+        return np.asarray(self.floor + np.exp(self.centre + self.spread * standardised))
+
+    def noise_at(self, standardised: Floats) -> Floats:
+        """The variances that results there would have."""
+        return self.unit_noise * np.exp(-2 * (self.centre + self.spread * standardised)) + 1e-8
 
 
 def _kernel(first: Features, second: Features, log: Floats) -> Floats:
@@ -186,37 +295,47 @@ def _distance(first: Floats, second: Floats, *, product: Floats, scale: float) -
     return np.maximum(square, 0.0, out=square)
 
 
-def _best_hyperparameters(log: Floats, features: Features, losses: Floats) -> Floats:
+def _variances(features: Features, log: Floats) -> Floats:
+    """The diagonal of the prior covariances, (n,)."""
+    choice, curvature, size, deviation, _, _ = 10.0 ** log[:NOISE]
+    square = (features.choices**2).sum(axis=1)
+    variances = square * (choice + curvature * square) + deviation
+    if features.sizes.shape[1]:
+        product = (features.sizes**2).sum(axis=1)
+        variances += product * (2.0 + product) * (0.5 * size / features.sizes.shape[1])
+    return np.asarray(variances)
+
+
+def _best_hyperparameters(log: Floats, results: _Results) -> Floats:
     """Coordinate search for the largest marginal likelihood, from the last ones found."""
-    kept = np.linspace(0, len(losses) - 1, min(len(losses), FITTED_POINTS)).astype(int)
-    part = Features(features.choices[kept], features.sizes[kept])
-    best, highest = log, _likelihood(log, part, losses[kept])
+    part = results.thinned(FITTED_POINTS)
+    unknown = np.isnan(part.variances)
+    idle = {NOISE} if not unknown.any() else {SHARE, OWN} if unknown.all() else set()
+    if not part.variances.any():
+        idle.add(SHARE)
+    best, highest = log, _likelihood(log, part)
     for step in (1.0, 0.5, 0.25):
-        for index in range(len(best)):
+        for index in set(range(len(best))) - idle:
             for move in (-step, step):
                 trial = best.copy()
                 trial[index] = np.clip(trial[index] + move, LOWEST[index], HIGHEST[index])
-                likelihood = _likelihood(trial, part, losses[kept])
+                likelihood = _likelihood(trial, part)
                 if likelihood > highest:
                     best, highest = trial, likelihood
     return best
 
 
-def _likelihood(log: Floats, features: Features, losses: Floats) -> float:
+def _likelihood(log: Floats, results: _Results) -> float:
     """The logarithm of the losses' probability density, and of the hyperparameters'."""
-    _, logarithms, noise = _link(losses, log)
-    spread = max(float(logarithms.std()), 1e-12)
-    kernel = _kernel(features, features, log)
-    kernel[np.diag_indices_from(kernel)] += noise
+    link = _Link.of(results.losses, results.variances, log, around=results.around)
+    kernel = _kernel(results.features, results.features, log)
+    kernel[np.diag_indices_from(kernel)] += link.own + link.noise
     try:
         root = np.linalg.cholesky(kernel)
     except np.linalg.LinAlgError:
         return -np.inf
-    target = (logarithms - logarithms.mean()) / spread
-    solved = solve_triangular(root, target, lower=True, check_finite=False)
+    solved = solve_triangular(root, link.standardised, lower=True, check_finite=False)
     density = -0.5 * float(solved @ solved) - float(np.log(np.diag(root)).sum())
-    # The density of a loss is that of its standardised logarithm times the slope between them.
-    slope = float(logarithms.sum()) + len(losses) * np.log(spread)
     # A weak prior on each hyperparameter keeps a dozen points from driving it to its end.
-    prior = -0.5 * float((((log - START) / 1.5) ** 2).sum())
-    return density - slope + prior
+    prior = -0.5 * float((((log - START) / PRIOR_SPREAD) ** 2).sum())
+    return density + link.log_slope + prior

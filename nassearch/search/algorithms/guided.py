@@ -14,12 +14,13 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
+from scipy.stats import norm
 
 from nassearch.config import StrictModel
-from nassearch.search.algorithms.gaussian_process import Featuriser, GenePredictor
 from nassearch.search.candidate import Candidate
-from nassearch.search.feasible_region import FeasibleRegion, key
+from nassearch.search.feasible_region import FeasibleRegion, key, neighbours
 from nassearch.search.pareto import hypervolume_gain, non_dominated
+from nassearch.search.posterior import FEWEST, Outlook, Posterior
 from nassearch.search.problem import Floats, Problem
 from nassearch.space.architecture import Architecture
 from nassearch.space.search_space import Genes
@@ -28,9 +29,12 @@ POPULATION = 400
 GENERATIONS = 10
 FRONT = 250
 POOL = 300
-DRAWS = 32
+DRAWS = 16
+LEVELS = norm.ppf((np.arange(DRAWS) + 0.5) / DRAWS)  # each as likely as the next
 TRIES = 8
 RECOUNTED = 16
+HOPEFUL = 64
+EVERYTHING = 5_000
 
 
 class Guided:
@@ -50,29 +54,21 @@ class Guided:
         self._rng = np.random.default_rng([problem.seed, 2])
         self._known: set[bytes] = set()
         self._pending: dict[bytes, npt.NDArray[np.uint8]] = {}
-        self._genes: list[Genes] = []
-        self._losses: list[Floats] = []
-        self._signs = np.array([axis.sign for axis in problem.axes])
-        self._featurise = Featuriser(
-            problem.space, [item for item in problem.quantities if item.is_cheap]
-        )
-        self._expensive = [
-            index for index, item in enumerate(problem.objectives) if not item.is_cheap
-        ]
-        self._predictors = {index: GenePredictor() for index in self._expensive}
+        self.posterior = Posterior(problem)
+        self.outlook: Outlook | None = None
         self._start = list(self._start_set())
         self._population = np.array(self._start, dtype=np.uint8)
 
     def ask(self, count: int) -> list[Architecture]:
         rows: list[Genes] = []
-        if len(self._genes) >= self._num_start:
+        if len(self.posterior) >= self._num_start:
             self._start.clear()  # an earlier search has told as much
         while self._start and len(rows) < count:
             row = self._start.pop(0)
             if key(row) not in self._known:
                 self._known.add(key(row))
                 rows.append(row)
-        if len(rows) < count and len(self._genes) >= 4:
+        if len(rows) < count and len(self.posterior) >= FEWEST:
             rows += self._chosen(count - len(rows))
         if len(rows) < count:
             more = self.region.sample(count - len(rows), rng=self._rng, exclude=self._known)
@@ -85,10 +81,7 @@ class Guided:
         genes = np.array(self.problem.space.encode(candidate.architecture), dtype=np.uint8)
         self._known.add(key(genes))
         self._pending.pop(key(genes), None)
-        loss = self._signs * [candidate.rank(axis.name) for axis in self.problem.axes]
-        if np.isfinite(loss).all():
-            self._genes.append(genes)
-            self._losses.append(loss)
+        self.posterior.tell(candidate)
 
     def _start_set(self) -> Genes:
         """Corners, then all genes scaled together, rounded at random, and a few random vectors.
@@ -128,29 +121,24 @@ class Guided:
         return flat.reshape(tries.shape)[promising.argmax(axis=0), np.arange(tries.shape[1])]
 
     def _chosen(self, count: int) -> list[Genes]:
-        """Up to `count` new gene vectors of the largest expected hypervolume gain."""
-        genes = np.array(self._genes)
-        observed = np.array(self._losses)
-        features = self._featurise(genes)
-        # Observed losses are noisy; the front to improve on is the one believed in.
-        believed = observed.copy()
-        for index in self._expensive:
-            self._predictors[index].fit(features, observed[:, index])
-            believed[:, index] = self._predictors[index].mean(features)
-        pool = self._evolve(genes[np.argsort(believed[:, 0])])
+        """Up to `count` new gene vectors: the best for what is asked for, then for the front."""
+        genes, believed = self.posterior.genes, self.posterior.learn()
+        pool = self._pool(genes, believed)
         if not len(pool):
             return []
-        mean = self._predicted(pool)
-        draws = np.tile(mean, (DRAWS, 1, 1))
-        pool_features = self._featurise(pool)
-        for index in self._expensive:
-            draws[:, :, index] = self._predictors[index].draw(pool_features, DRAWS, rng=self._rng)
+        mean = self.posterior.predict(pool)
+        chosen = self._best_within(believed, pool, count=(count + 1) // 2)
+        near = chosen + [
+            int(place) for place in self._select(mean, POOL) if place not in set(chosen)
+        ]
+        pool, mean, chosen = pool[near], mean[near], list(range(len(chosen)))
+        draws = self._draws(pool, mean)
         gain = _ExpectedGain(believed, self.problem.fronts)
-        chosen = self._best_within(draws[:, :, 0], believed[:, 0], pool, count=(count + 1) // 2)
         gain.count(mean[chosen])
         if self._pending:  # on workers: asked for and not told yet
-            gain.count(self._predicted(np.array(list(self._pending.values()))))
+            gain.count(self.posterior.predict(np.array(list(self._pending.values()))))
         gains = gain(draws)
+        self.outlook = self._outlook(believed, pool, gains=gains, unit=gain.unit)
         gains[chosen] = -np.inf
         counted = np.full(len(pool), len(chosen))
         # As the front grows an expected gain only shrinks, so one that was the largest and still is
@@ -167,51 +155,98 @@ class Guided:
             counted[stale] = len(chosen)
         return [pool[index] for index in chosen]
 
-    def _best_within(
-        self, draws: Floats, believed: Floats, pool: Genes, *, count: int
-    ) -> list[int]:
-        """Places in the pool of up to `count` networks, one for each region that is asked for: that
-        of the largest expected improvement on the best told there (Jones et al. 1998).
+    def _outlook(
+        self, believed: Floats, pool: Genes, *, gains: Floats, unit: Floats
+    ) -> Outlook | None:
+        """What the most promising candidate is expected to bring to what is asked for."""
+        if len(self.posterior.expensive) != 1:
+            return None
+        (index,) = self.posterior.expensive
+        error = self.posterior.predictors[index].error
+        if index == 0 and self.problem.budget_sets:
+            improvements = [self._most_improving(r, pool, believed)[1] for r in self._asked_for]
+            return Outlook(max(improvements), error, of_budgets=True)
+        return Outlook(float(gains.max()) * float(unit[index]), error)
 
-        Of the first loss, `draws` (draws, n) are for the pool and `believed` (evaluated,) are the
-        means of what was told. Regions take turns, from batch to batch too.
+    def _draws(self, pool: Genes, mean: Floats) -> Floats:
+        """What will be believed of a pool once it has been evaluated, (draws, n, objectives)."""
+        features = self.posterior.featurise(pool)
+        draws = np.tile(mean, (len(LEVELS), 1, 1))
+        for index in self.posterior.expensive:
+            drawn = self.posterior.predictors[index].quantiles(
+                features, LEVELS, after_one_more=True
+            )
+            # the errors of several objectives are taken as independent
+            one = len(self.posterior.expensive) == 1
+            draws[:, :, index] = drawn if one else self._rng.permuted(drawn, axis=0)
+        return draws
+
+    def _most_improving(
+        self, region: FeasibleRegion, pool: Genes, believed: Floats
+    ) -> tuple[int | None, float]:
+        """The place in the pool of the largest expected improvement on the best told in a region
+        (Jones et al. 1998), and that improvement of the first loss."""
+        places = np.flatnonzero(region.is_feasible(pool))
+        if not len(places):
+            return None, 0.0
+        losses = self.posterior.predict(pool[places])
+        hopeful = np.argsort(losses[:, 0])[:HOPEFUL]
+        places, losses = places[hopeful], losses[hopeful]
+        within = region.is_feasible(self.posterior.genes)
+        best = believed[within, 0].min(initial=believed[:, 0].max())
+        draws = self._draws(pool[places], losses)[:, :, 0]
+        improvement = np.maximum(best - draws, 0.0).mean(axis=0)
+        return int(places[improvement.argmax()]), float(improvement.max())
+
+    def _best_within(self, believed: Floats, pool: Genes, *, count: int) -> list[int]:
+        """Places in the pool of up to `count` networks, one for each region that is asked for.
+
+        Regions take turns, from batch to batch too.
         """
         chosen: list[int] = []
-        genes = np.array(self._genes)
         for region in self._asked_for[:count]:
-            within = region.is_feasible(pool)
-            within[chosen] = False
-            places = np.flatnonzero(within)
-            if len(places):
-                best = believed[region.is_feasible(genes)].min(initial=believed.max())
-                improvement = np.maximum(best - draws[:, places], 0.0).mean(axis=0)
-                chosen.append(int(places[improvement.argmax()]))
+            left = np.ones(len(pool), dtype=bool)
+            left[chosen] = False
+            rows = np.flatnonzero(left)
+            place, _ = self._most_improving(region, pool[rows], believed)
+            if place is not None:
+                chosen.append(int(rows[place]))
         self._asked_for = self._asked_for[count:] + self._asked_for[:count]
         return chosen
 
-    def _predicted(self, genes: Genes) -> Floats:
-        """Losses, (n, objectives): exact where cheap, expected where expensive."""
-        losses = np.zeros((len(genes), len(self.problem.objectives)))
-        features = self._featurise(genes) if self._expensive else None
-        for index, objective in enumerate(self.problem.objectives):
-            if features is not None and index in self._predictors:
-                losses[:, index] = self._predictors[index].mean(features)
-            else:
-                losses[:, index] = self._signs[index] * objective.numbers(genes)
-        return losses
+    def _pool(self, genes: Genes, believed: Floats) -> Genes:
+        """New gene vectors to choose from: all where they are few, else what an evolution finds."""
+        if (everything := self.region.everything(EVERYTHING)) is not None:
+            pool = everything
+        else:
+            pool = self._evolve(genes[np.argsort(believed[:, 0])])
+            pool = np.vstack([pool, *self._neighbours(genes, believed[:, 0])])
+            pool = pool[_first_of_equal(pool)]
+        return pool[[key(row) not in self._known for row in pool]]
+
+    def _neighbours(self, genes: Genes, believed: Floats) -> list[Genes]:
+        """What differs in one gene from the best told within each region that is asked for."""
+        found = []
+        for region in self._asked_for:
+            places = np.flatnonzero(region.is_feasible(genes))
+            if len(places):
+                best = genes[places[believed[places].argmin()]]
+                around = self.problem.space.canonical(neighbours(best, self.problem.space))
+                found.append(around[region.is_feasible(around)])
+        return found
 
     def _evolve(self, best_first: Genes) -> Genes:
-        """The predicted front within the budgets and what lies near it, new ones only.
+        """The predicted front within the budgets and what lies near it.
 
         It starts from `best_first`, the gene vectors evaluated so far.
         """
         population = np.vstack([self._population, best_first[:POPULATION]])
         population = population[_first_of_equal(population)]
-        losses = self._predicted(population)
+        losses = self.posterior.predict(population)
         for _ in range(GENERATIONS):
             children = self._children(population)
             population = np.vstack([population, children])
-            losses = np.vstack([losses, self._predicted(children)])
+            losses = np.vstack([losses, self.posterior.predict(children)])
             first = _first_of_equal(population)
             population, losses = population[first], losses[first]
             kept = self._select(losses, FRONT)
@@ -220,12 +255,7 @@ class Guided:
         near = self.region.repair(
             self.region.mutate(np.repeat(population, 2, axis=0), rng=self._rng), rng=self._rng
         )
-        pool = np.vstack([population, near])
-        pool = pool[_first_of_equal(pool)]
-        pool = pool[[key(row) not in self._known for row in pool]]
-        if len(pool) > POOL:
-            pool = pool[self._select(self._predicted(pool), POOL)]
-        return pool
+        return np.vstack([population, near])
 
     def _select(self, losses: Floats, count: int) -> npt.NDArray[np.intp]:
         """Up to `count` rows for each of the fronts that are asked for, those near it."""
@@ -250,7 +280,8 @@ class _ExpectedGain:
     def __init__(self, losses: Floats, fronts: Sequence[tuple[int, ...]]) -> None:
         self._views = [list(view) for view in fronts]
         span = np.maximum(np.ptp(losses, axis=0), 1e-12)
-        self._span = span
+        self.unit = span
+        """What a gain of 1 is in each objective, averaged over the others."""
         self._reference = losses.max(axis=0) + 0.05 * span
         columns = [losses[:, view] for view in self._views]
         self._fronts = [part[non_dominated(part)] for part in columns]
@@ -261,7 +292,7 @@ class _ExpectedGain:
         for view, front in zip(self._views, self._fronts, strict=True):
             points = draws[:, :, view].reshape(-1, len(view))
             gains = hypervolume_gain(front, points, reference=self._reference[view])
-            total += gains.reshape(draws.shape[:2]).mean(axis=0) / self._span[view].prod()
+            total += gains.reshape(draws.shape[:2]).mean(axis=0) / self.unit[view].prod()
         return total
 
     def count(self, losses: Floats) -> None:

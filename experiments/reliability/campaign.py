@@ -1,0 +1,128 @@
+"""Try nassearch at hundreds of random moments and inputs, and count what went wrong.
+
+    python experiments/reliability/campaign.py kills [--count 200] [--out runs/reliability]
+    python experiments/reliability/campaign.py report
+
+Each trial is a line of results.jsonl; one that stands there is not tried again, so that a campaign
+that was interrupted goes on where it was. `all` runs every part. Trials derive from their number.
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+import company
+import disks
+import growth
+import inputs
+import kills
+import pandas as pd
+import surroundings
+import torch
+from child import import_all
+from rich.console import Console
+from workplace import make_workplace
+
+from nassearch import files
+
+HERE = Path(__file__).parent
+COUNTS = {
+    "kills": 200,
+    "signals": 100,
+    "inputs": 20_000,
+    "disks": 100,
+    "company": 60,
+    "surroundings": 1000,  # every command under each of them
+    "growth": 1000,  # all sizes
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("part", choices=["all", *COUNTS, "report"])
+    parser.add_argument("--count", type=int, help="of trials, instead of the campaign's own")
+    parser.add_argument("--out", type=Path, default=Path("runs/reliability"))
+    parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    console = Console()
+    if arguments.part == "report":
+        console.print(markdown(counts(arguments.results)), markup=False)
+        console.print()
+        console.print(markdown(grown(arguments.results)), markup=False)
+        return
+    import_all()
+    out = files.make_directory(arguments.out.resolve())
+    for part in COUNTS if arguments.part == "all" else [arguments.part]:
+        done = {line["number"] for line in lines(arguments.results) if line["part"] == part}
+        for number, attempt in PARTS[part](arguments.count or COUNTS[part], out):
+            if number in done:
+                continue
+            line = {"part": part, "number": number, **attempt()}
+            files.append_json_line(arguments.results, line)
+            if line["fault"]:
+                console.print(line, style="red", markup=False)
+            elif number % 100 == 0:
+                console.print(f"{part}: {number}")
+
+
+Trials = Iterator[tuple[int, Callable[[], dict[str, Any]]]]
+
+
+def ended(count: int, out: Path, *, signals: bool) -> Trials:
+    workplace = make_workplace(out / "workplace")
+    for number, case in kills.trials(count, signals=signals):
+        yield number, lambda n=number, c=case: kills.trial(n, c, workplace, signals=signals)
+
+
+PARTS: dict[str, Callable[[int, Path], Trials]] = {
+    "kills": lambda count, out: ended(count, out, signals=False),
+    "signals": lambda count, out: ended(count, out, signals=True),
+    "inputs": lambda count, out: inputs.trials(count, make_workplace(out / "workplace")),
+    "disks": lambda count, out: disks.trials(count, make_workplace(out / "workplace")),
+    "company": lambda count, out: company.trials(count, make_workplace(out / "workplace")),
+    "growth": lambda count, out: growth.trials(count, make_workplace(out / "workplace")),
+    "surroundings": lambda count, out: surroundings.trials(
+        count, make_workplace(out / "workplace")
+    ),
+}
+
+
+def lines(results: Path) -> list[dict[str, Any]]:
+    return files.read_json_lines(results)
+
+
+def counts(results: Path) -> pd.DataFrame:
+    """For each part and case: how often it was tried, and how often something was wrong."""
+    rows = pd.DataFrame(lines(results))
+    groups = rows.groupby(["part", "case"], sort=False)
+    return pd.DataFrame(
+        {"part": part, "case": case, "trials": len(rows), "faults": int(rows.fault.notna().sum())}
+        for (part, case), rows in groups
+    )
+
+
+def grown(results: Path) -> pd.DataFrame:
+    """Long work: its time and its memory for each size."""
+    rows = [line for line in lines(results) if line["part"] == "growth"]
+    return pd.DataFrame(
+        {
+            "work": line["case"],
+            "size": f"{line['size']:,}",
+            "seconds of a core": f"{line['work']:.1f}",
+            "more memory (MiB)": f"{line['mebibytes']:.0f}",
+        }
+        for line in rows
+    )
+
+
+def markdown(table: pd.DataFrame) -> str:
+    found = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).values.tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in found)
+
+
+if __name__ == "__main__":
+    main()
