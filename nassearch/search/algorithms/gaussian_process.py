@@ -30,10 +30,11 @@ LOWEST = np.array([-3.0, -4.0, -3.0, -4.0, -0.7, -0.7, -5.0, -1.0, -1.5, -5.0])
 HIGHEST = np.array([1.5, 1.5, 1.5, 1.0, 1.0, 1.0, 0.3, 1.0, 0.0, 0.3])
 PRIOR_SPREAD = np.array([1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 0.15, 1.5])
 NOISE, FLOOR, SHARE, OWN = 6, 7, 8, 9
-STRAIGHT = (
-    10.0  # errors that the floor lies below at least, until noise is taken out: nearly straight
-)
-CLOSEST = 2.0  # and then
+# Errors of a result that the floor lies below the best at least: with so many a logarithm is nearly
+# straight over them, and as few will do once its tangents are taken.
+STRAIGHT = 10.0
+CLOSEST = 2.0
+BEYOND = 10.0  # times the worst result's distance from the floor
 FITTED_POINTS = 240
 CHUNK = 1024  # rows predicted at once: their kernel stays in cache
 
@@ -220,6 +221,8 @@ class _Link:
     floor: float
     centre: float
     spread: float
+    highest: float
+    """A logarithm beyond all results, where an extrapolation is cut."""
     standardised: Floats
     """Of the results, (n,)."""
     noise: Floats
@@ -253,6 +256,7 @@ class _Link:
             floor,
             centre,
             spread,
+            float(np.log(BEYOND * above.max())),
             (logarithms - centre) / spread,
             noise,
             own,
@@ -261,7 +265,8 @@ class _Link:
         )
 
     def losses(self, standardised: Floats) -> Floats:
-        return np.asarray(self.floor + np.exp(self.centre + self.spread * standardised))
+        exponents = np.minimum(self.centre + self.spread * standardised, self.highest)
+        return np.asarray(self.floor + np.exp(exponents))
 
     def noise_at(self, standardised: Floats) -> Floats:
         """The variances that results there would have."""
