@@ -114,7 +114,7 @@ def train_supernet(
             chosen,
             images.name,
             preprocessing=images.preprocessing,
-            pixels=images.train.shape[2],
+            pixels=images.train.shape[2] if images.preprocessing.resize.is_crop else None,
             recipe=training,
             out=run,
             workers=max(1, workers),

@@ -11,7 +11,7 @@ from torch import nn
 
 from nassearch import cluster, errors, files, interruption
 from nassearch.data.dataset import Data, load_data
-from nassearch.data.preprocessing import Preprocessing
+from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.errors import ClusterError, NassearchError
 from nassearch.networks import Supernet
 from nassearch.progress import Progress, silent
@@ -31,11 +31,11 @@ def train_on_workers(
     space: SearchSpace,
     data: str,
     *,
-    preprocessing: Preprocessing,
-    pixels: int,
     recipe: TrainingRecipe,
     out: Path,
     workers: int,
+    preprocessing: Preprocessing = DEFAULT,
+    pixels: int | None = None,
     address: str | None = None,
     resume: bool = False,
     load_teacher: Callable[[Data], nn.Module] | None = None,
@@ -45,11 +45,12 @@ def train_on_workers(
 ) -> Supernet:
     """`trainer.train` on `workers` processes, here or on the cluster at `address`.
 
-    Each worker reads `data` itself and takes its share of every batch; all train the same subnets
-    in a step, and meet in one all-reduce (NCCL on GPUs, gloo on CPUs). Batch norm uses the
-    statistics of a worker's share. `out` must be a directory that every worker sees. After the loss
-    of a worker all go on from the last checkpoint, at most three times. Ctrl-C saves and passes on.
-    Raises ClusterError where the cluster has fewer workers, and what `train` raises.
+    Each worker reads `data` itself, as `load_data` does with this `preprocessing` and `pixels`, and
+    takes its share of every batch; all train the same subnets in a step, and meet in one all-reduce
+    (NCCL on GPUs, gloo on CPUs). Batch norm uses the statistics of a worker's share. `out` must be
+    a directory that every worker sees. After the loss of a worker all go on from the last
+    checkpoint, at most three times. Ctrl-C saves and passes on. Raises ClusterError
+    where the cluster has fewer workers, and what `train` raises.
     """
     if recipe.batch_size % workers:
         raise errors.ConfigError(
@@ -75,7 +76,7 @@ def train_on_workers(
             "space": space.to_dict(),
             "data": data,
             "preprocessing": preprocessing.to_dict(),
-            "pixels": pixels if preprocessing.resize.is_crop else None,
+            "pixels": pixels,
             "recipe": recipe.model_dump(),
             "out": str(out),
             "load_teacher": load_teacher,
