@@ -47,10 +47,10 @@ def train_on_workers(
 
     Each worker reads `data` itself, as `load_data` does with this `preprocessing` and `pixels`, and
     takes its share of every batch; all train the same subnets in a step, and meet in one all-reduce
-    (NCCL on GPUs, gloo on CPUs). Batch norm uses the statistics of a worker's share. `out` must be a
-    directory that every worker sees. After the loss of a worker all go on from the last checkpoint,
-    at most three times. Ctrl-C saves and passes on.
-    Raises ClusterError where the cluster has fewer workers, and what `train` raises.
+    (NCCL on GPUs, gloo on CPUs). Batch norm uses the statistics of a worker's share. `out` must be
+    a directory that every worker sees. After the loss of a worker all go on from the last
+    checkpoint, at most three times. Ctrl-C saves and passes on. Raises ClusterError
+    where the cluster has fewer workers, and what `train` raises.
     """
     if recipe.batch_size % workers:
         raise errors.ConfigError(
