@@ -60,10 +60,10 @@ class Supernet(nn.Module):
             check_memory(cls(space), where=where)
         return cls(space)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the weights and the space to one .safetensors file, which `load` reads."""
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        with atomic_write(path) as temporary:
+        with atomic_write(Path(path)) as temporary:
             save_file(tensors, temporary, metadata={SPACE_KEY: json.dumps(self.space.to_dict())})
 
     @classmethod
