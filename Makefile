@@ -61,6 +61,8 @@ bench-spaces: install ## spaces: loading, sampling, generated ones, merged again
 bench-search: install ## search: evaluations needed, overhead, three settings at once (hours from nothing)
 	for part in enumerable large overhead settings report; do \
 	  $(BIN)/python experiments/search-efficiency/bench.py $$part || exit 1; done
+	for part in search report; do \
+	  $(BIN)/python experiments/search-efficiency/noise.py $$part || exit 1; done
 
 bench-report: install ## report: opening and answering over 2,000 candidates (needs Chromium)
 	$(BIN)/python experiments/report/bench.py

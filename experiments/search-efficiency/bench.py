@@ -1,6 +1,6 @@
 """How many evaluations a search needs, and what it costs beside them.
 
-    python experiments/search-efficiency/bench.py truth --run RUN     # every network, once
+    python experiments/search-efficiency/bench.py truth --run RUN     # every network, once; --table
     python experiments/search-efficiency/bench.py enumerable          # regret against truth.csv
     python experiments/search-efficiency/bench.py large               # 10^19 networks, a stand-in
     python experiments/search-efficiency/bench.py overhead            # seconds beside evaluation
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from landscape import Landscape, best_front
 from rich.console import Console
-from truth import Truth, make
+from truth import TABLES, Truth, make
 
 from nassearch import files
 from nassearch.search.algorithm import make_algorithm
@@ -53,10 +53,11 @@ def main() -> None:
     parts = {"enumerable": enumerable, "large": large, "overhead": overhead, "settings": settings}
     parser.add_argument("what", choices=["truth", *parts, "run", "budgets", "report"])
     parser.add_argument("--run", type=Path, default=Path("runs/search-efficiency"))
+    parser.add_argument("--table", choices=list(TABLES), default="cifar10")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.what == "truth":
-        make(arguments.run, processes=arguments.processes)
+        make(arguments.run, table=arguments.table, processes=arguments.processes)
     elif arguments.what == "run":
         from supernet import run
 

@@ -25,7 +25,7 @@ class Landscape:
     Every choice of a gene adds a random gain, less the later it comes; a block that exists adds
     three times as much. The deviation is a sum of random waves over all choices (Rahimi & Recht,
     "Random features for large-scale kernel machines", 2007), so networks alike deviate alike. With
-    `images` an evaluation errs as so many validation images would, always alike for an architecture.
+    `images` an evaluation errs as that many would, always alike for an architecture.
     """
 
     def __init__(self, space: str, *, seed: int, images: int | None) -> None:

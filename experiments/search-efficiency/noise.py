@@ -1,12 +1,12 @@
 """Searches under the noise that validation has: how good is what was evaluated, returned, picked?
 
-    python experiments/search-efficiency/noise.py search [--part PART] [--seeds 10] [--ablation NAME]
-    python experiments/search-efficiency/noise.py report
+    python experiments/search-efficiency/noise.py search     # what noise.jsonl lacks; see --help
+    python experiments/search-efficiency/noise.py report     # NOISE.md
 
 Accuracies are those of a yardstick, with the binomial noise of so many validation images. What is
-judged is the noise-free accuracy: of all networks evaluated, of the front that is *returned*, and of
-the network that is *picked* within each of five budgets. Searches that noise.jsonl holds are not made
-again.
+judged is the noise-free accuracy: of all networks evaluated, of the front that is *returned*, and
+of the network that is *picked* within each of five budgets. Searches that were made before are not
+made again. `--algorithm variants:Class` runs those of variants.py.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from landscape import Landscape, best_front
-from rich.console import Console
+from noise_report import report
 from truth import Truth, observed
 
 from nassearch import files
@@ -44,7 +44,6 @@ MARKS = {"table": (20, 30, 40, 50, 60, 80, 100, 120), LARGE: (20, 30, 40, 60, 80
 BUDGET_TRIALS = 60
 AGAIN_FROM = 0.8  # of the trials, from where an algorithm may measure candidates again
 More = Callable[[Candidate], Candidate]
-console = Console(width=160)
 
 
 class Yardstick(Protocol):
@@ -88,7 +87,7 @@ class Progress:
     trials: int = 0
 
     def believed(self) -> Floats:
-        """The accuracy by which networks are chosen, (n,): the posterior mean where there is one."""
+        """The accuracy by which networks are chosen, (n,): the posterior mean where there is."""
         posterior = getattr(self.algorithm, "posterior", None)
         if getattr(self.algorithm, "returns_observed", False):
             posterior = None
@@ -254,44 +253,6 @@ def maker(name: str, options: str) -> Callable[[Problem], Any]:
     return lambda problem: make_algorithm(problem, name, options=json.loads(options))
 
 
-def report(arguments: argparse.Namespace) -> None:
-    """Medians: HV of evaluated and returned at marks; evaluations to shares; regret of picks."""
-    lines = files.read_json_lines(arguments.results)
-    groups: dict[tuple[str, str, bool, str], list[dict[str, Any]]] = {}
-    for line in lines:
-        key = (line["yardstick"], str(line["images"]), line["budgets"], line["algorithm"])
-        groups.setdefault(key, []).append(line)
-    for key in sorted(groups):
-        group = groups[key]
-        last = max(int(mark) for mark in group[0]["returned"])
-        text = f"{key[0]:8} {key[1]:6} {'budg' if key[2] else '    '} {key[3]:14} n={len(group):2}"
-        if key[2]:
-            for kind in ("regrets", "best_seen"):
-                regrets = np.array([line[kind][str(last)] for line in group])
-                text += (
-                    f"  {kind} <=.2: {(regrets <= 0.2).mean():.2f} <=.4: {(regrets <= 0.4).mean():.2f}"
-                    f" mean {regrets.mean():.2f}"
-                )
-        else:
-            for share in (0.95, 0.97, 0.99):
-                reached = [
-                    next((i + 1 for i, v in enumerate(l["evaluated"]) if v >= share), 999)
-                    for l in group
-                ]
-                text += f"  {share:.2f}@{np.median(reached):.0f}"
-            text += "  ev " + " ".join(
-                f"{100 * np.median([l['evaluated'][min(m, len(l['evaluated'])) - 1] for l in group]):.1f}"
-                for m in (30, 60, 100, last)
-            )
-            text += "  ret " + " ".join(
-                f"{m}:{100 * np.median([l['returned'][m] for l in group if m in l['returned']]):.1f}"
-                for m in ("60", "120", str(last))
-                if any(m in l["returned"] for l in group)
-            )
-        text += f"  {np.median([line['milliseconds'] for line in group]):.0f}ms"
-        console.print(text, highlight=False, soft_wrap=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["search", "report"])
@@ -305,7 +266,10 @@ def main() -> None:
     parser.add_argument("--label", default="")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    {"search": search, "report": report}[arguments.what](arguments)
+    if arguments.what == "search":
+        search(arguments)
+    else:
+        report(arguments.results, HERE / "NOISE.md")
 
 
 if __name__ == "__main__":

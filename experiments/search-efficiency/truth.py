@@ -1,7 +1,7 @@
 """The accuracy of every network of an enumerable space, so that regret is exact.
 
-`make` evaluates what the run's evaluations.jsonl does not hold yet, as a search would, and writes the
-table of its space; any number of processes share the work. `Truth` reads it.
+`make` evaluates what the run's evaluations.jsonl does not hold yet, as a search would, and writes
+the table of its space; any number of processes share the work. `Truth` reads it.
 """
 
 import hashlib
@@ -76,7 +76,7 @@ def _evaluate(run: Path, number: int, processes: int) -> None:
 
 
 def observed(accuracy: float, images: int | None, *, seed: int, name: str) -> Estimate:
-    """What `images` validation images say of a network, always alike for a seed; None: the truth."""
+    """What so many validation images say of a network, alike for a seed; None: the truth."""
     if images is None:
         return Estimate(accuracy, Provenance("truth"), accuracy, accuracy)
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
@@ -88,8 +88,8 @@ class Truth:
     """Every network's accuracy, and its multiply-accumulates.
 
     `images` are those of an evaluation: binomial noise on the table's accuracy; None: none. With
-    `as_measured` the accuracies are the table's, told with the images they were measured on, the same
-    ones for all: this is what a search of that supernet sees.
+    `as_measured` the accuracies are the table's, told with the images they were measured on, the
+    same ones for all: this is what a search of that supernet sees.
     """
 
     def __init__(

@@ -170,7 +170,7 @@ class MeasuredAgain(Guided):
 
 
 class PlainPredictor:
-    """A Gaussian process as it comes: a squared exponential over choices and sizes, noise fitted."""
+    """A squared exponential over choices and sizes; length scales, variance and noise fitted."""
 
     def __init__(self) -> None:
         self._log = np.zeros(4)  # of the length scales, the variance and that of the noise
