@@ -18,10 +18,10 @@ from nassearch.adoption.elastic_space import Elasticity
 from nassearch.adoption.layer_report import LayerReport
 from nassearch.data.dataset import AnyData, Data, load_data
 from nassearch.data.location import HERE
-from nassearch.errors import AdoptionError, ConfigError, DataError, OutputError
+from nassearch.errors import AdoptionError, ConfigError, OutputError
 from nassearch.files import owned, read_json, write_json, write_text
 from nassearch.networks.cost import network_cost
-from nassearch.pipeline.run_directory import start_run
+from nassearch.pipeline.run_directory import NO_IMAGES, check_images, start_run
 from nassearch.recipe import Recipe
 from nassearch.space import SearchSpace, lower
 from nassearch.training import checkpoint
@@ -31,8 +31,6 @@ from nassearch.training.training_recipe import TrainingRecipe
 FILE = "adoption.json"
 SPACE_FILE = "space.yaml"
 GRAPHS_FILE = "graphs.yaml"
-NO_IMAGES = "none"
-"""The data of a run that was adopted without images."""
 GOING_ON = TrainingRecipe(strategy="sandwich", epochs=10, lr=0.01)
 """How a training from adopted weights goes on: at a small rate, all networks at once."""
 
@@ -130,7 +128,8 @@ def adopt_network(
         adoption = adopt(module, example, name=name, elasticity=elasticity)
         images = None if data is None else load_data(data, seed=seed)
         if images is not None:
-            _check_images(images, adoption.space)
+            fix = "adopt it without --data, then train its supernet on these: train-supernet --from"
+            check_images(images, adoption.space, fix=fix)
         adopted = AdoptedNetwork(run, adoption.space, adoption.layers, adoption.change)
         _write(adopted, adoption, images, seed=seed)
     return adopted
@@ -194,21 +193,6 @@ def _flow(value: object) -> str:
         value, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True
     )
     return text.strip()
-
-
-def _check_images(images: Data, space: SearchSpace) -> None:
-    if images.num_classes != space.num_classes:
-        raise DataError(
-            f"holds {images.num_classes} classes, the network tells {space.num_classes} apart",
-            where=images.name,
-            fix="adopt it without --data, then train its supernet on these images",
-        )
-    if images.in_channels != space.in_channels:
-        raise DataError(
-            f"has images of {images.in_channels} channels, the network takes {space.in_channels}",
-            where=images.name,
-            fix="give images of as many channels",
-        )
 
 
 # -- what a command names --------------------------------------------------------------------------

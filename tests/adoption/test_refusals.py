@@ -229,10 +229,10 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     assert isinstance(load_module(f"{__name__}:make_own", path), Body)
 
 
-def test_images_of_other_classes_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_other_images_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     run = tmp_path / "run"
     elasticity = Elasticity()
-    with pytest.raises(DataError, match="tells 4 apart"):
+    with pytest.raises(DataError, match="images of 1 channels, the network takes 3"):
         adopt_network(make_own(), (3, 8, 8), run, name="own", elasticity=elasticity, data="digits")
     assert not list(run.glob("*"))
     run.mkdir(exist_ok=True)
