@@ -42,11 +42,10 @@ def adopt(
 ) -> None:
     """Make a search space and a supernet of a network of your own."""
     from nassearch.cli.describe_table import adopted_overview
-    from nassearch.pipeline.adopt import parse_input
 
     adopted = nassearch.adopt(
         network,
-        parse_input(input_shape),
+        input_shape,
         weights=weights,
         data=data,
         width=_numbers(width, float, "--width"),

@@ -19,10 +19,8 @@ def import_supernet(
     as_json: Json = False,
 ) -> None:
     """Make a run of a supernet that others trained: once-for-all's, or one exported here."""
-    from nassearch.pipeline.import_record import read_import
-
     trained = nassearch.import_supernet(file, space=space, data=data, seed=seed or 0, out=out)
-    record, run = read_import(trained.directory), str(trained.directory)
+    record, run = trained.import_record, str(trained.directory)
     assert record is not None
     document = {"run": run, **record.model_dump(mode="json")}
     lines = [*record.lines, f"supernet imported: {run}"]

@@ -88,7 +88,7 @@ def load_space(space: SearchSpace | Directory | None = None) -> SearchSpace:
 
 def adopt(
     module: nn.Module | str,
-    input_shape: Tensor | tuple[int, int, int],
+    input_shape: Tensor | tuple[int, int, int] | str,
     *,
     weights: Directory | None = None,
     data: AnyData | None = None,
@@ -105,7 +105,8 @@ def adopt(
 
     Args:
         module: The network, a classifier of images, or `my_package.module:make_model`.
-        input_shape: (channels, height, width) of its images, or an example, (1, c, h, w).
+        input_shape: (channels, height, width) of its images, '3x224x224', or an example,
+            (1, c, h, w).
         weights: A file of its state dict, .pt or .safetensors, where it does not hold them yet.
         data: Images of its classes, for a search without further training.
         width: Shares of each width between blocks, for instance (0.5, 0.75, 1.0).
@@ -134,6 +135,8 @@ def adopt(
     name = module.rpartition(":")[2] if isinstance(module, str) else type(module).__name__
     path = None if weights is None else Path(weights)
     network = adopting.load_module(module, path) if isinstance(module, str) else module
+    if isinstance(input_shape, str):
+        input_shape = adopting.parse_input(input_shape)
     if isinstance(input_shape, Tensor):
         input_shape = tuple(input_shape.shape[-3:])  # type: ignore[assignment]
     content = {

@@ -13,7 +13,7 @@ from nassearch.latency.target import Target
 from nassearch.networks import Subnet, Supernet
 from nassearch.pipeline.adopt import read_layers
 from nassearch.pipeline.evaluation_cache import EvaluationCache
-from nassearch.pipeline.import_record import read_import
+from nassearch.pipeline.import_record import ImportRecord, read_import
 from nassearch.pipeline.run_directory import NO_IMAGES, no_images, run_data, run_recipe
 from nassearch.provenance import Estimate
 from nassearch.recipe import Recipe
@@ -83,6 +83,11 @@ class TrainedSupernet:
     def is_unfinished(self) -> bool:
         """Whether its training was interrupted, or goes on."""
         return self.num_steps is not None and self.step < self.num_steps
+
+    @property
+    def import_record(self) -> ImportRecord | None:
+        """What was loaded of a published file; None where the supernet was not imported."""
+        return read_import(self.directory)
 
     @cached_property
     def fingerprint(self) -> str:

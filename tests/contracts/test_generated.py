@@ -46,7 +46,7 @@ def choices(pool: tuple[Any, ...], *, most: int = 2) -> st.SearchStrategy[Any]:
 def alternatives(draw: st.DrawFn, op: str) -> dict[str, Any]:
     found: dict[str, Any] = {"op": op}
     for name, required in static_op(op).dimensions.items():
-        if required or draw(st.booleans()):
+        if name != "shortcut" and (required or draw(st.booleans())):  # that is a stage's
             found[name] = draw(choices(POOLS[name]))
     return found
 
@@ -59,6 +59,9 @@ def stages(draw: st.DrawFn) -> dict[str, Any]:
         "depth": draw(choices((1, 2, 3))),
         "stride": draw(st.sampled_from((1, 2))),
     }
+    averages = all("shortcut" in static_op(op).dimensions for op in ops)
+    if averages and stage["stride"] == 2 and draw(st.booleans()):
+        stage["shortcut"] = "avgpool"
     if len(ops) == 1 and draw(st.booleans()):
         return {**draw(alternatives(ops[0])), **stage}
     return {"op": [draw(alternatives(op)) for op in ops], **stage}

@@ -323,6 +323,12 @@ def test_an_import_prepares_images_as_its_authors_did(
     ns.import_supernet("ofa.pth", space="few.yaml", out="runs/no-images")
     later = ns.load_supernet("runs/no-images", data="imagefolder:photos")
     assert later.data.preprocessing == IMAGENET
+
+
+@pytest.mark.slow
+def test_a_training_from_an_import_prepares_images_alike(
+    home: Path, imported: ns.TrainedSupernet
+) -> None:
     tuned = ns.train_supernet(
         None,
         "imagefolder:others",
