@@ -371,6 +371,8 @@ def fine_tune(setting: dict[str, str], data: Data, seed: int, out: Path) -> None
     for pick in results(kind="searched", **setting, seed=seed):
         if done(kind="tuned", id=pick["id"], seed=seed, name=pick["name"]):
             continue
+        if not (out / pick["directory"]).is_dir():  # it was searched for elsewhere
+            continue
         options = {**PLAN["shared"], **PLAN["fine_tuning"]}
         images = options.pop("share") * supernet_compute(seed) / (3 * pick["macs"])
         options |= {"whitening": False, "zero_gamma": False}  # a start's, and these have started

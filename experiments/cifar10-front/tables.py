@@ -61,7 +61,8 @@ def front(rows: dict[str, pd.DataFrame]) -> pd.DataFrame:
         row |= {"searched MACs": f"{pair.macs.mean() / 1e6:.1f} M"}
         row |= {"measured (ms)": f"{pair.measured_ms.mean():.3f}"}
         table.append({**row, "kept": f"{int(pair.kept.sum())} of {len(pair)}"})
-    return pd.DataFrame(table)
+    made = pd.DataFrame(table)
+    return made.loc[:, (made != "none").any()]  # without columns that nothing was measured for
 
 
 COLUMNS = {"others": ["random", "uniform"], "tuned": ["test"]}
