@@ -2,9 +2,9 @@
 
     python experiments/pretrained/first_network.py [--trials 30]
 
-Once-for-all's MobileNetV3 with random weights (its time is that of trained ones), a thousand
-generated photos of a thousand classes: half of them recalibrate, half validate. Latencies are those
-of the `zen4` tables that ship. The stages' seconds are printed as they end.
+Once-for-all's MobileNetV3 with random weights (its time is that of trained ones), generated
+photos of a thousand classes, of which 500 recalibrate and 500 validate. Latencies are those of the
+`zen4` tables that ship. The stages' seconds are printed as they end.
 """
 
 import argparse
@@ -19,12 +19,15 @@ from PIL import Image
 from rich.console import Console
 
 import nassearch as ns
+from nassearch.data.preprocessing import IMAGENET
 from nassearch.latency.device import host_cpu_name
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.networks.published import ofa_package
 
-CLASSES = 1000
+CLASSES, IMAGES = 1000, 500
+_RECALIBRATION = IMAGENET.recalibration.model_copy(update={"images": IMAGES})
+LIKE_IMAGENET = IMAGENET.model_copy(update={"recalibration": _RECALIBRATION})
 
 
 def main() -> None:
@@ -47,9 +50,12 @@ def main() -> None:
             last = now
 
         data = ns.load_data(
-            f"imagefolder:{place / 'photos'}", val_share=0.5, preprocessing="imagenet", pixels=224
+            f"imagefolder:{place / 'photos'}",
+            val_share=0.25,
+            preprocessing=LIKE_IMAGENET,
+            pixels=224,
         )
-        ended(f"reading {len(data.train)} images to recalibrate with, {len(data.val)} to validate")
+        ended(f"reading images, {IMAGES} to recalibrate with, {len(data.val)} to validate")
         supernet = ns.import_supernet(place / "ofa.pth", data=data, out=place / "run")
         ended("import")
         result = ns.search_subnets(
@@ -65,9 +71,9 @@ def main() -> None:
 
 
 def write_photos(folder: Path) -> None:
-    """A photo of each class to train on and one to test: smooth colours, of odd sizes."""
+    """Two photos of each class to train on and one to test: smooth colours, of odd sizes."""
     rng = np.random.default_rng(0)
-    for split, count in (("train", 1), ("test", 1)):
+    for split, count in (("train", 2), ("test", 1)):
         for label in range(CLASSES):
             (folder / split / f"n{label:04d}").mkdir(parents=True)
             for number in range(count):
