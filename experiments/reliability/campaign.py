@@ -51,8 +51,8 @@ def main() -> None:
     console = Console()
     if arguments.part == "report":
         console.print(markdown(counts(arguments.results)), markup=False)
-        console.print()
-        console.print(markdown(grown(arguments.results)), markup=False)
+        if len(long_work := grown(arguments.results)):
+            console.print("\n" + markdown(long_work), markup=False)
         return
     import_all()
     out = files.make_directory(arguments.out.resolve())
