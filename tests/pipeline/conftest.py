@@ -1,6 +1,7 @@
 """A whole run on digits, made once: two epochs of training, a fake device, eight evaluations."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -88,3 +89,11 @@ def run(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(workplace)
     link_latest(workplace / "runs" / "tiny")
     return workplace / "runs" / "tiny"
+
+
+@pytest.fixture
+def place(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of what a module's fixture `trained` made, to be changed, in which the test stands."""
+    copy = Path(shutil.copytree(trained, tmp_path / "place", symlinks=True))
+    monkeypatch.chdir(copy)
+    return copy

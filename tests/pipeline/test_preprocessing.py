@@ -68,14 +68,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield place
 
 
-@pytest.fixture
-def place(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, in which the test stands."""
-    copy = Path(shutil.copytree(trained, tmp_path / "place", symlinks=True))
-    monkeypatch.chdir(copy)
-    return copy
-
-
 def exported(place: Path) -> Path:
     (directory,) = (place / "exports").iterdir()
     return directory

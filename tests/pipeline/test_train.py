@@ -52,14 +52,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield place
 
 
-@pytest.fixture
-def place(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, to be changed, in which the test stands."""
-    copy = Path(shutil.copytree(trained, tmp_path / "place", symlinks=True))
-    monkeypatch.chdir(copy)
-    return copy
-
-
 def contents(folder: Path) -> dict[str, bytes | str]:
     """Every file's bytes and every link's end, by name."""
     found: dict[str, bytes | str] = {}

@@ -7,6 +7,7 @@ loader takes a key whether `conv`, `bn` and `linear` stand in it once or twice, 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import accumulate, groupby
 
 from nassearch.networks.published.supernet_format import PublishedSupernet
@@ -119,39 +120,31 @@ _V3_NAMES = _mobile_net(
     {"final_expand_layer": "expand", "feature_mix_layer": "features"}, (1, 4, 4, 4, 4, 4)
 )
 
-MOBILENET_V3_W10 = PublishedSupernet(
+_published = partial(
+    PublishedSupernet, origin=_ORIGIN, licence=_NOT_STATED, preprocessing="imagenet"
+)
+MOBILENET_V3_W10 = _published(
     title="once-for-all MobileNetV3 w1.0",
     spaces=("mobilenet_v3", "ofa_mbv3_w10"),
     rename=_V3_NAMES,
     base_widths=_V3_WIDTHS,
-    origin=_ORIGIN,
-    licence=_NOT_STATED,
-    preprocessing="imagenet",
 )
-MOBILENET_V3_W12 = PublishedSupernet(
+MOBILENET_V3_W12 = _published(
     title="once-for-all MobileNetV3 w1.2",
     spaces=("ofa_mbv3_w12", "mobilenet_v3_w12"),
     rename=_V3_NAMES,
     base_widths=_V3_WIDTHS,
-    origin=_ORIGIN,
-    licence=_NOT_STATED,
-    preprocessing="imagenet",
 )
-PROXYLESS_W13 = PublishedSupernet(
+PROXYLESS_W13 = _published(
     title="once-for-all ProxylessNAS w1.3",
     spaces=("ofa_proxyless_w13",),
     rename=_mobile_net({"feature_mix_layer": "expand"}, (1, 4, 4, 4, 4, 4, 1)),
     base_widths=_widths("mbconv.project", dict(enumerate((16, 24, 40, 80, 96, 192, 320)))),
-    origin=_ORIGIN,
-    licence=_NOT_STATED,
-    preprocessing="imagenet",
 )
-RESNET_50 = PublishedSupernet(
+RESNET_50 = _published(
     title="once-for-all ResNet-50 D/E/W",
     spaces=("ofa_resnet50",),
     rename=_residual_net,
     base_widths=_widths("bottleneck.expand", {2: 256, 3: 512, 4: 1024, 5: 2048}),
-    origin=_ORIGIN,
     licence="MIT, in the author's repository on Hugging Face; their code is under MIT",
-    preprocessing="imagenet",
 )
