@@ -106,6 +106,8 @@ class Architecture:
     """The only configuration a subnet has: the resolution, what each stage chose, the schedule.
 
     `patches` says how it is run, None layer by layer; what it computes does not depend on it.
+    `precisions` is its policy: the precision that each block, stem first, head last, is deployed
+    in; None where a setting says one for all. Training does not know it.
 
     Examples:
         >>> import nassearch as ns
@@ -117,12 +119,14 @@ class Architecture:
     resolution: int
     stages: tuple[Stage, ...]
     patches: PatchSchedule | None = None
+    precisions: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, object]:
         """A form that YAML and JSON hold; `from_dict` inverts it."""
         return {
             "resolution": self.resolution,
             **({} if self.patches is None else {"patches": asdict(self.patches)}),
+            **({} if self.precisions is None else {"precisions": list(self.precisions)}),
             "stages": [
                 {"width": stage.width, "blocks": [block.to_dict() for block in stage.blocks]}
                 for stage in self.stages
@@ -156,7 +160,9 @@ class Architecture:
             )
             if patches is not None and patches.grid == 1:
                 patches = None
-            return cls(int(value["resolution"]), tuple(stages), patches)
+            named = value.get("precisions")
+            precisions = None if named is None else _names(named, where=where)
+            return cls(int(value["resolution"]), tuple(stages), patches, precisions)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArchitectureError(
                 f"is not an architecture ({type(error).__name__}: {error})",
@@ -164,11 +170,27 @@ class Architecture:
                 fix="it needs 'resolution' and 'stages', each stage 'width' and 'blocks'",
             ) from error
 
+    @property
+    def plain(self) -> "Architecture":
+        """The same network without a policy: what is trained."""
+        return self if self.precisions is None else replace(self, precisions=None)
+
     @cached_property
     def id(self) -> str:
         """Eight hexadecimal digits that name this architecture in files and on screen."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _names(value: Any, *, where: object) -> tuple[str, ...]:
+    is_list = isinstance(value, list | tuple)
+    if not is_list or not all(isinstance(name, str) for name in value):
+        raise ArchitectureError(
+            "precisions is no list of names",
+            where=where,
+            fix="give one for each block, stem first, head last: [fp32, int8, int8]",
+        )
+    return tuple(value)
 
 
 @dataclass(frozen=True, slots=True)

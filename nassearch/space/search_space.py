@@ -2,11 +2,10 @@
 
 import gc
 import hashlib
-import itertools
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,19 +13,18 @@ import numpy as np
 
 from nassearch import config
 from nassearch.errors import ArchitectureError, ConfigError, SpaceError
-from nassearch.space.architecture import NEUTRAL, NORM_EPS, Architecture, Block, Stage
+from nassearch.space.architecture import NEUTRAL, NORM_EPS, Architecture, Stage
 from nassearch.space.block_graph import BlockGraph
+from nassearch.space.enumeration import architectures, num_architectures
 from nassearch.space.layout import (
     Dimension,
     Gene,
     Layout,
-    Position,
-    StageLayout,
     block_graphs,
-    interned_block,
     layout_of,
 )
 from nassearch.space.layout import Genes as Genes
+from nassearch.space.policy import PrecisionLayout, check_policy
 from nassearch.space.space_config import SpaceConfig
 
 # The most decoded stages a space remembers for each of its stages, some 50 MB in all.
@@ -46,9 +44,13 @@ class SearchSpace:
         True
     """
 
-    def __init__(self, definition: SpaceConfig, *, source: object = "") -> None:
+    def __init__(
+        self, definition: SpaceConfig, *, source: object = "", precisions: Sequence[str] = ()
+    ) -> None:
         self.definition = definition
         self.source = str(source) or definition.name
+        self.precisions = tuple(precisions)
+        """What each block's precision may be, the lowest first; nothing in a plain space."""
 
     @classmethod
     def load(cls, name: str | Path) -> "SearchSpace":
@@ -87,7 +89,31 @@ class SearchSpace:
     def for_data(self, *, in_channels: int, num_classes: int) -> "SearchSpace":
         """This space with the stem and the classifier of other images."""
         update = {"in_channels": in_channels, "num_classes": num_classes}
-        return SearchSpace(self.definition.model_copy(update=update), source=self.source)
+        definition = self.definition.model_copy(update=update)
+        return SearchSpace(definition, source=self.source, precisions=self.precisions)
+
+    def mixed(self, precisions: Sequence[str]) -> "SearchSpace":
+        """This space with a policy beside each architecture: a precision for each block.
+
+        Its fingerprint is that of the plain space: supernets and tables serve both.
+
+        Args:
+            precisions: What there is to choose among, the lowest first.
+
+        Example:
+            >>> import nassearch
+            >>> space = nassearch.load_space("digits_tiny").mixed(("int8", "fp32"))
+            >>> sorted(set(space.smallest.precisions)), sorted(set(space.largest.precisions))
+            (['int8'], ['fp32'])
+        """
+        if tuple(precisions) == self.precisions:
+            return self
+        return SearchSpace(self.definition, source=self.source, precisions=precisions)
+
+    @cached_property
+    def plain(self) -> "SearchSpace":
+        """This space without policies."""
+        return self.mixed(())
 
     @property
     def name(self) -> str:
@@ -130,10 +156,14 @@ class SearchSpace:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SearchSpace) and self.fingerprint == other.fingerprint
+        return isinstance(other, SearchSpace) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(self.fingerprint)
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[str, tuple[str, ...]]:
+        return self.fingerprint, self.precisions
 
     def __repr__(self) -> str:
         return f"SearchSpace({self.name!r}, {len(self.genes)} genes, {self.size():.3g} networks)"
@@ -144,10 +174,17 @@ class SearchSpace:
     def layout(self) -> Layout:
         return layout_of(self.definition)
 
-    @property
+    @cached_property
+    def policies(self) -> PrecisionLayout | None:
+        """Where the policy stands in the gene vector; None in a plain space."""
+        if not self.precisions:
+            return None
+        return PrecisionLayout(self.layout, self.precisions, self.definition.stem is not None)
+
+    @cached_property
     def genes(self) -> tuple[Gene, ...]:
-        """The elastic dimensions, in the order of the gene vector."""
-        return self.layout.genes
+        """The elastic dimensions, in the order of the gene vector; precisions come last."""
+        return self.layout.genes + (() if self.policies is None else self.policies.genes)
 
     def decode(self, genes: Sequence[int]) -> Architecture:
         """The architecture of a gene vector; genes of blocks beyond a stage's depth say nothing."""
@@ -170,7 +207,11 @@ class SearchSpace:
                     known[own] = found
             stages.append(found)
         patches = layout.patches(layout.grid.value(genes), layout.patched_stages.value(genes))
-        return Architecture(layout.resolution.value(genes), tuple(stages), patches)
+        policy = None
+        if self.policies is not None:
+            self._check_genes(genes, self.policies.columns)
+            policy = self.policies.decode(genes)
+        return Architecture(layout.resolution.value(genes), tuple(stages), patches, policy)
 
     @cached_property
     def _known_stages(self) -> tuple[dict[tuple[int, ...], Stage], ...]:
@@ -205,7 +246,11 @@ class SearchSpace:
         )
         with _nothing_collected():
             stages = [stage.decode_many(genes, counts.tolist()) for stage in layout.stages]
-            return list(map(Architecture, resolutions, zip(*stages, strict=True), patches))
+            chosen = zip(*stages, strict=True)
+            if self.policies is None:
+                return list(map(Architecture, resolutions, chosen, patches))
+            policies = self.policies.decode_many(genes)
+            return list(map(Architecture, resolutions, chosen, patches, policies))
 
     def encode(
         self, architecture: Architecture, *, where: object = "architecture"
@@ -215,7 +260,21 @@ class SearchSpace:
         Raises ArchitectureError, naming `where` and the place in it, where the architecture is not
         in the space.
         """
-        genes = [0] * len(self.genes)
+        if self.policies is not None:
+            depths = [len(stage.blocks) for stage in architecture.stages]
+            own = self._encode_plain(architecture, where=where)
+            return (*own, *self.policies.encode(architecture.precisions, depths, where=where))
+        if architecture.precisions is not None:
+            raise ArchitectureError(
+                f"has a policy, the space {self.name} none",
+                where=where,
+                fix="take `architecture.plain`, or a space that is `mixed`",
+            )
+        return self._encode_plain(architecture, where=where)
+
+    def _encode_plain(self, architecture: Architecture, *, where: object) -> tuple[int, ...]:
+        """The genes of everything but the policy."""
+        genes = [0] * len(self.layout.genes)
 
         def turn(dimension: Dimension, value: object, place: str) -> None:
             if value not in dimension.choices:
@@ -263,9 +322,24 @@ class SearchSpace:
         return tuple(genes)
 
     def check(self, architecture: Architecture, *, where: object = "architecture") -> Architecture:
-        """`architecture` itself; ArchitectureError where it is not in this space."""
-        self.encode(architecture, where=where)
+        """`architecture` itself; ArchitectureError where it is not in this space.
+
+        Of a policy alone its length is checked: it is deployed, and no part of the space.
+        """
+        self._encode_plain(architecture, where=where)
+        if architecture.precisions is not None:
+            check_policy(architecture.precisions, self.num_blocks(architecture.stages), where=where)
         return architecture
+
+    def uniform(self, architecture: Architecture, precision: str) -> Architecture:
+        """The architecture with one precision for all its blocks."""
+        policy = (precision,) * self.num_blocks(architecture.stages)
+        return replace(architecture, precisions=policy)
+
+    def num_blocks(self, stages: Sequence[Stage] = ()) -> int:
+        """How many blocks an architecture of these stages lowers to; without any, its ends."""
+        ends = 1 if self.definition.stem is None else 2
+        return ends + sum(len(stage.blocks) for stage in stages)
 
     def canonical(self, genes: Genes) -> Genes:
         """Gene vectors, (n, genes), with every gene that says nothing set to 0."""
@@ -293,6 +367,8 @@ class SearchSpace:
                     if dimensions:
                         rows = np.flatnonzero(genes[:, position.op.gene] != choice)
                         genes[rows[:, None], dimensions] = 0
+        if self.policies is not None:
+            self.policies.canonical(genes)
         return genes
 
     # -- choosing ------------------------------------------------------------------------------
@@ -349,26 +425,12 @@ class SearchSpace:
         return self.decode([len(gene.choices) - 1 for gene in self.genes])
 
     def size(self) -> int:
-        """How many different architectures the space holds, exactly."""
-        total = len(self.resolutions) * len(self.layout.schedules)
-        for stage in self.layout.stages:
-            blocks = [
-                sum(
-                    math.prod(len(dimension.choices) for _, dimension in alternative.dimensions)
-                    for alternative in position.alternatives
-                )
-                for position in stage.positions
-            ]
-            depths = sum(math.prod(blocks[:depth]) for depth in stage.depth.choices)
-            total *= len(stage.width.choices) * depths
-        return total
+        """How many different architectures the space holds, exactly; policies count."""
+        return num_architectures(self.layout, self.precisions, num_ends=self.num_blocks())
 
     def enumerate(self) -> Iterator[Architecture]:
-        """Every architecture once, in the order of the genes."""
-        per_stage = [_stage_choices(stage) for stage in self.layout.stages]
-        for resolution, patches in itertools.product(self.resolutions, self.layout.schedules):
-            for stages in itertools.product(*per_stage):
-                yield Architecture(resolution, stages, patches)
+        """Every architecture once, in the order of the genes; each with its every policy."""
+        return architectures(self.layout, self.precisions, num_ends=self.num_blocks())
 
 
 @contextmanager
@@ -381,24 +443,3 @@ def _nothing_collected() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _stage_choices(stage: StageLayout) -> list[Stage]:
-    choices = []
-    for width in stage.width.choices:
-        for depth in stage.depth.choices:
-            blocks = [_block_choices(position) for position in stage.positions[:depth]]
-            choices += [Stage(width, combination) for combination in itertools.product(*blocks)]
-    return choices
-
-
-def _block_choices(position: Position) -> list[Block]:
-    blocks = []
-    for alternative in position.alternatives:
-        names = [name for name, _ in alternative.dimensions]
-        for values in itertools.product(
-            *(dimension.choices for _, dimension in alternative.dimensions)
-        ):
-            named = tuple(zip(names, values, strict=True))
-            blocks.append(interned_block(alternative.op, named))
-    return blocks

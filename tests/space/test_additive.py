@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nassearch.space import BlockSpec, SearchSpace
-from nassearch.space.additive import AdditiveCost
+from nassearch.space import BlockSpec, SearchSpace, lower
+from nassearch.space.additive import AdditiveCost, PolicyCost
 
 
 def _price(spec: BlockSpec) -> float:
@@ -47,3 +47,45 @@ def test_the_minimum_is_the_cheapest_of_all(
     cheapest, value = cost.minimum()
     assert value == pytest.approx(min(cost(architecture) for architecture in space.enumerate()))
     assert cost(cheapest) == pytest.approx(value)
+
+
+def _price_in(spec: BlockSpec, precision: str) -> float:
+    slow = "int8" if spec.op == "head" else "fp32"
+    return _price(spec) + (400.0 if precision == slow else 0.0)
+
+
+def _border(spec: BlockSpec, before: str, after: str) -> float:
+    return (20.0 if before == "int8" else 9.0) + 3.0 * spec.in_channels
+
+
+@pytest.fixture
+def mixed(space: SearchSpace) -> SearchSpace:
+    return space.mixed(("int8", "fp32"))
+
+
+def test_costs_of_policies_are_looked_up_as_walked(
+    mixed: SearchSpace, rng: np.random.Generator
+) -> None:
+    cost = PolicyCost(mixed, _price_in, border=_border, constant=3.0)
+    genes = mixed.sample_genes(rng, 300)
+    architectures = mixed.decode_many(genes)
+    np.testing.assert_allclose(cost.of_genes(genes), [cost(item) for item in architectures])
+    walked = []
+    for architecture in architectures:
+        specs, policy = lower(mixed, architecture), architecture.precisions
+        assert policy is not None
+        each = [_price_in(spec, name) for spec, name in zip(specs, policy, strict=True)]
+        for number in range(1, len(specs)):
+            if policy[number] != policy[number - 1]:
+                each[number] += _border(specs[number], policy[number - 1], policy[number])
+        walked.append((3.0 + sum(each), max(each)))
+    np.testing.assert_allclose(cost.of_genes(genes), [total for total, _ in walked])
+    np.testing.assert_allclose(cost.largest_of_genes(genes), [largest for _, largest in walked])
+
+
+def test_the_minimum_over_policies_is_the_cheapest_of_all(mixed: SearchSpace) -> None:
+    cost = PolicyCost(mixed, _price_in, border=_border)
+    cheapest, value = cost.minimum()
+    assert value == pytest.approx(min(cost(architecture) for architecture in mixed.enumerate()))
+    assert cost(cheapest) == pytest.approx(value)
+    assert len(set(cheapest.precisions or ())) == 2  # neither precision alone is the cheapest
