@@ -17,6 +17,8 @@ _STEM = re.compile(
 _DEVICE = re.compile(r"[^\W_][\w .()+-]{0,99}(?<!\.)(?<! )")
 _RUNTIME = re.compile(r"[^\W_][\w.+-]*(:[\w.]+)?")
 _PRECISION = re.compile(r"\w+")
+MIXED = "mixed"
+"""The precision of a setting in which each block of a network has one of its own."""
 
 
 def is_device_name(name: str) -> bool:
@@ -62,7 +64,7 @@ class Setting:
             raise ConfigError(
                 f"'{self.precision}' is not a precision",
                 where="precision",
-                fix="write fp32, fp16, bf16 or int8",
+                fix="write fp32, fp16, bf16, int8 or mixed",
             )
         for name, number in (("batch", self.batch), ("threads", self.threads)):
             if number is None and name == "threads":

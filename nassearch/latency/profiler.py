@@ -171,7 +171,7 @@ class ProfileSession:
             *anchors,
             *(architecture for architecture in architectures if architecture not in anchors),
         ]
-        networks = [Subnet(lower(self.space, architecture)).eval() for architecture in traced]
+        networks = [Subnet.of(self.space, architecture).eval() for architecture in traced]
         sessions, traces = {}, {}
         order = np.random.default_rng(0).permutation(len(networks))
         for position, index in enumerate(order):

@@ -10,7 +10,8 @@ from nassearch.config import StrictModel, parse
 from nassearch.errors import TableError
 from nassearch.files import read_json, write_json
 from nassearch.latency.device import Device, RatesFile
-from nassearch.latency.predictor import LatencyPredictor, Source
+from nassearch.latency.mixed_predictor import MixedPredictor
+from nassearch.latency.predictor import LatencyPredictor, Pair, Source
 from nassearch.latency.table import LatencyTable
 from nassearch.setting import WithSetting
 
@@ -52,9 +53,14 @@ class LatencySnapshot(WithSetting):
 
     @classmethod
     def of(
-        cls, predictor: LatencyPredictor, table: LatencyTable | None, device: Device
+        cls,
+        predictor: LatencyPredictor | MixedPredictor,
+        table: LatencyTable | None,
+        device: Device,
     ) -> "LatencySnapshot":
         """The snapshot of a predictor's latencies."""
+        if isinstance(predictor, MixedPredictor):
+            return cls._of_mixed(predictor, device)
         calibration = predictor.calibration
         facts = {} if table is None else table.facts
         blocks = {
@@ -64,17 +70,7 @@ class LatencySnapshot(WithSetting):
             )
             for spec, ms in predictor.block_ms.items()
         }
-        networks = [
-            ComparedNetwork(
-                space=f"{space.name}:{space.fingerprint}",
-                genes=space.encode(architecture),
-                measured_ms=measured,
-                predicted_ms=measured * (1 - residual),
-            )
-            for (space, architecture, measured), residual in zip(
-                predictor.pairs, calibration.residuals, strict=len(calibration.residuals) > 0
-            )
-        ]
+        networks = _compared(predictor.pairs, calibration.residuals)
         return cls(
             setting=predictor.setting,
             source=predictor.source,
@@ -84,8 +80,49 @@ class LatencySnapshot(WithSetting):
             host=None if table is None else str(facts.get("host", "")) or None,
             rates=device.rates,
             blocks=blocks,
-            networks=tuple(networks),
+            networks=networks,
         )
+
+    @classmethod
+    def _of_mixed(cls, predictor: MixedPredictor, device: Device) -> "LatencySnapshot":
+        """The snapshot of a mixed setting: blocks by key and precision, without their borders."""
+        blocks = {
+            key_in(spec.key, precision): BlockTime(
+                ms=predictor.block_ms(spec, precision), source=part.source
+            )
+            for precision, part in predictor.parts.items()
+            for spec in part.block_ms
+        }
+        return cls(
+            setting=predictor.setting,
+            source=predictor.source,
+            constant_ms=predictor.borders.constant,
+            ratio=predictor.ratio,
+            noise_floor=predictor.noise_floor,
+            rates=device.rates,
+            blocks=blocks,
+            networks=_compared(predictor.pairs, predictor.borders.residuals),
+        )
+
+
+def key_in(key: str, precision: str | None) -> str:
+    """The key of a block in a snapshot: of a mixed setting, in one of its precisions."""
+    return key if precision is None else f"{key}@{precision}"
+
+
+def _compared(pairs: Sequence[Pair], residuals: Sequence[float]) -> tuple[ComparedNetwork, ...]:
+    """The networks that were measured, beside what was predicted of them without them."""
+    return tuple(
+        ComparedNetwork(
+            space=f"{space.name}:{space.fingerprint}",
+            genes=space.encode(architecture),
+            measured_ms=measured,
+            predicted_ms=measured * (1 - residual),
+        )
+        for (space, architecture, measured), residual in zip(
+            pairs, residuals, strict=len(residuals) > 0
+        )
+    )
 
 
 class _File(StrictModel):

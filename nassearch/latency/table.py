@@ -91,7 +91,8 @@ class LatencyTable:
         pairs = []
         for network in self.networks:
             if network.space not in spaces:
-                spaces[network.space] = _shipped(network.space)
+                shipped = _shipped(network.space)
+                spaces[network.space] = shipped and shipped.mixed(space.precisions)
             owner = spaces[network.space]
             if owner is None:
                 continue
@@ -286,7 +287,7 @@ def how_to_measure(setting: Setting, space: str) -> str:
 def with_resolution(space: SearchSpace, resolution: int) -> SearchSpace:
     """`space` with one resolution more."""
     offered = sorted({*space.resolutions, resolution})
-    return SearchSpace.from_dict({**space.to_dict(), "resolution": offered})
+    return SearchSpace.from_dict({**space.to_dict(), "resolution": offered}).mixed(space.precisions)
 
 
 def find_table(setting: Setting, places: Sequence[Path]) -> LatencyTable | None:

@@ -12,13 +12,20 @@ from nassearch.latency.device import (
     host_device,
     list_devices,
     load_device,
+    table_directories,
 )
 from nassearch.latency.host_identity import HostIdentity, host_text, this_machine
+from nassearch.latency.mixed_predictor import MixedPredictor, how_to_measure_borders
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.roofline import relative_error, roofline
 from nassearch.latency.table import LatencyTable, find_table, how_to_measure
-from nassearch.runtimes.runtime import check_setting, make_runtime, why_unavailable
-from nassearch.setting import Setting
+from nassearch.runtimes.runtime import (
+    check_setting,
+    deployed_space,
+    make_runtime,
+    why_unavailable,
+)
+from nassearch.setting import MIXED, Setting
 from nassearch.space import SearchSpace
 
 
@@ -32,7 +39,7 @@ class Target:
 
     device: Device
     setting: Setting
-    predictor: LatencyPredictor
+    predictor: LatencyPredictor | MixedPredictor
     table: LatencyTable | None = None
 
     @property
@@ -127,6 +134,8 @@ def load_target(
     """
     table = next((table for table in tables if table.setting == setting), None)
     table = table or find_table(setting, places)
+    if setting.precision == MIXED:
+        return _mixed_target(space, device, setting, table, places=places, tables=tables)
     if table is not None:
         return target_from_table(table, space, device=device)
     if device.rates is None:
@@ -142,6 +151,38 @@ def load_target(
     return Target(device, setting, predictor)
 
 
+def _mixed_target(
+    space: SearchSpace,
+    device: Device,
+    setting: Setting,
+    table: LatencyTable | None,
+    *,
+    places: Sequence[Path],
+    tables: Sequence[LatencyTable],
+) -> Target:
+    """The target of a mixed setting: from the tables of its precisions and one of borders."""
+    mixed = deployed_space(space, setting)
+    if table is None:
+        raise MissingKeyError(
+            "has no table of what a change of precision costs",
+            where=setting,
+            fix=how_to_measure_borders(setting, space),
+        )
+    check_host(device, table)
+    parts = {
+        precision: load_target(
+            space.plain,
+            device,
+            replace(setting, precision=precision),
+            places=places,
+            tables=tables,
+        ).predictor
+        for precision in mixed.precisions
+    }
+    predictor = MixedPredictor.from_table(table, mixed, parts)  # type: ignore[arg-type]
+    return Target(device, setting, predictor, table)
+
+
 def target_from_table(
     table: LatencyTable, space: SearchSpace, *, device: Device | None = None
 ) -> Target:
@@ -152,6 +193,10 @@ def target_from_table(
         TableError: It was measured on another machine than the device it is called after.
     """
     device = device or _device_of(table)
+    if table.setting.precision == MIXED:
+        return _mixed_target(
+            space, device, table.setting, table, places=table_directories(), tables=()
+        )
     check_host(device, table)
     predictor = LatencyPredictor.from_table(table, space)
     return Target(device, table.setting, predictor, table)

@@ -17,7 +17,7 @@ from nassearch.latency.measurement import Measurement
 from nassearch.latency.table import LatencyTable
 from nassearch.networks import Subnet
 from nassearch.runtimes.runtime import Floats, Runtime
-from nassearch.space import Architecture, SearchSpace, lower
+from nassearch.space import Architecture, SearchSpace
 
 BURST = 3
 MIN_ROUNDS = 5
@@ -170,9 +170,7 @@ def reference_ms(table: LatencyTable, space: SearchSpace) -> float | None:
 
 def references(space: SearchSpace, runtime: Runtime) -> list[Run]:
     """The reference networks of `space`, loaded."""
-    networks = [
-        Subnet(lower(space, architecture)).eval() for architecture in reference_networks(space)
-    ]
+    networks = [Subnet.of(space, architecture).eval() for architecture in reference_networks(space)]
     return [runtime.load(network).run_ms for network in networks]
 
 

@@ -18,7 +18,8 @@ class Subnet(nn.Module):
 
     Input (n, channels, r, r) with r = `resolution`; output logits (n, classes). It depends on torch
     alone, traces, scripts and exports. Where its first specs have a grid, those blocks are run
-    patch by patch, in graphs traced from it too.
+    patch by patch, in graphs traced from it too. `precisions` is the policy it is deployed in, one
+    precision a block; what the module itself computes is float.
 
     Examples:
         >>> import nassearch as ns
@@ -29,10 +30,15 @@ class Subnet(nn.Module):
     """
 
     def __init__(
-        self, specs: Sequence[BlockSpec], blocks: Sequence[StaticOp] | None = None
+        self,
+        specs: Sequence[BlockSpec],
+        blocks: Sequence[StaticOp] | None = None,
+        *,
+        precisions: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.specs = tuple(specs)
+        self.precisions = None if precisions is None else tuple(precisions)
         blocks = blocks or [build_op(spec) for spec in specs]
         patched = specs[0].grid > 1
         self.blocks = Patchwise(specs, blocks) if patched else nn.Sequential(*blocks)
@@ -65,7 +71,12 @@ class Subnet(nn.Module):
                 )
         space = SearchSpace.from_dict(content["space"], where=where)
         architecture = Architecture.from_dict(content["architecture"], where=where)
-        return cls(lower(check_space(space), space.check(architecture)))
+        return cls.of(check_space(space), space.check(architecture, where=where))
+
+    @classmethod
+    def of(cls, space: SearchSpace, architecture: Architecture) -> "Subnet":
+        """The network of an architecture, with random weights."""
+        return cls(lower(space, architecture), precisions=architecture.precisions)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -89,4 +100,5 @@ class Subnet(nn.Module):
     def whole(self) -> "Subnet":
         """The same blocks, run layer by layer."""
         blocks: list[Any] = list(self.blocks)
-        return Subnet([spec.whole for spec in self.specs], blocks).train(self.training)
+        specs = [spec.whole for spec in self.specs]
+        return Subnet(specs, blocks, precisions=self.precisions).train(self.training)

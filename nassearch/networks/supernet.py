@@ -131,7 +131,7 @@ class Supernet(nn.Module):
         """The subnet as a plain network with its own copy of the weights."""
         specs = lower(self.space, architecture)
         blocks = [op.extract(spec) for op, spec in self.walk(architecture)]
-        return Subnet(specs, blocks).train(self.training)
+        return Subnet(specs, blocks, precisions=architecture.precisions).train(self.training)
 
     def _path(self, architecture: Architecture) -> Iterator[Elastic]:
         if self.space.definition.stem is not None:

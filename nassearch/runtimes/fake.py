@@ -8,12 +8,14 @@ import numpy as np
 
 from nassearch.networks import Subnet, block_cost
 from nassearch.runtimes.runtime import BlockTimes, Floats
-from nassearch.setting import Setting
+from nassearch.setting import MIXED, Setting
 from nassearch.space import BlockSpec
 
 OVERHEAD_MS = 0.01
 MACS_PER_MS = 2e7
 BYTES_PER_MS = 2e7
+BORDER_MS = 0.005
+ELEMENTS_PER_MS = 2e6
 NOISE = 0.002
 
 
@@ -24,11 +26,30 @@ def fake_block_ms(spec: BlockSpec) -> float:
     return OVERHEAD_MS + counted.macs / MACS_PER_MS + moved / BYTES_PER_MS
 
 
+def fake_network_ms(network: Subnet, setting: Setting) -> Floats:
+    """Milliseconds of each block, (blocks,); in a mixed setting those in int8 take half of their
+    time, and one that follows a block of another precision takes a border's time more.
+    """
+    block_ms = np.array([fake_block_ms(spec) for spec in network.specs])
+    if setting.precision == MIXED and network.precisions is not None:
+        before = network.precisions[0]
+        for number, (spec, precision) in enumerate(
+            zip(network.specs, network.precisions, strict=True)
+        ):
+            block_ms[number] /= 2 if precision == "int8" else 1
+            if precision != before:
+                elements = spec.in_channels * spec.resolution**2
+                block_ms[number] += BORDER_MS + elements / ELEMENTS_PER_MS
+            before = precision
+    return block_ms * setting.batch
+
+
 class FakeRuntime:
     """Deterministic: the n-th run of a network always takes the same time, within 0.2 %."""
 
     title: ClassVar[str] = "no engine: latencies computed from costs, for tests"
-    precisions: ClassVar[Collection[str]] = ("fp32", "fp16", "int8")
+    precisions: ClassVar[Collection[str]] = ("fp32", "fp16", "int8", MIXED)
+    mixable: ClassVar[tuple[str, ...]] = ("int8", "fp32")
     profiles_blocks: ClassVar[bool] = True
     on_gpu = False
     graph_formats: ClassVar[Mapping[str, str]] = {}
@@ -48,7 +69,7 @@ class FakeSession:
     """A network on the fake device; it can be timed as a whole and block by block."""
 
     def __init__(self, network: Subnet, setting: Setting) -> None:
-        self._blocks = np.array([fake_block_ms(spec) for spec in network.specs]) * setting.batch
+        self._blocks = fake_network_ms(network, setting)
         text = "".join(spec.key for spec in network.specs)
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
         self._rng = np.random.default_rng(seed)

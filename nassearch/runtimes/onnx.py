@@ -15,9 +15,9 @@ from nassearch.errors import RuntimeUnavailableError
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import INPUT, to_onnx
 from nassearch.runtimes.bundle_runner import attribute
-from nassearch.runtimes.quantization import quantize
+from nassearch.runtimes.quantization import in_precision
 from nassearch.runtimes.runtime import BlockTimes
-from nassearch.setting import Setting
+from nassearch.setting import MIXED, Setting
 
 
 class OnnxRuntime:
@@ -26,10 +26,11 @@ class OnnxRuntime:
     title: ClassVar[str] = "ONNX Runtime on the CPU"
     profiles_blocks: ClassVar[bool] = True
     on_gpu = False
-    graph_formats: ClassVar[Mapping[str, str]] = {"fp32": "onnx", "int8": "int8"}
+    graph_formats: ClassVar[Mapping[str, str]] = {"fp32": "onnx", "int8": "int8", MIXED: "int8"}
     provider: ClassVar[str] = "CPUExecutionProvider"
-    precisions: ClassVar[Mapping[str, Mapping[str, str]]] = {"fp32": {}, "int8": {}}
+    precisions: ClassVar[Mapping[str, Mapping[str, str]]] = {"fp32": {}, "int8": {}, MIXED: {}}
     """The precisions the provider runs, each with the provider's options for it."""
+    mixable: ClassVar[tuple[str, ...]] = ("int8", "fp32")
     package: ClassVar[str] = "onnxruntime"
 
     def __init__(self, setting: Setting) -> None:
@@ -109,9 +110,7 @@ def random_images(network: Subnet, batch: int) -> Any:
 def export_graph(network: Subnet, setting: Setting) -> bytes:
     """The network as an ONNX graph in a setting's precision and batch, wherever it is to run."""
     model = to_onnx(network, network.input_shape, batch=setting.batch)
-    if setting.precision == "int8":
-        model = quantize(model, [random_images(network, setting.batch)])
-    return model
+    return in_precision(model, network, setting, [random_images(network, setting.batch)])
 
 
 _REFUSALS = (refusal.Fail, refusal.NotImplemented, refusal.InvalidGraph, refusal.InvalidProtobuf)
@@ -128,6 +127,7 @@ class CudaRuntime(OnnxRuntime):
 
     title = "ONNX Runtime on an NVIDIA GPU (CUDA)"
     graph_formats: ClassVar[Mapping[str, str]] = {"fp32": "onnx", "tf32": "onnx"}
+    mixable: ClassVar[tuple[str, ...]] = ()
     on_gpu = True
     provider = "CUDAExecutionProvider"
     precisions: ClassVar[Mapping[str, Mapping[str, str]]] = {
@@ -141,13 +141,20 @@ class TensorRtRuntime(OnnxRuntime):
     """One NVIDIA GPU through ONNX Runtime's TensorRT provider."""
 
     title = "ONNX Runtime on an NVIDIA GPU (TensorRT)"
-    graph_formats: ClassVar[Mapping[str, str]] = {"fp32": "onnx", "fp16": "onnx", "int8": "int8"}
+    graph_formats: ClassVar[Mapping[str, str]] = {
+        "fp32": "onnx",
+        "fp16": "onnx",
+        "int8": "int8",
+        MIXED: "int8",
+    }
+    mixable: ClassVar[tuple[str, ...]] = ("int8", "fp16")
     on_gpu = True
     provider = "TensorrtExecutionProvider"
     precisions: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "fp32": {},
         "fp16": {"trt_fp16_enable": "1"},
         "int8": {"trt_int8_enable": "1", "trt_fp16_enable": "1"},
+        MIXED: {"trt_int8_enable": "1", "trt_fp16_enable": "1"},
     }
     package = "onnxruntime-gpu and TensorRT"
 

@@ -10,13 +10,13 @@ import numpy as np
 from nassearch.errors import RuntimeUnavailableError
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import to_onnx
-from nassearch.runtimes.quantization import quantize
+from nassearch.runtimes.quantization import in_precision
 from nassearch.runtimes.runtime import BlockTimes, Floats
-from nassearch.setting import Setting
+from nassearch.setting import MIXED, Setting
 
 _BLOCK = re.compile(r"/blocks\.(\d+)/")
 # OpenVINO lowers fp32 graphs to bf16 by itself where the CPU has it, unless it is told not to.
-_TYPES = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+_TYPES = {"fp32": "f32", "bf16": "bf16", "int8": "f32", MIXED: "f32"}
 _NAMES = {"f32": "float32", "bf16": "bfloat16"}
 
 
@@ -27,7 +27,13 @@ class OpenVinoRuntime:
     precisions: ClassVar[Collection[str]] = tuple(_TYPES)
     profiles_blocks: ClassVar[bool] = True
     on_gpu = False
-    graph_formats: ClassVar[Mapping[str, str]] = {"fp32": "onnx", "bf16": "onnx", "int8": "int8"}
+    graph_formats: ClassVar[Mapping[str, str]] = {
+        "fp32": "onnx",
+        "bf16": "onnx",
+        "int8": "int8",
+        MIXED: "int8",
+    }
+    mixable: ClassVar[tuple[str, ...]] = ("int8", "fp32")
 
     def __init__(self, setting: Setting) -> None:
         try:
@@ -61,8 +67,7 @@ class OpenVinoRuntime:
         """The network's graph; the last one is kept, since it is loaded with and without trace."""
         if self._exported is None or self._exported[0] is not network:
             model = to_onnx(network, network.input_shape, batch=self.setting.batch)
-            if self.setting.precision == "int8":
-                model = quantize(model, [self._images(network)])
+            model = in_precision(model, network, self.setting, [self._images(network)])
             self._exported = (network, model)
         return self._exported[1]
 

@@ -1,8 +1,9 @@
 """INT8 networks: static quantization with quantize-dequantize pairs, which every runtime reads."""
 
 import logging
+import re
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import onnx
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import INPUT
 from nassearch.runtimes.channel_padding import pad_hidden_channels, pad_images
+from nassearch.setting import MIXED, Setting
 
 Images = npt.NDArray[np.float32]
 _COMPUTING = ("Conv", "Gemm", "MatMul", "Add", "Mul", "GlobalAveragePool", "LayerNormalization")
@@ -54,6 +57,36 @@ def quantize(
         quantized = onnx.load(path)
     pad_images(quantized)
     return _integer_hardswish(quantized)
+
+
+def quantize_blocks(
+    model: bytes,
+    precisions: Sequence[str],
+    images: Iterable[Images],
+    *,
+    ranges: Path | None = None,
+) -> bytes:
+    """interim"""
+    wanted = [name for name in quantizable(model) if precisions[block_of(name)] == "int8"]
+    return quantize(model, images, only=wanted, ranges=ranges) if wanted else model
+
+
+def block_of(name: str) -> int:
+    """The number of the block that an operator belongs to."""
+    match = re.search(r"/blocks\.(\d+)/", name)
+    assert match is not None
+    return int(match.group(1))
+
+
+def in_precision(
+    model: bytes, network: Subnet, setting: Setting, images: Iterable[Images]
+) -> bytes:
+    """The float graph of a network as a setting's precision, or the network's policy, asks for."""
+    if setting.precision == "int8":
+        return quantize(model, images)
+    if setting.precision == MIXED and network.precisions is not None:
+        return quantize_blocks(model, network.precisions, images)
+    return model
 
 
 def quantizable(model: bytes) -> list[str]:

@@ -11,7 +11,8 @@ from nassearch import config
 from nassearch.errors import ConfigError, NassearchError, RuntimeUnavailableError
 from nassearch.networks import Subnet
 from nassearch.runtimes import RUNTIMES
-from nassearch.setting import Setting
+from nassearch.setting import MIXED, Setting
+from nassearch.space import SearchSpace
 
 Floats = npt.NDArray[np.float64]
 
@@ -62,6 +63,9 @@ class Runtime(Protocol):
     """Whether it times blocks (`trace`), so that it can fill a latency table."""
     graph_formats: ClassVar[Mapping[str, str]]
     """Precision -> the export format whose file it runs as it is (`load_graph`)."""
+    mixable: ClassVar[tuple[str, ...]]
+    """Those of its precisions that blocks of one network may have side by side, the lowest first
+    (then `precisions` has 'mixed' too); optional."""
     on_gpu: bool
     """Whether networks run on a GPU, which is then part of what the machine is."""
     version: str
@@ -115,6 +119,28 @@ def check_setting(setting: Setting) -> None:
             where=setting,
             fix=f"use --precision {' or '.join(kind.precisions)}",
         )
+
+
+def deployed_space(space: SearchSpace, setting: Setting) -> SearchSpace:
+    """The space as a setting deploys it: with a policy beside each architecture where it mixes."""
+    return space.mixed(mixable_precisions(setting)) if setting.precision == MIXED else space.plain
+
+
+def mixable_precisions(setting: Setting) -> tuple[str, ...]:
+    """The precisions that blocks may have side by side in a setting's runtime, the lowest first.
+
+    Raises:
+        RuntimeUnavailableError: Its runtime mixes none.
+    """
+    check_setting(setting)
+    mixable: tuple[str, ...] = getattr(runtime_class(setting.runtime), "mixable", ())
+    if len(mixable) < 2:
+        raise RuntimeUnavailableError(
+            f"the runtime {setting.runtime} mixes no precisions",
+            where=setting,
+            fix="use --runtime onnxruntime, or one precision for all blocks",
+        )
+    return mixable
 
 
 def make_runtime(setting: Setting) -> Runtime:

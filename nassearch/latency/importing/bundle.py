@@ -26,7 +26,7 @@ from nassearch.progress import Progress, silent
 from nassearch.runtimes import bundle_runner
 from nassearch.runtimes.onnx import OnnxRuntime, export_graph
 from nassearch.runtimes.runtime import BlockTimes, Floats, check_setting, runtime_class
-from nassearch.setting import Setting
+from nassearch.setting import MIXED, Setting
 from nassearch.space import SearchSpace, lower
 
 MANIFEST, RUNNER = "bundle.json", "run.py"
@@ -63,6 +63,12 @@ def write_bundle(
             where=setting,
             fix="use --runtime onnxruntime, cuda or tensorrt, or profile where nassearch is"
             " installed",
+        )
+    if setting.precision == MIXED:
+        raise RuntimeUnavailableError(
+            "a bundle measures one precision",
+            where=setting,
+            fix="name it with --precision; mixed ones are profiled where nassearch is installed",
         )
     networks, graphs = [], {}
     architectures = covering(space, rng)
