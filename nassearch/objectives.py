@@ -3,9 +3,9 @@
 import hashlib
 import inspect
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,16 +15,14 @@ from nassearch import config
 from nassearch.errors import ConfigError, NassearchError, SearchError
 from nassearch.latency.target import Target
 from nassearch.networks import block_cost
-from nassearch.networks.activation_memory import (
-    PeakActivations,
-    peak_activation_bytes,
-    peak_memory_bytes,
-)
+from nassearch.networks.activation_memory import PeakActivations, peak_elements
+from nassearch.networks.cost import FLOAT_BYTES
+from nassearch.networks.file_size import file_bytes
 from nassearch.networks.zero_cost import StructuralScore
 from nassearch.provenance import Estimate, Provenance
 from nassearch.search.problem import Direction, Objective
-from nassearch.space import Architecture, BlockSpec, SearchSpace, lower
-from nassearch.space.additive import AdditiveCost, Floats
+from nassearch.space import Architecture, BlockSpec, SearchSpace
+from nassearch.space.additive import AdditiveCost, Floats, PolicyCost
 from nassearch.space.search_space import Genes
 from nassearch.training.evaluation import Z_95, Evaluator
 from nassearch.training.evaluation import Accuracy as MeasuredAccuracy
@@ -37,6 +35,7 @@ OBJECTIVES = {
     "params": "nassearch.objectives:Params",
     "peak_activation_bytes": "nassearch.objectives:PeakActivationBytes",
     "peak_memory_bytes": "nassearch.objectives:PeakMemoryBytes",
+    "size_bytes": "nassearch.objectives:SizeBytes",
     "zero_cost": "nassearch.objectives:ZeroCost",
     "effectiveness": "nassearch.objectives:Effectiveness",
 }
@@ -61,6 +60,12 @@ class Context:
                 fix="run 'nassearch train-supernet' first, or name images with --data",
             )
         return self.evaluator
+
+    @property
+    def precision(self) -> str:
+        """The one that all targets run; float32 where they differ, or there is none."""
+        found = {target.setting.precision for target in self.targets}
+        return found.pop() if len(found) == 1 else "fp32"
 
     def label(self, target: Target) -> str:
         """The name that tells a target from the others: nothing, its device, or its setting."""
@@ -314,37 +319,77 @@ class Params(_Counted):
         super().__init__(context, lambda spec: float(block_cost(spec).params))
 
 
-class _Peak:
-    """Memory that a network needs at once."""
+class SizeBytes:
+    """Bytes of the file that a network is deployed in: an ONNX graph in its policy's precisions, or
+    in that of the settings searched for; exact in its minimum, within some per cent of the file.
+    """
 
-    def __init__(self, context: Context, of_specs: Callable[[Sequence[BlockSpec]], int]) -> None:
-        self._space = context.space
-        self._of_specs = of_specs
+    def __init__(self, context: Context) -> None:
+        self._total: AdditiveCost | PolicyCost
+        if context.space.precisions:
+            self._total = PolicyCost(context.space, file_bytes)
+        else:
+            self._total = AdditiveCost(context.space, partial(_bytes_in, context.precision))
+        self.of_genes = self._total.of_genes
 
     def __call__(self, architecture: Architecture) -> Estimate:
-        size = self._of_specs(lower(self._space, architecture))
-        return Estimate(float(size), Provenance("counted"))
+        return Estimate(self._total(architecture), Provenance("counted"))
+
+    def minimum(self) -> tuple[float, Architecture]:
+        """The least bytes in the space, and an architecture that has them."""
+        architecture, size = self._total.minimum()
+        return size, architecture
 
 
-class PeakActivationBytes(_Peak):
-    """The most float32 activations held at once for one image; in int8 a quarter of it."""
+def _bytes_in(precision: str, spec: BlockSpec) -> float:
+    return float(file_bytes(spec, precision))
+
+
+class PeakActivationBytes:
+    """The most activations held at once for one image.
+
+    Of float32, in int8 a quarter of it; where a policy says precisions, each block's of its own
+    (run patch by patch, of float32).
+    """
 
     def __init__(self, context: Context) -> None:
-        super().__init__(context, peak_activation_bytes)
-        self.of_genes = PeakActivations(context.space).of_genes
+        self._space = space = context.space
+        self._of_genes = PeakActivations(space).of_genes
+        if space.precisions and space.definition.patches is None:
+            policies = PolicyCost(space, partial(_in_bytes_of, peak_elements))
+            self._of_genes = policies.largest_of_genes
 
-
-class PeakMemoryBytes(_Peak):
-    """Those activations and all weights."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context, peak_memory_bytes)
-        self._activations = PeakActivations(context.space)
-        self._weights = AdditiveCost(context.space, lambda s: float(block_cost(s).weight_bytes))
+    def __call__(self, architecture: Architecture) -> Estimate:
+        genes = np.array([self._space.encode(architecture)], dtype=np.uint8)
+        return Estimate(float(self.of_genes(genes)[0]), Provenance("counted"))
 
     def of_genes(self, genes: Genes) -> Floats:
         """Bytes, (n,), of gene vectors, (n, genes)."""
-        return self._activations.of_genes(genes) + self._weights.of_genes(genes)
+        return self._of_genes(genes)
+
+
+class PeakMemoryBytes(PeakActivationBytes):
+    """Those activations and all weights."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._weights: AdditiveCost | PolicyCost
+        if context.space.precisions:
+            self._weights = PolicyCost(context.space, partial(_in_bytes_of, _num_params))
+        else:
+            self._weights = AdditiveCost(context.space, lambda s: float(block_cost(s).weight_bytes))
+
+    def of_genes(self, genes: Genes) -> Floats:
+        """Bytes, (n,), of gene vectors, (n, genes)."""
+        return super().of_genes(genes) + self._weights.of_genes(genes)
+
+
+def _in_bytes_of(count: Callable[[BlockSpec], int], spec: BlockSpec, precision: str) -> float:
+    return float(count(spec) * (1 if precision == "int8" else FLOAT_BYTES))
+
+
+def _num_params(spec: BlockSpec) -> int:
+    return block_cost(spec).params
 
 
 class ZeroCost:

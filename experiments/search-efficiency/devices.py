@@ -10,7 +10,8 @@ from landscape import Landscape, best_front
 
 from nassearch import objectives
 from nassearch.latency.device import load_device
-from nassearch.pipeline.profile import predictor, table_places
+from nassearch.latency.target import load_target
+from nassearch.pipeline.profile import table_places
 from nassearch.search.pareto import hypervolume
 from nassearch.search.problem import Floats, Objective, Problem
 from nassearch.space import Architecture
@@ -60,7 +61,7 @@ def _latencies(space: str) -> tuple[Objective, ...]:
         device = load_device(name)
         setting = device.setting(runtime=runtime, precision=None, batch=None, threads=None)
         loaded = Landscape(space, seed=0, images=None).space
-        one, _ = predictor(loaded, device, setting, table_places(None))
+        one = load_target(loaded, device, setting, places=table_places(None))
         (latency,) = objectives.build("latency", objectives.Context(loaded, (one,)))
-        found.append(replace(latency, name=f"latency:{setting}"))
+        found.append(replace(latency, device=str(setting)))
     return tuple(found)

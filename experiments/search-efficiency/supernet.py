@@ -10,10 +10,11 @@ from rich.console import Console
 
 from nassearch import objectives
 from nassearch.latency.device import load_device
+from nassearch.latency.target import load_target
 from nassearch.pipeline.evaluation_workers import evaluation
 from nassearch.pipeline.pick import measure_front
-from nassearch.pipeline.profile import predictor, profile_device, table_places
-from nassearch.pipeline.search import TrainedSupernet, search_supernet
+from nassearch.pipeline.profile import profile_device, table_places
+from nassearch.pipeline.search import SearchRequest, TrainedSupernet, search_supernet
 from nassearch.provenance import Estimate
 from nassearch.search.algorithms.guided import Guided
 from nassearch.search.algorithms.optuna import Random
@@ -68,27 +69,20 @@ def budgets(directory: Path) -> None:
     setting = device.setting(runtime=None, precision=None, batch=None, threads=None)
     tables = directory / "latency_tables"
     profile_device(trained.space, setting, tables, seconds=PROFILE_SECONDS)
+    target = load_target(trained.space, device, setting, places=table_places(directory))
     for share in SHARES:
+        request = SearchRequest(budgets=(share,), plan=SearchPlan(trials=TRIALS))
         with tempfile.TemporaryDirectory() as folder:
-            outcome = search_supernet(
-                directory,
-                settings=[(device, setting)],
-                budgets=[[share]],
-                trials=TRIALS,
-                out=Path(folder),
-            )
+            outcome = search_supernet(trained, [target], request, out=Path(folder))
         (pick,) = outcome.picks
         (latency,) = pick.latency
         front = ParetoFront(outcome.front.axes, [pick.candidate])
-        found = [predictor(trained.space, device, setting, table_places(directory))]
-        ((again, _, noise),) = measure_front(
-            front, trained.supernet, found, [(device, setting)]
-        ).values()
+        (again,) = measure_front(front, trained, [target]).values()
         assert latency.measured_ms is not None and latency.budget_ms is not None
         console.print(
             f"{share}: budget {latency.budget_ms:.4f} ms, measured"
             f" {latency.measured_ms / latency.budget_ms:.1%} of it, again"
-            f" {again / latency.budget_ms:.1%} (noise {noise:.1%}),"
+            f" {again.ms / latency.budget_ms:.1%} (noise {again.noise_floor:.1%}),"
             f" accuracy {pick.candidate.number('accuracy'):.2%}"
         )
 

@@ -30,7 +30,13 @@ from nassearch.export.photo_graph import with_preprocessing
 from nassearch.latency.timing import interleave
 from nassearch.networks import Subnet
 from nassearch.progress import Progress
-from nassearch.runtimes.quantization import Images, quantizable, quantize
+from nassearch.runtimes.quantization import (
+    Images,
+    block_of,
+    quantizable,
+    quantize,
+    quantize_blocks,
+)
 from nassearch.training.evaluation import measure_accuracy
 
 CALIBRATION_IMAGES = 256
@@ -74,12 +80,19 @@ class Int8:
                 Path(folder) / "ranges.json",
             )
             whole = accuracy(subnet)
-            found = keep_sensitive(
-                graph,
-                lambda model: whole - accuracy(open_graph(model)),
-                bound=self.options.max_accuracy_loss,
-                progress=lambda fraction: progress("quantizing", fraction),
-            )
+
+            def loss(model: bytes) -> float:
+                return whole - accuracy(open_graph(model))
+
+            if subnet.precisions is not None:
+                found = by_policy(graph, subnet.precisions, loss)
+            else:
+                found = keep_sensitive(
+                    graph,
+                    loss,
+                    bound=self.options.max_accuracy_loss,
+                    progress=lambda fraction: progress("quantizing", fraction),
+                )
         model = found.model
         if self.options.preprocess_in_graph:
             model = with_preprocessing(model, data, subnet.input_shape)
@@ -146,6 +159,9 @@ class FloatGraph:
     def quantize(self, *, only: Sequence[str] = (), keep: Sequence[str] = ()) -> bytes:
         return quantize(self.model, self._batches(), only=only, keep=keep, ranges=self.ranges)
 
+    def quantize_blocks(self, precisions: Sequence[str]) -> bytes:
+        return quantize_blocks(self.model, precisions, self._batches(), ranges=self.ranges)
+
     def _batches(self) -> list[Images]:
         """Whole batches: the first images come again where the last batch is short."""
         images = self.images.numpy()
@@ -160,6 +176,15 @@ class Quantized:
     model: bytes
     loss: float
     kept: tuple[str, ...] = ()
+
+
+def by_policy(
+    graph: FloatGraph, precisions: Sequence[str], loss: Callable[[bytes], float]
+) -> Quantized:
+    """The graph with those blocks in int8 that a policy says, whatever that loses."""
+    model = graph.quantize_blocks(precisions)
+    kept = [name for name in quantizable(graph.model) if precisions[block_of(name)] != "int8"]
+    return Quantized(model, loss(model), tuple(kept))
 
 
 def keep_sensitive(

@@ -15,7 +15,14 @@ from nassearch.latency.measurement import Measurement
 from nassearch.latency.target import differences, why_not_here
 from nassearch.latency.timing import drift_problem, interleave, references
 from nassearch.networks import Subnet
-from nassearch.runtimes.runtime import Runtime, Session, load_graph, make_runtime, runtime_class
+from nassearch.runtimes.runtime import (
+    Runtime,
+    Session,
+    deployed_space,
+    load_graph,
+    make_runtime,
+    runtime_class,
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ def check_latency(
         return LatencyCheck(claim, unmeasured=reason, finding=unchecked if is_finding else None)
     runtime = make_runtime(claim.setting)
     session, notes = _load(runtime, claim, export, directory, network)
-    anchors = references(export.search_space(), runtime)
+    anchors = references(deployed_space(export.search_space(), claim.setting), runtime)
     for length in (seconds, 3 * seconds):  # a miss is measured again, longer, before it is one
         timing = interleave([session.run_ms], references=anchors, seconds=length, max_rounds=2000)
         drift = None if claim.reference_ms is None else timing.reference / claim.reference_ms

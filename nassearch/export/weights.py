@@ -82,7 +82,7 @@ def build(directory: Path) -> Subnet:
         subnet = Subnet.from_config(directory / CONFIG)
     if not weights.is_file():
         check_memory(subnet, where=directory)
-        return Subnet(subnet.specs).eval()
+        return Subnet(subnet.specs, precisions=subnet.precisions).eval()
     try:
         with safe_open(weights, "pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -95,7 +95,7 @@ def build(directory: Path) -> Subnet:
                 f"{misfits[0]}: {shapes.get(misfits[0])} in the file,"
                 f" {expected.get(misfits[0])} in the network"
             )
-        subnet = Subnet(subnet.specs)
+        subnet = Subnet(subnet.specs, precisions=subnet.precisions)
         subnet.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(

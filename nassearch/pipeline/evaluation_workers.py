@@ -61,15 +61,17 @@ def evaluation(
         yield candidate_evaluation.serial(problem, cache=cache)
         return
     kinds = [objective.kind for objective in problem.expensive]
-    factory = partial(_measure_expensive, supernet.directory.resolve(), tuple(kinds))
+    factory = partial(
+        _measure_expensive, supernet.directory.resolve(), tuple(kinds), supernet.precisions
+    )
     with Workers(factory, workers=max(1, workers), address=address) as pool:
         yield Distributed(problem, cache, pool)
 
 
-def _measure_expensive(run: Path, kinds: tuple[str, ...]) -> Measure:
+def _measure_expensive(run: Path, kinds: tuple[str, ...], precisions: tuple[str, ...]) -> Measure:
     """In a worker: load the supernet once, then measure architectures."""
     torch.set_num_threads(1)
-    context = TrainedSupernet.load(run).context()
+    context = TrainedSupernet.load(run).deployed_in(precisions).context()
     expensive = [item for kind in kinds for item in objectives.build(kind, context)]
 
     def measure(architecture: Architecture, to_beat: Mapping[str, float]) -> dict[str, Estimate]:

@@ -187,7 +187,8 @@ def _for_classes(network: Subnet, export: ExportConfig, data: Data) -> Subnet:
     if data.class_names == export.data.class_names:
         return network
     *body, head = network.specs
-    new = Subnet([*body, replace(head, out_channels=data.num_classes)])
+    specs = [*body, replace(head, out_channels=data.num_classes)]
+    new = Subnet(specs, precisions=network.precisions)
     fresh = new.state_dict()
     kept = {
         name: tensor

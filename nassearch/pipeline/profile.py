@@ -1,7 +1,9 @@
 """Profiling a device, and what its latencies say of one network."""
 
 import os
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,12 @@ from nassearch import config, interruption
 from nassearch.errors import ConfigError, Interrupted, RuntimeUnavailableError, TableError
 from nassearch.export.export_config import CONFIG, read_export
 from nassearch.files import owned
+from nassearch.latency.border_profiler import NUM_NETWORKS, profile_borders
 from nassearch.latency.coverage import MAX_NETWORKS
-from nassearch.latency.device import Device, table_directories
+from nassearch.latency.device import Device, host_device, table_directories
 from nassearch.latency.host_identity import this_machine
 from nassearch.latency.importing.bundle import write_bundle
-from nassearch.latency.predictor import LatencyPredictor
+from nassearch.latency.mixed_predictor import MIN_NETWORKS, MixedPredictor
 from nassearch.latency.profiler import TARGET_ERROR, profile
 from nassearch.latency.table import LatencyTable, find_table
 from nassearch.latency.target import Target, load_target
@@ -24,7 +27,7 @@ from nassearch.networks.cost import network_cost
 from nassearch.ops import check_space
 from nassearch.pipeline.run_directory import load_space, torch_threads
 from nassearch.progress import Progress, silent
-from nassearch.runtimes.runtime import Runtime, make_runtime
+from nassearch.runtimes.runtime import Runtime, deployed_space, make_runtime
 from nassearch.setting import Setting
 from nassearch.space import (
     Architecture,
@@ -71,6 +74,8 @@ def profile_device(
     Returns:
         The table as it is on disk.
 
+    Of a mixed setting the tables of its precisions are measured too, where they lack the space.
+
     Raises:
         TableError: The table there was measured on another machine, or the device is another.
         OutputError: Another process measures this device, or writes to its tables.
@@ -78,6 +83,17 @@ def profile_device(
         KeyboardInterrupt: After saving; its message says what was saved.
     """
     runtime = _checked_runtime(setting, device)
+    rng, space = np.random.default_rng(seed), deployed_space(space, setting)
+    if space.precisions:
+        _profile_parts(
+            space,
+            setting,
+            directory,
+            device=device,
+            seconds=seconds,
+            max_networks=max_networks,
+            progress=progress,
+        )
     with owned(directory / setting.device, doing="profile"):
         present = find_table(setting, [directory])
         identity = this_machine(gpu=runtime.on_gpu)
@@ -95,23 +111,85 @@ def profile_device(
 
         with torch_threads(1), interruption.deferred() as interrupted:
             try:
-                table = profile(
-                    space,
-                    setting,
-                    runtime=runtime,
-                    rng=np.random.default_rng(seed),
-                    seconds=seconds,
-                    target_error=target_error,
-                    time_budget=time_budget,
-                    max_networks=max_networks,
-                    known=present if resume else None,
-                    keep=save,
-                    interrupted=lambda: interrupted.requested,
-                    progress=progress,
-                )
+                if space.precisions:
+                    table = profile_borders(
+                        space,
+                        setting,
+                        runtime=runtime,
+                        rng=rng,
+                        seconds=seconds,
+                        target_error=target_error,
+                        num_networks=max(MIN_NETWORKS, min(max_networks, NUM_NETWORKS)),
+                        known=present,
+                        interrupted=lambda: interrupted.requested,
+                        progress=progress,
+                    )
+                else:
+                    table = profile(
+                        space,
+                        setting,
+                        runtime=runtime,
+                        rng=rng,
+                        seconds=seconds,
+                        target_error=target_error,
+                        time_budget=time_budget,
+                        max_networks=max_networks,
+                        known=present if resume else None,
+                        keep=save,
+                        interrupted=lambda: interrupted.requested,
+                        progress=progress,
+                    )
             except KeyboardInterrupt as error:
                 raise Interrupted(_saved_text(space, saved, directory)) from error
-        return save(table)
+        merged = save(table)
+    if space.precisions:
+        _warn_of_slow_precisions(
+            load_target(space, device or host_device(), setting, places=[directory])
+        )
+    return merged
+
+
+def _warn_of_slow_precisions(target: Target) -> None:
+    """Say which lower precision takes longer than the highest, as int8 does without VNNI."""
+    assert isinstance(target.predictor, MixedPredictor)
+    largest = target.space.plain.largest
+    *lower_ones, highest = (
+        (name, float(target.predictor.predict([target.space.uniform(largest, name)])[0]))
+        for name in target.space.precisions
+    )
+    for name, milliseconds in lower_ones:
+        if milliseconds > highest[1]:
+            warnings.warn(
+                f"{target.setting}: the largest network takes {milliseconds / highest[1]:.2f} times"
+                f" as long in {name} as in {highest[0]}, so a search will seldom choose {name}",
+                stacklevel=3,
+            )
+
+
+def _profile_parts(
+    space: SearchSpace,
+    setting: Setting,
+    directory: Path,
+    *,
+    device: Device | None,
+    seconds: float,
+    max_networks: int,
+    progress: Progress,
+) -> None:
+    """Profile the precisions that a mixed setting mixes, where their tables lack the space."""
+    for precision in space.precisions:
+        part = replace(setting, precision=precision)
+        present = find_table(part, [directory])
+        if present is None or any(spec.key not in present.blocks for spec in block_specs(space)):
+            profile_device(
+                space.plain,
+                part,
+                directory,
+                device=device,
+                seconds=seconds,
+                max_networks=max_networks,
+                progress=progress,
+            )
 
 
 def _checked_runtime(setting: Setting, device: Device | None) -> Runtime:
@@ -170,17 +248,6 @@ def table_places(run: Path | None) -> list[Path]:
     """Where tables are looked for: the run's own, then those of `table_directories`."""
     own = [] if run is None else [run / "latency_tables"]
     return [*own, *table_directories()]
-
-
-def predictor(
-    space: SearchSpace, device: Device, setting: Setting, places: Sequence[Path]
-) -> tuple[LatencyPredictor, LatencyTable | None]:
-    """The predictor of a device: from its table, else estimated from its datasheet.
-
-    Raises MissingKeyError, naming the command that measures, where neither is there.
-    """
-    target = load_target(space, device, setting, places=places)
-    return target.predictor, target.table
 
 
 def read_network(path: Path, space_name: str | None, run: Path) -> tuple[SearchSpace, Architecture]:

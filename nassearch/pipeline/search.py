@@ -155,6 +155,7 @@ def search_supernet(
             f" go on with nassearch train-supernet --resume --out {supernet.directory}",
             stacklevel=2,
         )
+    supernet = supernet.deployed_in(common_precisions(targets))
     end = deadline(request.time_budget, targets)
     out = supernet.directory if out is None else out
     targets = list(targets)
@@ -197,6 +198,23 @@ def search_supernet(
         where=out,
         fix="profile the device again for longer, or give a larger budget",
     )
+
+
+def common_precisions(targets: Sequence[Target]) -> tuple[str, ...]:
+    """The precisions that blocks are deployed in on all targets; nothing where settings say one.
+
+    Raises ConfigError where targets differ in it: a network with a policy has no latency in a
+    setting of one precision.
+    """
+    found = {target.space.precisions: target for target in targets}
+    if len(found) > 1:
+        one, other = list(found.values())[:2]
+        raise ConfigError(
+            f"{one.setting} and {other.setting} do not deploy the same networks",
+            where="devices",
+            fix="search mixed settings apart from those of one precision",
+        )
+    return next(iter(found), ())
 
 
 def deadline(time_budget: str | None, targets: Sequence[Target]) -> float | None:

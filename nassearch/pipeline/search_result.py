@@ -44,7 +44,8 @@ class SearchResult:
         """
         content = read_picks(directory)
         owner = TrainedSupernet.load(run_of(directory), data=data)
-        front = load_latest(directory, space=owner.space).front
+        past = load_latest(directory, space=owner.space)
+        owner, front = owner.deployed_in(past.space.precisions), past.front
         by_id = {candidate.architecture.id: candidate for candidate in front}
         picks = []
         for record in content.picks:

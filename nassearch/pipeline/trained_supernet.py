@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 from nassearch import objectives
 from nassearch.config import format_count
 from nassearch.data.dataset import AnyData, Data
+from nassearch.export.deployment import deployed
 from nassearch.latency.target import Target
 from nassearch.networks import Subnet, Supernet
 from nassearch.pipeline.adopt import read_layers
@@ -42,6 +43,8 @@ class TrainedSupernet:
     step: int
     num_steps: int | None = None
     """Of the whole training, where it is known."""
+    precisions: tuple[str, ...] = ()
+    """Those that blocks are deployed in, the lowest first, where that is to be chosen as well."""
 
     @classmethod
     def load(cls, run: Path, *, data: AnyData | None = None) -> "TrainedSupernet":
@@ -60,9 +63,15 @@ class TrainedSupernet:
         num_steps = saved.steps_per_epoch * recipe.training.epochs if was_trained else None
         return cls(run, supernet, recipe, images, saved.step, num_steps)
 
-    @property
+    def deployed_in(self, precisions: Sequence[str]) -> "TrainedSupernet":
+        """This supernet with a space in which each block has one of `precisions`."""
+        chosen = tuple(precisions)
+        return self if chosen == self.precisions else replace(self, precisions=chosen)
+
+    @cached_property
     def space(self) -> SearchSpace:
-        return self.supernet.space
+        """What may be chosen of it."""
+        return self.supernet.space.mixed(self.precisions)
 
     @property
     def data(self) -> Data:
@@ -100,7 +109,8 @@ class TrainedSupernet:
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        return Evaluator(self.supernet, self.data)
+        deploy = partial(deployed, data=self.data) if self.precisions else None
+        return Evaluator(self.supernet, self.data, deploy=deploy)
 
     @cached_property
     def cache(self) -> EvaluationCache:

@@ -9,11 +9,11 @@ import numpy as np
 from nassearch.config import format_count, format_milliseconds
 from nassearch.export.export_config import LatencyClaim
 from nassearch.latency.efficiency import BYTES, Layers
-from nassearch.latency.snapshot import LatencySnapshot
+from nassearch.latency.snapshot import LatencySnapshot, key_in
 from nassearch.networks import block_cost
 from nassearch.networks.cost import network_cost
 from nassearch.report.quantity import Quantity
-from nassearch.report.record import RunRecord, SearchRecord
+from nassearch.report.record import DrawnBlock, RunRecord, SearchRecord
 from nassearch.report.view import Series, places
 from nassearch.setting import Setting
 from nassearch.space import Architecture, BlockSpec, lower
@@ -21,11 +21,11 @@ from nassearch.space import Architecture, BlockSpec, lower
 
 def run_dict(run: RunRecord, series: Sequence[Series]) -> dict[str, object]:
     """A run's blocks, and its searches with candidates by the column."""
-    block_index = {spec: index for index, spec in enumerate(run.specs)}
+    block_index = {block: index for index, block in enumerate(run.blocks)}
     return {
         "name": run.name,
         "path": shlex.quote(str(run.path)),
-        "blocks": [_block_dict(spec) for spec in run.specs],
+        "blocks": [_block_dict(*block) for block in run.blocks],
         "searches": [
             search_dict(run, item.record, item.quantities, block_index) for item in series
         ],
@@ -36,7 +36,7 @@ def search_dict(
     run: RunRecord,
     search: SearchRecord,
     columns: Sequence[Quantity],
-    block_index: Mapping[BlockSpec, int],
+    block_index: Mapping[DrawnBlock, int],
 ) -> dict[str, object]:
     architectures = [candidate.architecture for candidate in search.candidates]
     place = places(search.candidates)
@@ -70,18 +70,17 @@ def search_dict(
 
 
 def _stages(
-    run: RunRecord, architecture: Architecture, block_index: Mapping[BlockSpec, int]
+    run: RunRecord, architecture: Architecture, block_index: Mapping[DrawnBlock, int]
 ) -> list[list[int]]:
     """The blocks of a network by their index, one list for the stem, each stage, and the head."""
-    assert run.space is not None
-    indices = [block_index[spec] for spec in lower(run.space, architecture)]
+    indices = [block_index[block] for block in run.blocks_of(architecture)]
     lengths = [len(stage.blocks) for stage in architecture.stages]
     lengths = [len(indices) - sum(lengths) - 1, *lengths, 1]
     ends = np.cumsum(lengths).tolist()
     return [indices[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
-def _block_dict(spec: BlockSpec) -> dict[str, object]:
+def _block_dict(spec: BlockSpec, precision: str | None) -> dict[str, object]:
     counted = block_cost(spec)
     layers = Layers.of([layer for layer, _ in counted.layers], batch=1)
     times = np.array([number for _, number in counted.layers], dtype=np.float64)
@@ -92,6 +91,7 @@ def _block_dict(spec: BlockSpec) -> dict[str, object]:
         "o": spec.out_channels,
         "r": spec.resolution,
         "s": spec.stride,
+        "p": precision,
         "k": spec.get("kernel_size"),
         "e": spec.get("expand_ratio"),
         "macs": counted.macs,
@@ -107,14 +107,14 @@ def snapshot_dict(run: RunRecord, latency: str, snapshot: LatencySnapshot) -> di
     Operations are two for each multiply-accumulate. Without a datasheet the fastest of the blocks
     stands in for the peak, and the page says so.
     """
-    times = [snapshot.blocks.get(spec.key) for spec in run.specs]
+    times = [snapshot.blocks.get(key_in(spec.key, precision)) for spec, precision in run.blocks]
     peak = bandwidth = None
     if snapshot.rates is not None and snapshot.setting.precision in snapshot.rates.peak_tflops:
         peak = 1e3 * float(snapshot.rates.peak_tflops[snapshot.setting.precision])
         bandwidth = float(snapshot.rates.bandwidth_gb_s)
     reached = [
         2 * snapshot.setting.batch * block_cost(spec).macs / (time.ms * 1e6)
-        for spec, time in zip(run.specs, times, strict=True)
+        for (spec, _), time in zip(run.blocks, times, strict=True)
         if time is not None and time.ms > 0
     ]
     return {

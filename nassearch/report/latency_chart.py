@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from nassearch.config import format_milliseconds
+from nassearch.latency.measurement import space_identity
 from nassearch.latency.snapshot import LatencySnapshot
 from nassearch.report.figure import Compared, heat_figure, prediction_figure
 from nassearch.report.record import RunRecord, SearchRecord
@@ -50,7 +51,7 @@ def prediction_charts(run: RunRecord) -> list[Chart]:
         for name in search.settings:
             groups = {
                 "calibration, each predicted without itself": _calibration(search, name),
-                "front, measured afterwards": _front(run, search, name),
+                "front, measured afterwards": _front(search, name),
                 "exports, verified": _verified(search, name),
             }
             setting = str(search.settings[name])
@@ -76,19 +77,19 @@ def _calibration(search: SearchRecord, name: str) -> list[_Pair]:
     ]
 
 
-def _front(run: RunRecord, search: SearchRecord, name: str) -> list[_Pair]:
+def _front(search: SearchRecord, name: str) -> list[_Pair]:
     """Networks of the front that the predictor has not learnt from."""
     snapshot = search.snapshot(name)
-    assert run.space is not None
+    space = search.past.space
     networks = () if snapshot is None else snapshot.networks
     learnt = {(network.space, network.genes) for network in networks}
-    owner = f"{run.space.name}:{run.space.fingerprint}"
+    owner = space_identity(space)
     milliseconds = search.measured_ms(name)
     pairs = []
     for candidate in search.candidates:
         architecture = candidate.architecture
         measured = milliseconds.get(architecture.id)
-        if measured is None or (owner, run.space.encode(architecture)) in learnt:
+        if measured is None or (owner, space.encode(architecture)) in learnt:
             continue
         value = candidate.values[name]
         low = value.value if value.low is None else value.low

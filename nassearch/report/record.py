@@ -107,6 +107,10 @@ class SearchRecord:
         return list(dict.fromkeys(limits or loosest))
 
 
+DrawnBlock = tuple[BlockSpec, str | None]
+"""A block as a run has it, and its precision where a policy says one."""
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """A run: `missing` says, line by line, what it does not hold and which command makes it."""
@@ -126,14 +130,20 @@ class RunRecord:
         return self.path.resolve().name
 
     @cached_property
-    def specs(self) -> tuple[BlockSpec, ...]:
+    def blocks(self) -> tuple[DrawnBlock, ...]:
         """Every block that a candidate has, each once."""
-        specs: dict[BlockSpec, None] = {}
-        if self.space is not None:
-            for search in self.searches:
-                for candidate in search.candidates:
-                    specs |= dict.fromkeys(lower(self.space, candidate.architecture))
-        return tuple(specs)
+        blocks: dict[DrawnBlock, None] = {}
+        for search in self.searches:
+            for candidate in search.candidates:
+                blocks |= dict.fromkeys(self.blocks_of(candidate.architecture))
+        return tuple(blocks)
+
+    def blocks_of(self, architecture: Architecture) -> list[DrawnBlock]:
+        """The blocks of a network, stem first, head last."""
+        if self.space is None:
+            return []
+        specs = lower(self.space, architecture)
+        return list(zip(specs, architecture.precisions or (None,) * len(specs), strict=True))
 
 
 def read_run(path: Path) -> RunRecord:

@@ -59,6 +59,7 @@ class _SearchRecord(BaseModel):
 
     algorithm: str
     space: str
+    precisions: tuple[str, ...] = ()
     seed: int
     objectives: tuple[_NamedRecord, ...]
     measures: tuple[_NamedRecord, ...] = ()
@@ -175,6 +176,7 @@ class PastSearch:
 
     directory: Path
     settings: Mapping[str, Any]
+    space: SearchSpace
     candidates: tuple[Candidate, ...]
     front: ParetoFront
     ended: bool
@@ -208,7 +210,7 @@ def load_latest(out: Path, *, space: SearchSpace) -> PastSearch:
 
 def _load(path: Path, space: SearchSpace) -> PastSearch:
     settings = files.read_json(path)
-    config.parse(_SearchRecord, settings, where=path)
+    space = space.mixed(config.parse(_SearchRecord, settings, where=path).precisions)
     axes = _axes(settings, space, where=path)
     measured = (*settings["objectives"], *settings.get("measures", ()))
     names = {item["name"] for item in measured}
@@ -218,7 +220,9 @@ def _load(path: Path, space: SearchSpace) -> PastSearch:
     candidates = [item.believing(believed.get(item.architecture.id, {})) for item in observed]
     front = ParetoFront(axes, (candidate for candidate in candidates if candidate.is_finite))
     ended = (path.parent / "front.csv").is_file()
-    return PastSearch(path.parent, settings, tuple(candidates), front, ended, conclusion.remark)
+    return PastSearch(
+        path.parent, settings, space, tuple(candidates), front, ended, conclusion.remark
+    )
 
 
 def _conclusion(path: Path) -> _Conclusion:

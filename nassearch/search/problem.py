@@ -236,6 +236,7 @@ class Problem:
         """The part of a problem that is equal where two searches share a journal."""
         return {
             "space": self.space.fingerprint,
+            **({"precisions": list(self.space.precisions)} if self.space.precisions else {}),
             "seed": self.seed,
             "objectives": [objective.identity() for objective in self.objectives],
             "measures": [objective.identity() for objective in self.recorded],

@@ -123,7 +123,8 @@ class Evaluator:
 
     The supernet may be trained further in between. Images are brought to each resolution once and
     kept, those of the resolutions asked for last where all do not fit in MAX_BYTES; the validation
-    images come in a random order that never changes.
+    images come in a random order that never changes. `deploy` turns a recalibrated subnet into what
+    is measured, where that is not the subnet itself: one whose policy quantizes blocks.
     """
 
     def __init__(
@@ -132,9 +133,11 @@ class Evaluator:
         data: Data,
         *,
         batch_size: int = _BATCH_SIZE,
+        deploy: Callable[[Subnet], Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
         self._supernet = supernet
         self._data = data
+        self._deploy = deploy
         self._batch_size = batch_size
         order = torch.randperm(len(data.val), generator=torch.Generator().manual_seed(0))
         self._val = data.val.where(order)
@@ -160,11 +163,12 @@ class Evaluator:
         accuracy is below `at_least` (successive halving, Jamieson & Talwalkar, AISTATS 2016).
         """
         subnet = self.subnet(architecture).whole()  # computes the same, sooner
+        network = subnet if self._deploy is None else self._deploy(subnet)
         batches = self._batches("val", architecture.resolution)
         labels = _evenly(self._val.labels, self._batch_size)
         looks = [math.ceil(share * len(labels)) for share in _LOOKS]
         return _accuracy(
-            subnet, zip(batches, labels, strict=True), split="val", at_least=at_least, looks=looks
+            network, zip(batches, labels, strict=True), split="val", at_least=at_least, looks=looks
         )
 
     @property

@@ -65,13 +65,15 @@ function networkFigure(blocks, stageEnds, times, setting) {
     `<b>${escaped(block.key)}</b>`,
     `${block.i} → ${block.o} channels, ${block.r} pixels${block.s > 1 ? `, stride ${block.s}` : ""}`,
     `${counted(block.macs)} multiply-accumulates, ${counted(block.params)} parameters`,
+    ...(block.p === null ? [] : [`in ${block.p}`]),
     ...(times ? [`${milliseconds(times[at])}, ${setting.source}`] : []),
   ].join("<br>"));
   const crowded = blocks.length > (narrow() ? 6 : 18);
   const join = crowded ? " " : "<br>";
   const labels = blocks.map((block, at) => {
     const choices = [block.k === null ? "" : `k${block.k}`, block.e === null ? "" : `e${block.e}`].filter(Boolean);
-    return at === blocks.length - 1 ? "head" : choices.join(join) || escaped(block.op);
+    const name = at === blocks.length - 1 ? "head" : choices.join(join) || escaped(block.op);
+    return block.p === null ? name : `${name}${join}${block.p}`;
   });
   const bars = {
     type: "bar", x: blocks.map((_, at) => at), y: widths, base: widths.map((width) => -width / 2),

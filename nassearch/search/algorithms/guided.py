@@ -97,7 +97,12 @@ class Guided:
         steps = np.linspace(0.0, 1.0, 65)[:, None]
         within = self.region.is_feasible(space.canonical(np.rint(steps * top).astype(np.uint8)))
         furthest = min(1.0, 1.15 * float(np.max(steps[within], initial=0.1)))
-        scale = np.linspace(0.0, furthest, self._num_start - len(random))[:, None]
+        scale = np.linspace(0.0, furthest, self._num_start - len(random))[:, None] * np.ones(
+            len(top)
+        )
+        if space.policies is not None:  # or precision could not be told from size
+            columns = space.policies.columns
+            scale[1:-1, columns] = self._rng.permutation(scale[1:-1, columns])
         tries = 1 if self.problem.warm_start_score is None else TRIES
         chance = self._rng.random((tries, len(scale), len(top))) * (scale < 1.0)
         rounded = np.minimum(np.floor(scale * top + chance), top).astype(np.uint8)

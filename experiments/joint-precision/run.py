@@ -1,0 +1,234 @@
+"""Architecture and precision searched together, beside precision decided afterwards.
+
+    python experiments/joint-precision/run.py latency --space NAME [--resolution N]
+    python experiments/joint-precision/run.py search --run RUN --data FOLDER --seed N [--modes ...]
+    python experiments/joint-precision/run.py fronts --run RUN --data FOLDER --seed N
+    python experiments/joint-precision/run.py simulated --run RUN --data FOLDER
+    python experiments/joint-precision/run.py policies --run RUN --data FOLDER
+    python experiments/joint-precision/run.py report
+
+`latency` measures tables of fp32, of int8 and of borders, then held-out mixed networks in a session
+of their own: it wants a quiet machine. `search` searches a trained supernet three ways with as many
+evaluations; `fronts` measures what each found, accuracy on test images and latency, all in one
+session. `simulated` compares simulated with exported accuracies, `policies` enumerates the policies
+of one small network. What results.jsonl beside this file holds is not done again. RUN is a run of a
+supernet, FOLDER its images.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+import nassearch as ns
+from nassearch import files
+from nassearch.latency.border_profiler import mixed_networks
+from nassearch.latency.device import host_device
+from nassearch.latency.target import Target, load_target
+from nassearch.latency.timing import interleave, reference_ms, references
+from nassearch.networks import Subnet
+from nassearch.networks.file_size import file_bytes
+from nassearch.pipeline.trained_supernet import TrainedSupernet
+from nassearch.runtimes.runtime import deployed_space, make_runtime
+from nassearch.search.pareto import hypervolume
+from nassearch.setting import MIXED, Setting
+from nassearch.space import Architecture, SearchSpace, lower
+from nassearch.training.evaluation import measure_accuracy
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.jsonl"
+MODES = ("mixed", "int8", "fp32")
+TRIALS = 100
+HELD_OUT = 100
+SECONDS = 60.0
+SIMULATED = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=list(PARTS))
+    parser.add_argument("--space", default="cifar_dense")
+    parser.add_argument("--resolution", type=int)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
+    parser.add_argument("--out", type=Path, default=Path("runs/joint-precision"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    PARTS[arguments.what](arguments)
+
+
+def setting(precision: str) -> Setting:
+    return Setting("here", "onnxruntime", precision, 1, 1)
+
+
+def target(space: SearchSpace, precision: str, out: Path) -> Target:
+    device = host_device().called("here")
+    return load_target(space, device, setting(precision), places=[out / "latency_tables"])
+
+
+# -- latency ---------------------------------------------------------------------------------------
+
+
+def latency(arguments: argparse.Namespace) -> None:
+    """How far predictions of held-out mixed networks are off."""
+    space = SearchSpace.load(arguments.space)
+    if arguments.resolution:
+        space = SearchSpace.from_dict({**space.to_dict(), "resolution": arguments.resolution})
+    if done(kind="latency", space=space.name):
+        return
+    ns.profile_device(
+        space, "here", precision=MIXED, seconds=SECONDS, out=arguments.out / "latency_tables"
+    )
+    known = target(space, MIXED, arguments.out)
+    assert known.table is not None
+    mixed = deployed_space(space, setting(MIXED))
+    drawn = mixed_networks(mixed, np.random.default_rng(1), 2 * HELD_OUT)
+    learnt = {architecture for _, architecture, _ in known.predictor.pairs}
+    held_out = [item for item in drawn if item not in learnt][:HELD_OUT]
+    runtime = make_runtime(setting(MIXED))
+    runs = [runtime.load(Subnet.of(mixed, item).eval()).run_ms for item in held_out]
+    timing = interleave(runs, references=references(mixed, runtime), seconds=2 * SECONDS)
+    rows = timing.measurements(reference_ms=reference_ms(known.table, mixed))
+    measured = np.array([row.median_ms for row in rows])
+    predicted = known.predictor.predict(held_out)
+    low, high = known.predictor.interval(held_out)
+    errors = np.abs(predicted / measured - 1)
+    keep(
+        {
+            "kind": "latency",
+            "space": space.name,
+            "networks": len(held_out),
+            "mean_error": float(errors.mean()),
+            "floor": timing.noise_floor,
+            "within_5_percent": float(np.mean(errors < 0.05)),
+            "rank_correlation": float(spearmanr(predicted, measured).statistic),
+            "inside_interval": float(np.mean((low <= measured) & (measured <= high))),
+            "without_borders": float(np.abs(_sums(known, held_out) / measured - 1).mean()),
+            "borders": _borders(known),
+        }
+    )
+
+
+def _sums(known: Target, architectures: Sequence[Architecture]) -> Any:
+    """What the tables alone would say, scaled to the same mean."""
+    predictor: Any = known.predictor
+    sums = [
+        sum(
+            predictor.block_ms(spec, precision)
+            for spec, precision in zip(lower(known.space, item), item.precisions or (), strict=True)
+        )
+        for item in architectures
+    ]
+    predicted = predictor.predict(architectures)
+    return np.array(sums) * np.median(predicted / sums)
+
+
+def _borders(known: Target) -> dict[str, Any]:
+    borders: Any = known.predictor.borders  # type: ignore[union-attr]
+    return {
+        "scales": dict(borders.scales),
+        "each_us": {f"{a} to {b}": 1e3 * ms for (a, b), ms in borders.each_ms.items()},
+        "ns_an_element": {f"{a} to {b}": 1e6 * ms for (a, b), ms in borders.element_ms.items()},
+    }
+
+
+# -- search ----------------------------------------------------------------------------------------
+
+
+def load(arguments: argparse.Namespace) -> tuple[TrainedSupernet, Any]:
+    data = ns.load_data(f"imagefolder:{arguments.data}", val_share=0.1, seed=arguments.seed)
+    return ns.load_supernet(arguments.run, data=data), data
+
+
+def search(arguments: argparse.Namespace) -> None:
+    """Search a supernet in each mode."""
+    supernet, _ = load(arguments)
+    for mode in arguments.modes:
+        place = arguments.out / f"search-{mode}-{arguments.seed}"
+        if done(kind="search", mode=mode, seed=arguments.seed):
+            continue
+        result = ns.search_subnets(
+            supernet.deployed_in(MIXABLE) if mode == "int8" else supernet,
+            devices=[uniform(supernet, mode, arguments.out)],
+            trials=TRIALS,
+            seed=arguments.seed,
+            out=place,
+            resume=place.exists(),
+            cold=True,
+        )
+        front = [item.architecture.to_dict() for item in result.front]
+        keep({"kind": "search", "mode": mode, "seed": arguments.seed, "front": front})
+
+
+MIXABLE = ("int8", "fp32")
+
+
+def uniform(supernet: TrainedSupernet, mode: str, out: Path) -> Target:
+    """The target of a mode: uniform int8 is a mixed space with one precision to choose."""
+    known = target(supernet.space, MIXED if mode == "mixed" else mode, out)
+    return known
+
+
+def fronts(arguments: argparse.Namespace) -> None:
+    """Accuracy on test images and latency of every front's networks, measured in one session."""
+    supernet, data = load(arguments)
+    mixed = deployed_space(supernet.space, setting(MIXED))
+    networks: dict[str, list[Architecture]] = {}
+    for mode in MODES:
+        (line,) = results(kind="search", mode=mode, seed=arguments.seed)
+        found = [Architecture.from_dict(item) for item in line["front"]]
+        networks[mode] = [_with(mixed, item, mode) for item in found]
+    networks["fp32, then int8"] = [_with(mixed, item, "int8") for item in networks["fp32"]]
+    ends = {
+        "smallest": _with(mixed, mixed.plain.smallest, "fp32"),
+        "largest": _with(mixed, mixed.plain.largest, "fp32"),
+    }
+    every = list(
+        dict.fromkeys([*ends.values(), *(a for group in networks.values() for a in group)])
+    )
+    runtime = make_runtime(setting(MIXED))
+    deployed = supernet.deployed_in(mixed.precisions)
+    runs = [runtime.load(deployed.extract(item)).run_ms for item in every]
+    timing = interleave(runs, references=references(mixed, runtime), seconds=SECONDS)
+    ms = dict(zip(every, map(float, timing.medians_ms), strict=True))
+    accuracy = {item: tested(deployed, item, data) for item in every}
+    keep(
+        {
+            "kind": "fronts",
+            "seed": arguments.seed,
+            "noise": timing.noise_floor,
+            "ends": {name: [accuracy[item], ms[item]] for name, item in ends.items()},
+            "fronts": {
+                name: [[accuracy[item], ms[item], size(mixed, item)] for item in group]
+                for name, group in networks.items()
+            },
+        }
+    )
+
+
+def _with(mixed: SearchSpace, architecture: Architecture, mode: str) -> Architecture:
+    """The architecture with a policy: its own, or one precision for all blocks."""
+    if mode == "mixed":
+        return architecture
+    return mixed.uniform(architecture, mode)
+
+
+def size(mixed: SearchSpace, architecture: Architecture) -> int:
+    specs = lower(mixed, architecture)
+    pairs = zip(specs, architecture.precisions or (), strict=True)
+    return sum(file_bytes(spec, precision) for spec, precision in pairs)
+
+
+def tested(supernet: TrainedSupernet, architecture: Architecture, data: Any) -> float:
+    """Accuracy on test images of the network as its policy deploys it."""
+    network = supernet.deployed(architecture)
+    return measure_accuracy(
+        network, data.test, data, split="test", resolution=architecture.resolution
+    ).value
