@@ -29,6 +29,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
+from page import write_part
 from rich.console import Console
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
@@ -77,7 +78,10 @@ def main() -> None:
         PLAN.update(PLAN["quick"])
     results = Results(given.out / "compare.jsonl" if given.quick else HERE / "compare.jsonl")
     if given.what == "report":
-        report(results)
+        text = section(results)
+        Console().print(text)
+        if not given.quick:
+            write_part("compare.py", text)
         return
     torch.set_num_threads(1)
     comparison = Comparison(given.data, given.out, results)
@@ -340,31 +344,34 @@ class Comparison:
         self._train_on("pruned", seed, pruned(self._base(), ratio))
 
     def search(self, seed: int) -> None:
-        """The supernet's best network within the share of the base's time, measured."""
-        if self.results.of(kind="trained", method="searched", seed=seed):
+        """The supernet's best networks within the share, and within what the uniform cut takes."""
+        shares = {
+            "searched": self.results.one(kind="chosen", method="uniform")["share"],
+            "searched-share": PLAN["share"],
+        }
+        if all(self.results.of(kind="trained", method=name, seed=seed) for name in shares):
             return
         supernet = ns.load_supernet(self.out / f"supernet-{seed}", data=self.data)
         table = self._table()
-        budget = PLAN["share"] * self._base_ms(table, supernet.space)
+        base_ms = self._base_ms(table, supernet.space)
         directory = self.out / f"search-{seed}"
         found = ns.search_subnets(
             supernet,
             devices=[table],
-            budgets=[f"{budget:.4f}ms"],
+            budgets=[f"{share * base_ms:.4f}ms" for share in shares.values()],
             trials=PLAN["trials"],
             seed=seed,
             out=directory,
             resume=directory.exists(),
             cold=True,
         )
-        (pick,) = found.picks
-        network = supernet.evaluator.subnet(pick.architecture)
-        torch.save(network.state_dict(), self._searched(seed))
-        line: dict[str, Any] = {"kind": "trained", "method": "searched", "seed": seed}
-        line |= {"id": pick.architecture.id, "genes": supernet.space.encode(pick.architecture)}
-        line |= {"budget_ms": budget, "measured_ms": pick.latency[0].measured_ms}
-        line |= {"macs": macs(network.specs), "train_macs": further_macs(self._space())}
-        self.results.keep({**line, **self._accuracies(network)})
+        for (name, share), pick in zip(shares.items(), found.picks, strict=True):
+            network = supernet.evaluator.subnet(pick.architecture)
+            line: dict[str, Any] = {"kind": "trained", "method": name, "seed": seed}
+            line |= {"genes": supernet.space.encode(pick.architecture), "share": share}
+            line |= {"budget_ms": share * base_ms, "measured_ms": pick.latency[0].measured_ms}
+            line |= {"id": pick.architecture.id, "macs": macs(network.specs)}
+            self.results.keep({**line, **self._accuracies(network)})
 
     def latency(self) -> None:
         """Every network of the comparison in one interleaved run."""
@@ -374,9 +381,11 @@ class Comparison:
                 path = self.out / f"{method}-{seed}.pt"
                 if path.exists():
                     networks[f"{method}-{seed}"] = self._trained(method, seed)
-            for line in self.results.of(kind="trained", method="searched", seed=seed):
-                architecture = self._space().decode(line["genes"])
-                networks[f"searched-{seed}"] = Subnet(lower(self._space(), architecture)).eval()
+            for name in ("searched", "searched-share"):
+                for line in self.results.of(kind="trained", method=name, seed=seed):
+                    architecture = self._space().decode(line["genes"])
+                    subnet = Subnet(lower(self._space(), architecture)).eval()
+                    networks[f"{name}-{seed}"] = subnet
         timing = self._time(list(networks.values()))
         medians = timing.medians_ms / timing.medians_ms[0]
         line: dict[str, Any] = {"kind": "latency", "base_ms": float(timing.medians_ms[0])}
@@ -415,15 +424,18 @@ class Comparison:
     def _space(self) -> SearchSpace:
         return ns.load_space(self._adopted() / "space.yaml")
 
-    def _searched(self, seed: int) -> Path:
-        return self.out / f"searched-{seed}.pt"
-
     def _choose(self, method: str, networks: Mapping[float, nn.Module]) -> None:
-        """Keep the setting whose latency is nearest below the share of the base's."""
+        """Keep the setting whose latency is nearest below the share of the base's.
+
+        Of the base's time a uniform cut takes steps; the others are held to the step it takes.
+        """
+        most = PLAN["share"]
+        for line in self.results.of(kind="chosen", method="uniform"):
+            most = line["share"]
         timing = self._time([base_network(), *networks.values()])
         shares = timing.medians_ms[1:] / timing.medians_ms[0]
         measured = dict(zip(networks, shares.round(4).tolist(), strict=True))
-        inside = [setting for setting, share in measured.items() if share <= PLAN["share"]]
+        inside = [setting for setting, share in measured.items() if share <= most]
         if not inside:
             raise SystemExit(f"{method}: none is within the budget, {measured}")
         costs = {setting: cost_of(networks[setting]) for setting in inside}
@@ -533,6 +545,7 @@ def some(data: Data, number: int, seed: int) -> Data:
 
 METHODS = {
     "searched": "adopted, trained as a supernet, searched",
+    "searched-share": "the same, searched at the whole share",
     "uniform": "uniform width multiplier",
     "pruned": "Torch-Pruning",
 }
@@ -575,7 +588,7 @@ def _million(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _share(method: str, shares: Mapping[str, float]) -> str:
-    measured = [share for name, share in shares.items() if name.startswith(f"{method}-")]
+    measured = [share for name, share in shares.items() if name.rpartition("-")[0] == method]
     return f"{statistics.mean(measured):.1%}" if measured else "not measured"
 
 
@@ -583,14 +596,6 @@ def _spread(lines: Sequence[Mapping[str, Any]]) -> str:
     tests = [100 * line["test"] for line in lines]
     deviation = statistics.stdev(tests) if len(tests) > 1 else 0.0
     return f"{statistics.mean(tests):.2f} ± {deviation:.2f}%"
-
-
-def report(results: Results) -> None:
-    from run import write_page
-
-    text = section(results)
-    Console().print(text)
-    write_page()
 
 
 if __name__ == "__main__":
