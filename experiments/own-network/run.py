@@ -19,6 +19,7 @@ import numpy as np
 import onnxruntime
 import torch
 import torchvision
+from page import write_part
 from torch import nn
 
 from nassearch.adoption.adoption import Adoption, adopt, module_cost
@@ -164,7 +165,7 @@ def table(rows: list[dict[str, object]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--table", action="store_true", help="print README.md from results.jsonl")
+    parser.add_argument("--table", action="store_true", help="write its part of README.md alone")
     parser.add_argument("--subnets", type=int, default=50)
     parser.add_argument("--onnx", type=int, default=50, help="of the subnets, as ONNX graphs")
     parser.add_argument("names", nargs="*", help="by default all that results.jsonl lacks")
@@ -183,7 +184,7 @@ def main() -> None:
         with RESULTS.open("a", encoding="utf-8") as file:
             file.write(json.dumps(known[name]) + "\n")
     rows = [known[name] for name in (*TORCHVISION, *TIMM) if name in known]
-    (HERE / "README.md").write_text(table(rows), encoding="utf-8")
+    write_part("run.py", table(rows))
 
 
 if __name__ == "__main__":

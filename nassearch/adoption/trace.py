@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nassearch.adoption.exported_program import BATCH, Operator, ProgramReader
+from nassearch.adoption.operator_rules import RULES
 from nassearch.errors import AdoptionError
 
 
@@ -56,7 +57,7 @@ def trace(module: nn.Module, example: Tensor, *, name: str) -> Trace:
             where=_place(error, twin, name),
             fix="what it does may depend on shapes, not on values: write it without that branch",
         ) from error
-    reader = ProgramReader(program, name)
+    reader = ProgramReader(program, name, RULES)
     operators = reader.read()
     return Trace(tuple(operators), tuple(example.shape[1:]), module)  # type: ignore[arg-type]
 

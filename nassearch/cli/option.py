@@ -29,6 +29,10 @@ Loss = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace another export.")]
 DataSpec = Annotated[str | None, typer.Option("--data", help="digits, cifar10:/path, ...")]
+Preprocess = Annotated[
+    str | None,
+    typer.Option("--preprocessing", help="How model.onnx takes images: imagenet, or {mean: ...}."),
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Any key of the recipe, as key=value.")
 ]
@@ -45,6 +49,13 @@ def assignment(text: str) -> tuple[str, Any]:
             "is not key=value", where=f"--set {text}", fix="for instance training.lr=0.05"
         )
     return key, parse_yaml(value, where=f"--set {text}")
+
+
+def said(preprocessing: str | None) -> Any:
+    """--preprocessing as Python has it: a name, or a mapping of keys; None where it is left out."""
+    from nassearch.config import parse_yaml
+
+    return None if preprocessing is None else parse_yaml(preprocessing, where="--preprocessing")
 
 
 @contextmanager

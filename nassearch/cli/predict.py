@@ -12,7 +12,8 @@ from nassearch.cli.output import print_result
 
 def predict(
     network: Annotated[
-        Path, typer.Argument(help="An architecture's YAML, an export or mobilenet_v3:large.")
+        Path,
+        typer.Argument(help="An architecture's YAML, an export, mobilenet_v3:large, model.onnx."),
     ],
     device: Annotated[str, typer.Option("--device", help="The device's name.")],
     space: Space = None,

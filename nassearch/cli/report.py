@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import nassearch
-from nassearch.cli.option import Json, Out
+from nassearch.cli.option import DataSpec, Json, Out, Preprocess, said
 from nassearch.cli.output import print_result
 
 
@@ -17,10 +17,23 @@ def report(
     image: Annotated[
         Path | None, typer.Option("--image", help="Also the front, for a paper: .svg, .png, .pdf.")
     ] = None,
+    beside: Annotated[
+        Path | None, typer.Option("--beside", help="model.onnx, drawn beside the front.")
+    ] = None,
+    data: DataSpec = None,
+    preprocessing: Preprocess = None,
     as_json: Json = False,
 ) -> None:
     """One self-contained HTML page about a run, or about two side by side."""
     runs = [run_dir] if other_run is None else [run_dir, other_run]
-    written = {"report": str(nassearch.write_report(*runs, out=out, image=image))}
+    page = nassearch.write_report(
+        *runs,
+        out=out,
+        image=image,
+        beside=beside,
+        data=data,
+        preprocessing=said(preprocessing),
+    )
+    written = {"report": str(page)}
     written |= {} if image is None else {"image": str(image)}
     print_result(as_json, written, lambda: "\n".join(written.values()))

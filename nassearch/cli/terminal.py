@@ -18,6 +18,7 @@ from nassearch.export.verify import Verification
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.timing import drift_problem
 from nassearch.pipeline.finetune import Finetuned
+from nassearch.pipeline.onnx_model import ModelCheck
 from nassearch.pipeline.recipe_run import VerifiedPick
 from nassearch.pipeline.search_result import SearchResult
 from nassearch.provenance import Estimate
@@ -184,6 +185,13 @@ def finetuned_table(finetuned: Finetuned) -> Table:
         "accuracy": f"{after.value:.2%} (val, {after.num_images} images)",
     }
     return fact_table(facts)
+
+
+def checked_table(check: Verification | ModelCheck) -> Group | Table:
+    """What was found of an export, or of an ONNX file."""
+    return (
+        fact_table(check.to_dict()) if isinstance(check, ModelCheck) else verification_table(check)
+    )
 
 
 def verification_table(verification: Verification) -> Group:

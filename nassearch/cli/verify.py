@@ -6,23 +6,31 @@ from typing import Annotated
 import typer
 
 import nassearch
-from nassearch.cli.option import DataSpec, Json, Out
+from nassearch.cli.option import DataSpec, Json, Out, Preprocess, said
 from nassearch.cli.output import exit_if_broken, print_result
 
 
 def verify(
-    export_dir: Annotated[Path, typer.Argument(help="What 'nassearch export' wrote.")],
+    export_dir: Annotated[Path, typer.Argument(help="What 'export' wrote, or model.onnx.")],
     device: Annotated[str | None, typer.Option("--device", help="Only this device.")] = None,
     data: DataSpec = None,
+    preprocessing: Preprocess = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Measure an export again: accuracy, speed, memory and agreement of its formats."""
-    from nassearch.cli.terminal import Bars, verification_table
+    """Measure an export, or any ONNX classifier: accuracy, speed, agreement of its formats."""
+    from nassearch.cli.terminal import Bars, checked_table
+    from nassearch.export.verify import Verification
 
     with Bars() as bars:
         (verification,) = nassearch.verify_exports(
-            export_dir, data=data, device=device, out=out, progress=bars.stage
+            export_dir,
+            data=data,
+            preprocessing=said(preprocessing),
+            device=device,
+            out=out,
+            progress=bars.stage,
         )
-    print_result(as_json, verification.to_dict(), lambda: verification_table(verification))
-    exit_if_broken([verification])
+    print_result(as_json, verification.to_dict(), lambda: checked_table(verification))
+    if isinstance(verification, Verification):
+        exit_if_broken([verification])

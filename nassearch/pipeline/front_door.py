@@ -21,8 +21,11 @@ from nassearch.errors import ConfigError
 from nassearch.export import verify as verification
 from nassearch.export.export_config import read_export
 from nassearch.export.format import Batch, photo_options
+from nassearch.export.onnx_classifier import read_classifier
+from nassearch.export.writer import VERIFICATION
+from nassearch.files import write_json
 from nassearch.latency.coverage import MAX_NETWORKS
-from nassearch.latency.device import known_or_new_device, resolve_setting
+from nassearch.latency.device import HOST, Device, known_or_new_device, resolve_setting
 from nassearch.latency.table import LatencyTable, find_table
 from nassearch.latency.target import Target
 from nassearch.ops import check_space
@@ -38,6 +41,14 @@ from nassearch.pipeline import train as training
 from nassearch.pipeline.accuracy_table import AccuracyTable
 from nassearch.pipeline.adopt import AdoptedNetwork
 from nassearch.pipeline.export import ExportedNetwork
+from nassearch.pipeline.measure_beside import measure_beside
+from nassearch.pipeline.onnx_model import (
+    ModelCheck,
+    is_onnx_file,
+    model_facts,
+    model_latency,
+    verify_model,
+)
 from nassearch.pipeline.pick import Pick
 from nassearch.pipeline.result_list import ResultList
 from nassearch.pipeline.run_directory import LATEST
@@ -54,6 +65,7 @@ from nassearch.progress import Progress, silent
 from nassearch.recipe import Recipe
 from nassearch.report import page
 from nassearch.search.runner import SearchPlan
+from nassearch.setting import Setting
 from nassearch.space import Architecture, SearchSpace
 
 Directory = Path | str
@@ -881,17 +893,23 @@ def verify_exports(
     exports: ExportedNetwork | Directory | Sequence[ExportedNetwork | Directory],
     *,
     data: AnyData | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | str | None = None,
     device: str | None = None,
     seconds: float = 3.0,
     out: Directory | None = None,
     progress: Progress = silent,
-) -> ResultList[verification.Verification]:
+) -> ResultList[verification.Verification | ModelCheck]:
     """Measure exports again: accuracy, speed, memory, agreement of formats, promised latencies.
 
+    An ONNX file of somebody's, which promises nothing, is measured: its accuracy and its latency.
+
     Args:
-        exports: What `export_subnets` wrote, or directories of exports.
+        exports: What `export_subnets` wrote, directories of exports, or any classifier as an ONNX
+            file, 'model.onnx'.
         data: The images, where they are not where the export says. The test split is used.
-        device: Check only the latencies promised on this device.
+        preprocessing: How an ONNX file takes its images, as of `load_data`; exports say it
+            themselves.
+        device: Check only the latencies promised on this device; of an ONNX file by default 'host'.
         seconds: Of timing, for each export.
         out: A directory for each export's `verify.json`; by default the export itself.
         progress: Told the stage, the fraction that is done, 0..1, and a note.
@@ -911,7 +929,7 @@ def verify_exports(
     """
     if isinstance(exports, ExportedNetwork | Path | str):
         exports = [exports]
-    found = []
+    found: list[verification.Verification | ModelCheck] = []
     for number, item in enumerate(exports):
         directory = item.directory if isinstance(item, ExportedNetwork) else Path(item)
         images = data
@@ -921,6 +939,25 @@ def verify_exports(
         def part(stage: str, fraction: float, note: str = "", *, number: int = number) -> None:
             progress(stage, (number + fraction) / len(exports), note)
 
+        if is_onnx_file(directory):
+            known, setting = _device_setting(device or HOST, None, None, None, None)
+            check = verify_model(
+                directory,
+                data=images,
+                preprocessing=preprocessing,
+                device=known.with_default(setting),
+                seconds=seconds,
+            )
+            if out is not None:
+                write_json(Path(out) / directory.stem / VERIFICATION, check.to_dict())
+            found.append(check)
+            continue
+        if preprocessing is not None:
+            raise ConfigError(
+                "says itself how it takes its images",
+                where=directory,
+                fix="leave the preprocessing out",
+            )
         found.append(
             verification.verify(
                 directory,
@@ -1011,8 +1048,9 @@ def predict_latency(
     """Predict one network's latency with its interval, and count its costs.
 
     Args:
-        network: An architecture of `space` or its YAML file, an export, or a published network
-            ('mobilenet_v3:large').
+        network: An architecture of `space` or its YAML file, an export, a published network
+            ('mobilenet_v3:large'), or any classifier as an ONNX file, 'model.onnx', which is also
+            measured where the device is this machine.
         device: A device's name, one of its settings, or a table.
         space: Of an architecture; by default the latest run's.
         runtime: The runtime of a device that is given by name alone; so `precision`, `batch`
@@ -1020,7 +1058,8 @@ def predict_latency(
 
     Returns:
         `latency_ms` with `low_ms` and `high_ms` where they are known, `macs`, `params`,
-        `peak_memory_bytes`, and where the latency comes from.
+        `peak_memory_bytes`, and where the latency comes from. Of an ONNX file that is measured,
+        also `estimated_ms`, what its operators would take.
 
     Raises:
         ConfigError: There is no such network, space or device.
@@ -1033,6 +1072,12 @@ def predict_latency(
         >>> facts["provenance"]
         'estimated'
     """
+    if is_onnx_file(network):
+        known, setting = _device_setting(device, runtime, precision, batch, threads)
+        model = read_classifier(Path(network))  # type: ignore[arg-type]
+        asked = {"batch": batch, "precision": precision}
+        latency = model_latency(model, known, setting, **asked)  # type: ignore[arg-type]
+        return model_facts(model, latency)
     if isinstance(network, Architecture):
         owner = load_space(space)
         architecture = owner.check(network)
@@ -1050,6 +1095,25 @@ def predict_latency(
         threads=threads,
     )
     return profiling.describe_network(architecture, target)
+
+
+def _device_setting(
+    device: str | LatencyTable | Target,
+    runtime: str | None,
+    precision: str | None,
+    batch: int | None,
+    threads: int | None,
+) -> tuple[Device, Setting]:
+    """The device and the setting that a user means by a name, a table or a target."""
+    text = device if isinstance(device, str) else str(device.setting)
+    return resolve_setting(
+        text,
+        runtime=runtime,
+        precision=precision,
+        batch=batch,
+        threads=threads,
+        places=profiling.table_places(LATEST),
+    )
 
 
 def run_recipe(
@@ -1096,6 +1160,9 @@ def write_report(
     *runs: TrainedSupernet | SearchResult | Directory,
     out: Directory | None = None,
     image: Directory | None = None,
+    beside: Directory | None = None,
+    data: AnyData | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | str | None = None,
 ) -> Path:
     """Write one self-contained HTML page about a run, or about two side by side.
 
@@ -1103,6 +1170,10 @@ def write_report(
         runs: One or two runs, or the values that a step returned.
         out: The page's file; by default `report.html` of the first run.
         image: Also draw the front for a paper: .svg, .png or .pdf.
+        beside: An ONNX file, 'model.onnx': it is measured as the candidates of the first run were,
+            drawn beside its front, and the networks of the front that beat it are named.
+        data: The first run's images, where they are not where its recipe says.
+        preprocessing: How `beside` takes its images, as of `load_data`; by default as the run does.
 
     Returns:
         The page's path.
@@ -1120,7 +1191,10 @@ def write_report(
     ]
     if image is not None:
         page.write_front(*directories, out=Path(image))
-    return page.write_report(*directories, out=_path(out))
+    other = None
+    if beside is not None:
+        other = measure_beside(Path(beside), directories[0], data=data, preprocessing=preprocessing)
+    return page.write_report(*directories, out=_path(out), beside=other)
 
 
 def _path(place: Directory | None) -> Path | None:

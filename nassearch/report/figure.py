@@ -112,6 +112,18 @@ def _add_cloud(figure: go.Figure, cloud: Cloud, number: int, *, alone: bool) -> 
         add("chosen", "chosen for a budget", cloud.chosen, marker=marker)
 
 
+def add_beside(figure: go.Figure, name: str, x: float, y: float) -> None:
+    """Somebody's network as a star; it is no candidate, so it has no number and no meta."""
+    figure.add_scatter(
+        x=[x],
+        y=[y],
+        mode="markers",
+        name=html.escape(name),
+        marker={"color": VERMILLION, "size": 15, "symbol": "star", "line": _line(ORANGE, 1)},
+        hovertemplate="<b>" + html.escape(name) + "</b><br>%{x:.4g}, %{y:.4g}<extra></extra>",
+    )
+
+
 @dataclass(frozen=True)
 class Compared:
     """Networks predicted and measured, in the unit of the axes; `low` and `high` are intervals."""

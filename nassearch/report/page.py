@@ -18,6 +18,7 @@ from nassearch.config import format_count
 from nassearch.errors import ConfigError, RuntimeUnavailableError
 from nassearch.files import atomic_write, write_text
 from nassearch.report import document, latency_chart
+from nassearch.report.beside import Beside
 from nassearch.report.figure import for_paper, training_figure
 from nassearch.report.latency_chart import Chart
 from nassearch.report.quantity import quantities
@@ -33,14 +34,16 @@ SCRIPTS = ("look.js", "network.js", "candidates.js", "page.js")
 IMAGES = (".png", ".svg", ".pdf")
 
 
-def write_report(*runs: Path, out: Path | None = None) -> Path:
+def write_report(*runs: Path, out: Path | None = None, beside: Beside | None = None) -> Path:
     """Write the page of one or two runs and return its path; what a run lacks is named on it.
+
+    `beside` is somebody's network, drawn beside the front of the first run.
 
     Raises ConfigError where one of `runs` is no run.
     """
     records = [read_run(run) for run in runs]
     path = out or runs[0] / "report.html"
-    write_text(path, render(records))
+    write_text(path, render(records, beside))
     return path
 
 
@@ -81,10 +84,10 @@ def front_figure(*runs: Path) -> go.Figure:
     return shown[0].figure
 
 
-def render(records: Sequence[RunRecord]) -> str:
+def render(records: Sequence[RunRecord], beside: Beside | None = None) -> str:
     """The page as text."""
     series = _series(records)
-    shown = views(series)
+    shown = views(series, beside)
     title = " and ".join(record.name for record in records)
     sections = {
         "prediction": _charts(records, latency_chart.prediction_charts),
@@ -116,6 +119,7 @@ def render(records: Sequence[RunRecord]) -> str:
         title=title,
         runs=[{"number": number, **_run_text(record)} for number, record in enumerate(records)],
         sections=sections,
+        beside=[] if beside is None else beside.lines(records[0]),
         has_candidates=bool(series),
         not_compared=len(records) == 2 and _not_compared(series, shown),
         made=f"nassearch {version('nassearch')}, {datetime.now():%Y-%m-%d %H:%M}",

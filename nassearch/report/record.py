@@ -116,6 +116,8 @@ class RunRecord:
     """A run: `missing` says, line by line, what it does not hold and which command makes it."""
 
     path: Path
+    home: Path
+    """The run itself, where `path` is the --out of a search."""
     recipe: Mapping[str, Any]
     environment: Mapping[str, Any]
     metrics: tuple[Mapping[str, Any], ...]
@@ -175,6 +177,7 @@ def read_run(path: Path) -> RunRecord:
     environment = home / "environment.json"
     return RunRecord(
         path=path,
+        home=home,
         recipe=_recipe(home),
         environment=read_json(environment) if environment.is_file() else {},
         metrics=metrics,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from nassearch.report.figure import Cloud, front_figure
+from nassearch.report.beside import Beside
+from nassearch.report.figure import Cloud, add_beside, front_figure
 from nassearch.report.quantity import Quantity
 from nassearch.report.record import SearchRecord
 from nassearch.search.candidate import Candidate
@@ -51,8 +52,11 @@ class View:
         }
 
 
-def views(series: Sequence[Series]) -> list[View]:
-    """Each search over each of its costs, and before them two runs in what they share."""
+def views(series: Sequence[Series], beside: Beside | None = None) -> list[View]:
+    """Each search over each of its costs, and before them two runs in what they share.
+
+    `beside` is drawn where a search of the first run has its latency and its accuracy.
+    """
     shown = []
     firsts = [next((item for item in series if item.run == run), None) for run in (0, 1)]
     if firsts[0] is not None and firsts[1] is not None:
@@ -61,7 +65,7 @@ def views(series: Sequence[Series]) -> list[View]:
         y = _merit(item)
         for x in _costs(item, y):
             prefix = f"{item.name}: " if len(series) > 1 else ""
-            shown.append(_view(f"{prefix}{x.label}", [item], [x], [y]))
+            shown.append(_view(f"{prefix}{x.label}", [item], [x], [y], beside))
     return shown
 
 
@@ -94,7 +98,11 @@ def _costs(series: Series, merit: Quantity) -> list[Quantity]:
 
 
 def _view(
-    label: str, series: Sequence[Series], x: Sequence[Quantity], y: Sequence[Quantity]
+    label: str,
+    series: Sequence[Series],
+    x: Sequence[Quantity],
+    y: Sequence[Quantity],
+    beside: Beside | None = None,
 ) -> View:
     scale, unit = x[0].scale, x[0].unit
     clouds, budgets = [], []
@@ -108,7 +116,19 @@ def _view(
     figure = front_figure(
         clouds, x_title=x[0].title, y_title=y[0].title, budgets=list(dict.fromkeys(budgets))
     )
+    place = None if beside is None else _place(beside, series[0], x[0], y[0])
+    if beside is not None and place is not None:
+        add_beside(figure, beside.name, *place)
     return View(label, series, x, y, figure)
+
+
+def _place(beside: Beside, series: Series, x: Quantity, y: Quantity) -> tuple[float, float] | None:
+    """Where somebody's network stands in a view of the first run; None where it does not."""
+    setting = series.record.settings.get(x.name)
+    if series.run or setting is None or y.name != "accuracy" or beside.accuracy is None:
+        return None
+    ms = beside.latency_ms.get(setting)
+    return None if ms is None else (ms * x.scale, beside.accuracy.value * y.scale)
 
 
 def _cloud(series: Series, x: Quantity, y: Quantity, scale: float) -> Cloud:

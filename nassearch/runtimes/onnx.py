@@ -16,7 +16,7 @@ from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import INPUT, to_onnx
 from nassearch.runtimes.bundle_runner import attribute
 from nassearch.runtimes.quantization import in_precision
-from nassearch.runtimes.runtime import BlockTimes
+from nassearch.runtimes.runtime import BlockTimes, OfImages
 from nassearch.setting import MIXED, Setting
 
 
@@ -47,7 +47,7 @@ class OnnxRuntime:
     def load(self, network: Subnet) -> "OnnxSession":
         return OnnxSession(self.session(self.export(network)), self._images(network))
 
-    def load_graph(self, model: bytes, network: Subnet) -> "OnnxSession":
+    def load_graph(self, model: bytes, network: OfImages) -> "OnnxSession":
         """A session on an ONNX graph that was exported before."""
         return OnnxSession(self.session(model), self._images(network))
 
@@ -97,11 +97,11 @@ class OnnxRuntime:
             self._exported = (network, export_graph(network, self.setting))
         return self._exported[1]
 
-    def _images(self, network: Subnet) -> dict[str, object]:
+    def _images(self, network: OfImages) -> dict[str, object]:
         return {INPUT: random_images(network, self.setting.batch)}
 
 
-def random_images(network: Subnet, batch: int) -> Any:
+def random_images(network: OfImages, batch: int) -> Any:
     """Normal noise of the network's input shape, (batch, channels, pixels, pixels), float32."""
     shape = (batch, *network.input_shape)
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)

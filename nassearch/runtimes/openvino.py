@@ -11,7 +11,7 @@ from nassearch.errors import RuntimeUnavailableError
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import to_onnx
 from nassearch.runtimes.quantization import in_precision
-from nassearch.runtimes.runtime import BlockTimes, Floats
+from nassearch.runtimes.runtime import BlockTimes, Floats, OfImages
 from nassearch.setting import MIXED, Setting
 
 _BLOCK = re.compile(r"/blocks\.(\d+)/")
@@ -51,7 +51,7 @@ class OpenVinoRuntime:
     def load(self, network: Subnet) -> "OpenVinoSession":
         return self.load_graph(self._export(network), network)
 
-    def load_graph(self, model: bytes, network: Subnet) -> "OpenVinoSession":
+    def load_graph(self, model: bytes, network: OfImages) -> "OpenVinoSession":
         """A session on an ONNX graph that was exported before."""
         return OpenVinoSession(self._compile(model, traced=False), self._images(network))
 
@@ -59,7 +59,7 @@ class OpenVinoRuntime:
         compiled = self._compile(self._export(network), traced=True)
         return OpenVinoTrace(compiled, self._images(network), len(network.blocks))
 
-    def _images(self, network: Subnet) -> Any:
+    def _images(self, network: OfImages) -> Any:
         shape = (self.setting.batch, *network.input_shape)
         return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 

@@ -81,10 +81,19 @@ class Runtime(Protocol):
         ...
 
 
+class OfImages(Protocol):
+    """What a graph is of: a network, or somebody's classifier."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one image."""
+        ...
+
+
 class GraphRuntime(Runtime, Protocol):
     """A runtime with `graph_formats`."""
 
-    def load_graph(self, model: bytes, network: Subnet) -> Session:
+    def load_graph(self, model: bytes, network: OfImages) -> Session:
         """An exported file of `network`, ready to be timed."""
         ...
 
@@ -151,7 +160,7 @@ def make_runtime(setting: Setting) -> Runtime:
     return runtime_class(setting.runtime)(setting)
 
 
-def load_graph(runtime: Runtime, model: bytes, network: Subnet) -> Session:
+def load_graph(runtime: Runtime, model: bytes, network: OfImages) -> Session:
     """An exported file of `network` in a runtime that has a graph format for its precision."""
     return cast(GraphRuntime, runtime).load_graph(model, network)
 

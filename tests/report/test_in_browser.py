@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from nassearch.report.beside import Beside
 from nassearch.report.page import write_report
+from nassearch.report.record import read_run
 from nassearch.space import SearchSpace
+from nassearch.training.evaluation import Accuracy
 from tests.report.browser import DESKTOP, Browser
 from tests.report.made_up_run import make_run, start_run
 
@@ -242,4 +245,34 @@ def test_names_that_are_markup_stay_text(browser: Browser, tmp_path: Path) -> No
     assert browser.text("h1") == "<i>run"
     assert browser.value("document.images.length") == 0
     assert evil in browser.text(".chosen td")
+    assert browser.complaints() == []
+
+
+def test_a_network_beside_the_front_is_drawn_and_no_candidate(
+    browser: Browser, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run")
+    (setting,) = read_run(run).searches[0].settings.values()
+    accuracy = Accuracy(0.99, "val", 100, (0.98, 1.0))
+    page = tmp_path / "page.html"
+    write_report(run, out=page, beside=Beside("mine.onnx", {setting: 0.2}, {}, accuracy))
+    browser.resize(*DESKTOP)
+    browser.open(page)
+    before = browser.text("#network-id")
+    last = f"{FRONT}._fullData.length - 1"
+    assert browser.value(f"{FRONT}._fullData[{last}].name") == "mine.onnx"
+    browser.run("document.querySelector('#front').scrollIntoView({behavior: 'instant'})")
+    x, y = browser.run(
+        f"""
+        const figure = {FRONT}, layout = figure._fullLayout, star = figure._fullData[{last}];
+        const box = figure.getBoundingClientRect();
+        return [
+          box.left + layout.xaxis._offset + layout.xaxis.d2p(star.x[0]),
+          box.top + layout.yaxis._offset + layout.yaxis.d2p(star.y[0]),
+        ];
+        """
+    )
+    browser.click_at(float(x), float(y))
+    assert browser.text("#network-id") == before
+    assert "mine.onnx" in browser.text(".beside")
     assert browser.complaints() == []

@@ -21,7 +21,7 @@ function hoverText(run, search, index) {
 function showView(number) {
   view = content.views[number];
   const texts = view.series.map(seriesOf).map(({ run, search }) => search.ids.map((_, index) => hoverText(run, search, index)));
-  const data = view.figure.data.map((trace) => ({ ...trace, text: trace.customdata.map((index) => texts[trace.meta.cloud][index]) }));
+  const data = view.figure.data.map((trace) => (trace.meta ? { ...trace, text: trace.customdata.map((index) => texts[trace.meta.cloud][index]) } : trace));
   const columns = view.series.map(seriesOf).map(({ search }, at) => columnOf(search, view.x[at]));
   byId("view-provenance").textContent = [...new Set(columns.map((column) => `${column.label[0].toUpperCase()}${column.label.slice(1)}: ${column.provenance}.`))].join(" ");
   // Margins that fit by themselves would draw thousands of points twice.
