@@ -4,20 +4,19 @@
     python experiments/joint-precision/run.py search --run RUN --data FOLDER --seed N [--modes ...]
     python experiments/joint-precision/run.py fronts --run RUN --data FOLDER --seed N
     python experiments/joint-precision/run.py simulated --run RUN --data FOLDER
-    python experiments/joint-precision/run.py policies --run RUN --data FOLDER
     python experiments/joint-precision/run.py report
 
 `latency` measures tables of fp32, of int8 and of borders, then held-out mixed networks in a session
 of their own: it wants a quiet machine. `search` searches a trained supernet three ways with as many
 evaluations; `fronts` measures what each found, accuracy on test images and latency, all in one
-session. `simulated` compares simulated with exported accuracies, `policies` enumerates the policies
-of one small network. What results.jsonl beside this file holds is not done again. RUN is a run of a
-supernet, FOLDER its images.
+session. `simulated` compares simulated with exported accuracies. What results.jsonl beside this
+file holds is not done again. RUN is a run of a supernet, FOLDER its images.
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,8 @@ from scipy.stats import spearmanr
 
 import nassearch as ns
 from nassearch import files
+from nassearch.export.deployment import deployed
+from nassearch.export.int8 import Int8, Int8Options
 from nassearch.latency.border_profiler import mixed_networks
 from nassearch.latency.device import host_device
 from nassearch.latency.target import Target, load_target
@@ -34,6 +35,7 @@ from nassearch.latency.timing import interleave, reference_ms, references
 from nassearch.networks import Subnet
 from nassearch.networks.file_size import file_bytes
 from nassearch.pipeline.trained_supernet import TrainedSupernet
+from nassearch.progress import silent
 from nassearch.runtimes.runtime import deployed_space, make_runtime
 from nassearch.search.pareto import hypervolume
 from nassearch.setting import MIXED, Setting
@@ -155,8 +157,8 @@ def search(arguments: argparse.Namespace) -> None:
         if done(kind="search", mode=mode, seed=arguments.seed):
             continue
         result = ns.search_subnets(
-            supernet.deployed_in(MIXABLE) if mode == "int8" else supernet,
-            devices=[uniform(supernet, mode, arguments.out)],
+            supernet,
+            devices=[target(supernet.space, mode, arguments.out)],
             trials=TRIALS,
             seed=arguments.seed,
             out=place,
@@ -165,15 +167,6 @@ def search(arguments: argparse.Namespace) -> None:
         )
         front = [item.architecture.to_dict() for item in result.front]
         keep({"kind": "search", "mode": mode, "seed": arguments.seed, "front": front})
-
-
-MIXABLE = ("int8", "fp32")
-
-
-def uniform(supernet: TrainedSupernet, mode: str, out: Path) -> Target:
-    """The target of a mode: uniform int8 is a mixed space with one precision to choose."""
-    known = target(supernet.space, MIXED if mode == "mixed" else mode, out)
-    return known
 
 
 def fronts(arguments: argparse.Namespace) -> None:
@@ -194,11 +187,11 @@ def fronts(arguments: argparse.Namespace) -> None:
         dict.fromkeys([*ends.values(), *(a for group in networks.values() for a in group)])
     )
     runtime = make_runtime(setting(MIXED))
-    deployed = supernet.deployed_in(mixed.precisions)
-    runs = [runtime.load(deployed.extract(item)).run_ms for item in every]
+    mixing = supernet.deployed_in(mixed.precisions)
+    runs = [runtime.load(mixing.extract(item)).run_ms for item in every]
     timing = interleave(runs, references=references(mixed, runtime), seconds=SECONDS)
     ms = dict(zip(every, map(float, timing.medians_ms), strict=True))
-    accuracy = {item: tested(deployed, item, data) for item in every}
+    accuracy = {item: tested(mixing, item, data) for item in every}
     keep(
         {
             "kind": "fronts",
@@ -228,7 +221,97 @@ def size(mixed: SearchSpace, architecture: Architecture) -> int:
 
 def tested(supernet: TrainedSupernet, architecture: Architecture, data: Any) -> float:
     """Accuracy on test images of the network as its policy deploys it."""
-    network = supernet.deployed(architecture)
-    return measure_accuracy(
+    network = deployed(supernet.extract(architecture), data=data)
+    measured = measure_accuracy(
         network, data.test, data, split="test", resolution=architecture.resolution
-    ).value
+    )
+    return measured.value
+
+
+def simulated(arguments: argparse.Namespace) -> None:
+    """How far simulated accuracies are from those of exported graphs, on validation images."""
+    supernet, data = load(arguments)
+    mixed = deployed_space(supernet.space, setting(MIXED))
+    mixing = supernet.deployed_in(mixed.precisions)
+    options = Int8Options(batch="dynamic")
+    for item in mixed_networks(mixed, np.random.default_rng(2), SIMULATED):
+        if done(kind="simulated", id=item.id):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Int8.file_name
+            network = mixing.extract(item)
+            Int8(options).write(network, path, data=data, progress=silent)
+            exported = measure_accuracy(
+                Int8(options).open(path), data.val, data, split="val", resolution=item.resolution
+            )
+        known = mixing.evaluator.accuracy(item)
+        floats = supernet.evaluator.accuracy(item.plain)
+        keep(
+            {
+                "kind": "simulated",
+                "id": item.id,
+                "simulated": known.value,
+                "exported": exported.value,
+                "float": floats.value,
+            }
+        )
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def results(**wanted: Any) -> list[dict[str, Any]]:
+    """The lines of results.jsonl with these values."""
+    return [
+        line
+        for line in files.read_json_lines(RESULTS)
+        if all(line.get(key) == value for key, value in wanted.items())
+    ]
+
+
+def done(**wanted: Any) -> bool:
+    return bool(results(**wanted))
+
+
+def keep(line: dict[str, Any]) -> None:
+    files.append_json_line(RESULTS, line)
+    sys.stdout.write(f"{line}\n")
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """The tables of README.md."""
+    columns = "space | networks | mean error | floor | within 5 % | rank correlation | inside 90 %"
+    lines = [f"| {columns} |", "| --- " * 7 + "|"]
+    for line in results(kind="latency"):
+        errors = f"{line['mean_error']:.1%} | {line['floor']:.1%} | {line['within_5_percent']:.0%}"
+        ranks = f"{line['rank_correlation']:.3f} | {line['inside_interval']:.0%}"
+        lines.append(f"| {line['space']} | {line['networks']} | {errors} | {ranks} |")
+    apart = [abs(line["simulated"] - line["exported"]) for line in results(kind="simulated")]
+    if apart:
+        most = f"at most {100 * max(apart):.2f} points apart"
+        lines += ["", f"Simulated and exported accuracies of {len(apart)} mixed networks: {most}."]
+    lines += ["", "| seed | " + " | ".join(NAMES) + " | mixed over fp32, then int8 |"]
+    lines.append("| --- " * (len(NAMES) + 2) + "|")
+    for line in results(kind="fronts"):
+        reference = np.array([-line["ends"]["smallest"][0], line["ends"]["largest"][1]])
+        volumes = {
+            name: hypervolume(np.array([[-point[0], point[1]] for point in front]), reference)
+            for name, front in line["fronts"].items()
+        }
+        cells = " | ".join(f"{100 * volumes[name]:.3f}" for name in NAMES)
+        ratio = volumes["mixed"] / volumes["fp32, then int8"]
+        lines.append(f"| {line['seed']} | {cells} | {ratio:.3f} |")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+NAMES = ("fp32", "fp32, then int8", "int8", "mixed")
+PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "latency": latency,
+    "search": search,
+    "fronts": fronts,
+    "simulated": simulated,
+    "report": report,
+}
+
+if __name__ == "__main__":
+    main()

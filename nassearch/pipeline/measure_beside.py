@@ -61,7 +61,11 @@ def latency_ms(
         return estimated_latency(model, load_device(setting.device, places), setting).value
     target = target_from_table(table, record.space)
     if target.reason_unmeasured is not None:
-        raise RuntimeUnavailableError(target.reason_unmeasured, where=setting)
+        raise RuntimeUnavailableError(
+            target.reason_unmeasured,
+            where=setting,
+            fix="ask for the report on that machine, or without --beside",
+        )
     timing = interleave(
         [model_session(model, setting).run_ms],
         references=references(record.space, make_runtime(setting)),

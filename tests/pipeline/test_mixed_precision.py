@@ -27,6 +27,7 @@ def place(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
+@pytest.mark.filterwarnings("ignore:.* as long in int8 as in fp32")  # of so small a space
 def test_policies_are_searched_exported_and_verified(place: Path, nassearch: CommandLine) -> None:
     setting = ("--device", "host", "--runtime", "onnxruntime", "--precision", "mixed")
     missing = nassearch("search", *setting, "--supernet", place, "--budget", "60%")
