@@ -54,10 +54,11 @@ class ProgramReader:
         self._used: dict[str, str] = {}
         self._ids: set[str] = {INPUT}
         self._viewed: dict[str, str] = {}
+        self.outputs: tuple[str, ...] = ()
+        """The operators that give what the program gives, once it was read."""
 
     def read(self) -> list[Operator]:
         images: list[str] = []
-        result = ""
         for node in self._program.graph.nodes:
             if node.op == "placeholder":
                 if node.name not in self._tensors and node.name not in self._constants:
@@ -66,9 +67,20 @@ class ProgramReader:
             elif node.op == "call_function":
                 self._call(node)
             elif node.op == "output":
-                result = self._values[node.args[0][-1].name]
+                count = len(self._program.graph_signature.user_outputs)
+                self.outputs = tuple(map(self._output, node.args[0][-count:]))
         assert len(images) == 1
-        return _alive(self._operators, result)
+        return _alive(self._operators, self.outputs)
+
+    def _output(self, node: fx.Node) -> str:
+        value = self._values.get(node.name, INPUT)
+        if value == INPUT or not isinstance(value, str):
+            raise AdoptionError(
+                "gives what no operator computed of the images",
+                where=self._name,
+                fix="return what its layers make of the images alone",
+            )
+        return value
 
     # -- one operator ------------------------------------------------------------------------------
 
@@ -343,6 +355,18 @@ class ProgramReader:
             **_given(count_padding=None if given["count_include_pad"] else False),
         )
 
+    def _upsample(self, node: fx.Node, given: dict[str, Any]) -> None:
+        name = node.target._schema.name  # type: ignore[union-attr]
+        before, after = (one.meta["val"].shape[2:] for one in (given["input"], node))
+        whole = all(int(new) % int(old) == 0 for old, new in zip(before, after, strict=True))
+        scale = tuple(int(new) // int(old) for old, new in zip(before, after, strict=True))
+        align = _given(align=given.get("align_corners") or None)
+        kept: dict[str, Any] = {"scale": scale}
+        if align or not whole:
+            kept = {"size": tuple(map(int, after))}
+        mode = "bilinear" if "bilinear" in name else "nearest"
+        self._emit(node, "upsample", [given["input"]], mode=mode, **kept, **align)
+
     def _adaptive_pool(self, node: fx.Node, given: dict[str, Any]) -> None:
         average = "avg" in node.target._schema.name  # type: ignore[union-attr]
         size = _pair(given["output_size"])
@@ -607,6 +631,7 @@ _CALLED = {
         ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "_unsafe_view"), "view"
     ),
     **dict.fromkeys(("bmm", "matmul"), "matmul"),
+    **dict.fromkeys(("upsample_nearest2d", "upsample_bilinear2d"), "upsample"),
     "clamp": "hardtanh",
     "constant_pad_nd": "pad",
 }
@@ -652,9 +677,9 @@ def _matched(
     return [(tuple(old), tuple(new)) for old, new in joined]
 
 
-def _alive(operators: list[Operator], result: str) -> list[Operator]:
-    """The operators that the result needs, in order."""
-    needed = {result}
+def _alive(operators: list[Operator], results: Sequence[str]) -> list[Operator]:
+    """The operators that the results need, in order."""
+    needed = set(results)
     kept = []
     for made in reversed(operators):
         if made.id in needed:

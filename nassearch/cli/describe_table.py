@@ -26,8 +26,10 @@ def adopted_overview(facts: Mapping[str, Any]) -> RenderableType:
         "space": f"{facts['space']}, in {facts['directory']}",
         "networks": f"{facts['networks']} ({facts['networks']:.3g})",
         "MACs": f"{format_count(facts['smallest_macs'])} to {format_count(facts['largest_macs'])}",
-        "largest network": f"logits as the module's, within {facts['change']:.1g} of the largest",
+        "largest network": f"outputs as the module's, within {facts['change']:.1g} of the largest",
     }
+    if facts["outputs"] is not None:
+        shown["outputs"] = ", ".join(facts["outputs"])
     next_step = f"next: nassearch search --supernet {facts['directory']} --device host --budget 50%"
     return _apart([fact_table(shown), _layers(facts["layers"]), next_step])
 

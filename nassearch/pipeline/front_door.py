@@ -98,13 +98,16 @@ def adopt(
     kernel: Sequence[int] | None = None,
     resolution: Sequence[int] | None = None,
     fixed: Sequence[str] = (),
+    outputs: Sequence[str] | None = None,
+    keep_outputs: bool = False,
     seed: int = 0,
     out: Directory | None = None,
 ) -> AdoptedNetwork:
     """Make a search space and a supernet of a network of your own, with its weights.
 
     Args:
-        module: The network, a classifier of images, or `my_package.module:make_model`.
+        module: The network, or `my_package.module:make_model`: a classifier of images, or one that
+            gives feature maps, or what a head makes of them, as a tensor or a dict or list of them.
         input_shape: (channels, height, width) of its images, '3x224x224', or an example,
             (1, c, h, w).
         weights: A file of its state dict, .pt or .safetensors, where it does not hold them yet.
@@ -115,6 +118,9 @@ def adopt(
         kernel: Sizes that larger kernels may be cut to.
         resolution: Image sizes that a network may take, beside that of `input_shape`.
         fixed: Paths of modules that keep their channels, kernels and depth.
+        outputs: Names of what it gives, in order; by default its keys, or out0, out1, ...
+        keep_outputs: Let feature maps that it gives keep their channels, so that what follows fits
+            every network.
         seed: Of the validation split.
         out: The directory; by default a new one below `runs/`.
 
@@ -146,8 +152,10 @@ def adopt(
         "kernel": kernel,
         "resolution": resolution,
         "fixed": fixed,
+        "outputs": outputs,
     }
-    given = {key: tuple(value) for key, value in content.items() if value is not None}
+    given: dict[str, object] = {"keep_outputs": keep_outputs}
+    given |= {key: tuple(value) for key, value in content.items() if value is not None}
     return adopting.adopt_network(
         network,
         input_shape,  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nassearch.space.architecture import Architecture, BlockSpec
-from nassearch.space.lowering import Slot, lower, slots
+from nassearch.space.lowering import Slot, head_stages, lower, slots
 from nassearch.space.search_space import Genes, SearchSpace
 
 Floats = npt.NDArray[np.float64]
@@ -74,6 +74,8 @@ class AdditiveCost:
         self.constant = constant
         self._cost_of = cost_of
         self._sum = SlotSum(slots(space), cost_of)
+        widths = [space.layout.stages[index].width.gene for index in head_stages(space)[:-1]]
+        self._head_genes = [gene for gene in widths if gene is not None]
 
     def __call__(self, architecture: Architecture) -> float:
         """The cost of one architecture."""
@@ -89,7 +91,8 @@ class AdditiveCost:
 
         Blocks are independent once the resolution, the widths and the depths are given, so each
         block takes its best own choice, and stages are chained by dynamic programming over widths.
-        Kernels of blocks run patch by patch are given too: the tiles before depend on them.
+        Kernels of blocks run patch by patch are given too: the tiles before depend on them. So are
+        the widths that a head reads beside the last stage's.
         """
         best: tuple[float, tuple[int, ...]] | None = None
         for fixed in self._starts():
@@ -121,6 +124,7 @@ class AdditiveCost:
             }
             stages = layout.stages[: patches.stages if patches else 0]
             shared = [gene for stage in stages for gene in stage.tile_genes()]
+            shared += self._head_genes
             lengths = (range(len(self.space.genes[gene].choices)) for gene in shared)
             for values in itertools.product(*lengths):
                 yield {**given, **dict(zip(shared, values, strict=True))}
@@ -142,6 +146,8 @@ class AdditiveCost:
             for (before, (cost, chosen)), width, depth in options:
                 if stage.depth.gene is not None and fixed.get(stage.depth.gene, depth) != depth:
                     continue
+                if stage.width.gene is not None and fixed.get(stage.width.gene, width) != width:
+                    continue
                 genes = dict(chosen)
                 for gene, value in (
                     (previous, before),
@@ -157,10 +163,10 @@ class AdditiveCost:
                 if width not in reached or cost < reached[width][0]:
                     reached[width] = (cost, genes)
             paths, previous = reached, stage.width.gene
-        head = next(lookups)
+        head = next(lookups, None)
         ends = []
         for cost, genes in paths.values():
-            ends.append((cost + _best(head, genes)[0], genes))
+            ends.append((cost if head is None else cost + _best(head, genes)[0], genes))
         return min(ends, key=lambda end: end[0])
 
 
