@@ -28,6 +28,7 @@ from nassearch.space.additive import AdditiveCost, Floats
 from nassearch.space.search_space import Genes
 from nassearch.training.evaluation import Z_95, Evaluator
 from nassearch.training.evaluation import Accuracy as MeasuredAccuracy
+from nassearch.training.task import Metric
 
 OBJECTIVES = {
     "accuracy": "nassearch.objectives:Accuracy",
@@ -61,6 +62,12 @@ class Context:
                 fix="run 'nassearch train-supernet' first, or name images with --data",
             )
         return self.evaluator
+
+    def classifying_evaluator(self) -> Evaluator:
+        """The evaluator of networks that tell classes apart; ConfigError where these do not."""
+        evaluator = self.trained_evaluator()
+        evaluator.require_classes()
+        return evaluator
 
     def label(self, target: Target) -> str:
         """The name that tells a target from the others: nothing, its device, or its setting."""
@@ -193,7 +200,7 @@ class Accuracy:
     direction = "max"
 
     def __init__(self, context: Context) -> None:
-        self._evaluator = context.trained_evaluator()
+        self._evaluator = context.classifying_evaluator()
         self.source = context.supernet
 
     def __call__(self, architecture: Architecture) -> Estimate:
@@ -223,7 +230,7 @@ class ValidationLoss:
     """Mean cross entropy on validation images, in nats, with recalibrated batch norm; expensive."""
 
     def __init__(self, context: Context) -> None:
-        self._evaluator = context.trained_evaluator()
+        self._evaluator = context.classifying_evaluator()
         self.source = context.supernet
 
     def __call__(self, architecture: Architecture) -> Estimate:
@@ -261,6 +268,25 @@ def network_accuracy(
     measure.direction = "max"  # type: ignore[attr-defined]
     measure.source = f"{context.supernet} {_code(name, evaluate)}"  # type: ignore[attr-defined]
     return accuracy_by(measure, context)
+
+
+def metric_objective(metric: Metric, context: Context) -> Objective:
+    """A metric of the user's own as an objective of its name and direction."""
+    evaluator = context.trained_evaluator()
+    if metric.name in OBJECTIVES:
+        raise ConfigError(
+            f"is called {metric.name}, as an objective of nassearch is",
+            where="evaluate",
+            fix="give it a name of its own, Metric(..., name='mean_iou')",
+        )
+
+    def measure(architecture: Architecture) -> Estimate:
+        return evaluator.metric(architecture, metric)
+
+    measure.direction = metric.direction  # type: ignore[attr-defined]
+    measure.unit = metric.unit  # type: ignore[attr-defined]
+    measure.source = f"{context.supernet} {_code(metric.name, metric.measure)}"  # type: ignore[attr-defined]
+    return _objective(metric.name, measure, context)
 
 
 class Latency:

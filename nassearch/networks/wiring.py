@@ -1,6 +1,6 @@
 """Networks with several outputs: what is given on the way, kept for the head or for the caller."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -76,10 +76,22 @@ def named(outputs: Outputs) -> Mapping[str, Tensor]:
     return outputs if isinstance(outputs, Mapping) else {LOGITS: outputs}
 
 
-def difference(found: Outputs, expected: Outputs) -> float:
-    """The largest difference of all outputs."""
+def mapped(function: Callable[[Tensor], Tensor], outputs: Outputs) -> Outputs:
+    """What a function makes of each output."""
+    if isinstance(outputs, Tensor):
+        return function(outputs)
+    return {name: function(tensor) for name, tensor in outputs.items()}
+
+
+def scaled_difference(found: Outputs, expected: Outputs) -> float:
+    """The largest difference of an output, over the largest of its values where that is above 1.
+
+    Feature maps are as large as they are; rounding grows with them.
+    """
     pairs = zip(named(found).values(), named(expected).values(), strict=True)
-    return max(float((one - other).abs().max()) for one, other in pairs)
+    return max(
+        float((one - other).abs().max() / other.abs().max().clamp(min=1.0)) for one, other in pairs
+    )
 
 
 def relative_difference(found: Outputs, expected: Outputs) -> float:

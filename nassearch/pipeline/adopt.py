@@ -163,7 +163,10 @@ def _write(adopted: AdoptedNetwork, adoption: Adoption, images: Data | None, *, 
         space=f"{HERE}/{SPACE_FILE}",
         data=NO_IMAGES if images is None else images.name,
         seed=seed,
-        training=GOING_ON,
+        # named outputs are no logits, of which nothing is distilled
+        training=GOING_ON
+        if space.definition.outputs is None
+        else GOING_ON.model_copy(update={"distillation": "none"}),
     )
     write_json(run / FILE, adopted.to_dict())
     start_run(recipe, run)
