@@ -26,6 +26,7 @@ from nassearch.space.additive import AdditiveCost, Floats, PolicyCost
 from nassearch.space.search_space import Genes
 from nassearch.training.evaluation import Z_95, Evaluator
 from nassearch.training.evaluation import Accuracy as MeasuredAccuracy
+from nassearch.training.task import Metric
 
 OBJECTIVES = {
     "accuracy": "nassearch.objectives:Accuracy",
@@ -66,6 +67,12 @@ class Context:
         """The one that all targets run; float32 where they differ, or there is none."""
         found = {target.setting.precision for target in self.targets}
         return found.pop() if len(found) == 1 else "fp32"
+
+    def classifying_evaluator(self) -> Evaluator:
+        """The evaluator of networks that tell classes apart; ConfigError where these do not."""
+        evaluator = self.trained_evaluator()
+        evaluator.require_classes()
+        return evaluator
 
     def label(self, target: Target) -> str:
         """The name that tells a target from the others: nothing, its device, or its setting."""
@@ -198,7 +205,7 @@ class Accuracy:
     direction = "max"
 
     def __init__(self, context: Context) -> None:
-        self._evaluator = context.trained_evaluator()
+        self._evaluator = context.classifying_evaluator()
         self.source = context.supernet
 
     def __call__(self, architecture: Architecture) -> Estimate:
@@ -228,7 +235,7 @@ class ValidationLoss:
     """Mean cross entropy on validation images, in nats, with recalibrated batch norm; expensive."""
 
     def __init__(self, context: Context) -> None:
-        self._evaluator = context.trained_evaluator()
+        self._evaluator = context.classifying_evaluator()
         self.source = context.supernet
 
     def __call__(self, architecture: Architecture) -> Estimate:
@@ -266,6 +273,25 @@ def network_accuracy(
     measure.direction = "max"  # type: ignore[attr-defined]
     measure.source = f"{context.supernet} {_code(name, evaluate)}"  # type: ignore[attr-defined]
     return accuracy_by(measure, context)
+
+
+def metric_objective(metric: Metric, context: Context) -> Objective:
+    """A metric of the user's own as an objective of its name and direction."""
+    evaluator = context.trained_evaluator()
+    if metric.name in OBJECTIVES:
+        raise ConfigError(
+            f"is called {metric.name}, as an objective of nassearch is",
+            where="evaluate",
+            fix="give it a name of its own, Metric(..., name='mean_iou')",
+        )
+
+    def measure(architecture: Architecture) -> Estimate:
+        return evaluator.metric(architecture, metric)
+
+    measure.direction = metric.direction  # type: ignore[attr-defined]
+    measure.unit = metric.unit  # type: ignore[attr-defined]
+    measure.source = f"{context.supernet} {_code(metric.name, metric.measure)}"  # type: ignore[attr-defined]
+    return _objective(metric.name, measure, context)
 
 
 class Latency:

@@ -27,6 +27,8 @@ class SearchRecipe(StrictModel):
 
     budgets: Words = ("50%",)
     objectives: Words = ("accuracy", "latency")
+    evaluate: str | None = None
+    """my_package.module:metric, which is measured instead of accuracy."""
     algorithm: str = "guided"
     algorithm_options: dict[str, object] = Field(default_factory=dict)
     trials: Count = 100

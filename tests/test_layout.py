@@ -37,11 +37,12 @@ ALLOWED: dict[str, set[str]] = {
     "latency": {*NETWORKS, "runtimes"},
     "search": {*BASE, "cluster", "space"},
     "objectives": {
-        *NETWORKS, "training.evaluation", "latency", "search.candidate", "search.problem",
+        *NETWORKS, "training.evaluation", "training.task", "latency", "search.candidate",
+        "search.problem",
     },
     "export": {
-        *NETWORKS, "latency", "runtimes", "data", "training.evaluation", "search.pareto",
-        "search.candidate",
+        *NETWORKS, "latency", "runtimes", "data", "training.evaluation", "training.task",
+        "search.pareto", "search.candidate",
     },
     "recipe": {*BASE, "data.preprocessing", "training.training_recipe"},
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """A user's network as a search space and a supernet that computes what the network computes."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +12,11 @@ from nassearch.adoption.dependency import Dependencies, find_dependencies
 from nassearch.adoption.elastic_space import Cell, Elasticity, ElasticSpace, elastic_space
 from nassearch.adoption.layer_report import LayerReport, layer_reports
 from nassearch.adoption.partition import partition
-from nassearch.adoption.trace import trace
+from nassearch.adoption.trace import named_outputs, trace
 from nassearch.errors import AdoptionError
 from nassearch.networks import Supernet
 from nassearch.networks.cost import count, network_cost
+from nassearch.networks.wiring import relative_difference
 from nassearch.ops.elastic import Uninitialised
 from nassearch.space import SearchSpace, lower
 
@@ -28,8 +29,8 @@ class Adoption:
     """A network that was adopted.
 
     `supernet` holds its weights, channels sorted by importance; `layers` says of each layer what is
-    elastic and what is not, and why; `change` is the largest difference between the logits of the
-    module and those of the largest network, over the largest logit.
+    elastic and what is not, and why; `change` is the largest difference between what the module
+    and the largest network give, over the largest value.
     """
 
     space: SearchSpace
@@ -56,7 +57,8 @@ def adopt(
     """A search space and a supernet of a network.
 
     Args:
-        module: A classifier of images; it stays as it is.
+        module: A network for images: a classifier, or one that gives feature maps or what a head
+            makes of them, as a tensor, or a dict, tuple or list of them; it stays as it is.
         example: One image, (1, channels, size, size), as the network takes them.
         name: What the space is called; by default as the module's class.
         elasticity: What may be elastic, by default all that can be.
@@ -67,10 +69,10 @@ def adopt(
     """
     name = name or type(module).__name__
     elasticity = elasticity or Elasticity()
-    traced = trace(module, example, name=name)
+    traced = trace(module, example, name=name, outputs=elasticity.outputs)
     _check_fixed(module, elasticity, name)
     found = find_dependencies(traced, fixed=elasticity.fixed)
-    parts = partition(traced, found, name=name)
+    parts = partition(traced, found, name=name, keep_outputs=elasticity.keep_outputs)
     adopted = elastic_space(traced, found, parts, name=name, elasticity=elasticity)
     with Uninitialised():  # the module's weights follow
         supernet = Supernet(adopted.space).eval()
@@ -78,16 +80,16 @@ def adopt(
     plain = {key: tensor.detach() for key, tensor in tensors.items()}
     _check_all_used(module, found, name)
     _write(supernet, adopted, plain)
-    change = _difference(module, supernet, example)
+    change = _difference(module, supernet, example, elasticity.outputs)
     if change > TOLERANCE:
         raise AdoptionError(
-            f"is computed otherwise by its graph: logits differ by {change:.2g} of the largest",
+            f"is computed otherwise by its graph: outputs differ by {change:.2g} of the largest",
             where=name,
             fix="look for what is changed in place while others read it, and write x = x + y",
         )
     if sort_channels:
         _write(supernet, adopted, sorted_tensors(found, plain))
-        change = _difference(module, supernet, example)
+        change = _difference(module, supernet, example, elasticity.outputs)
     specs = lower(adopted.space, adopted.space.largest)
     counted = network_cost(specs)
     return Adoption(
@@ -137,7 +139,7 @@ def _cells(adopted: ElasticSpace) -> list[tuple[str, Cell]]:
         for stage, cells in enumerate(adopted.stages)
         for number, cell in enumerate(cells)
     ]
-    return [*cells, ("head.traced", adopted.head)]
+    return cells if adopted.head is None else [*cells, ("head.traced", adopted.head)]
 
 
 def _write(supernet: Supernet, adopted: ElasticSpace, tensors: Mapping[str, Tensor]) -> None:
@@ -150,14 +152,18 @@ def _write(supernet: Supernet, adopted: ElasticSpace, tensors: Mapping[str, Tens
                 target.copy_(tensors[name].reshape(target.shape))
 
 
-def _difference(module: nn.Module, supernet: Supernet, example: Tensor) -> float:
-    """The largest difference of logits, over the largest logit, for random images."""
+def _difference(
+    module: nn.Module, supernet: Supernet, example: Tensor, names: Sequence[str] | None
+) -> float:
+    """The largest difference of an output, over its largest value, for random images."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(_IMAGES, *example.shape[1:], generator=generator)
     space = supernet.space
     largest = space.largest
     reference = copy.deepcopy(module).eval()
     with torch.no_grad():
-        expected: Tensor = reference(images)
+        expected = reference(images)
         actual = supernet(images, largest, resolution=example.shape[-1])
-    return float((actual - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+    if space.definition.outputs is not None:
+        expected = named_outputs(expected, names, name=space.name)
+    return relative_difference(actual, expected)

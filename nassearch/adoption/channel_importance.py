@@ -61,8 +61,8 @@ def channel_orders(found: Dependencies, tensors: Mapping[str, Tensor]) -> Orders
 
 
 def _unmovable(found: Dependencies) -> set[str]:
-    """The image's channels, the classes, and what is regrouped on the way."""
-    ends = (*found.axes(INPUT), *found.axes(found.operators[-1].id))
+    """The image's channels, those of what is given, and what is regrouped on the way."""
+    ends = (*found.axes(INPUT), *(axis for one in found.outputs for axis in found.axes(one)))
     named = {symbol for axis in ends for symbol, _ in axis}
     mixed = {
         symbol for name in found.table.mixed for symbol, _ in found.table.resolve(((name, 1),))

@@ -27,6 +27,8 @@ class Dependencies:
     """Operator -> the axis of its output channels, of a convolution or a linear."""
     said: dict[str, dict[str, Any]]
     """Operator -> its attributes that are axes."""
+    outputs: Sequence[str] = ()
+    """The operators that give what the network gives."""
 
     def axes(self, name: str) -> tuple[Axis, ...]:
         """The axes of a value as far as they are known now, without the batch."""
@@ -67,7 +69,9 @@ def find_dependencies(trace: Trace, *, fixed: Sequence[str] = ()) -> Dependencie
     table = SymbolTable()
     channels, rows, columns = trace.input_sizes
     image = Layout((table.new(channels), constant(rows), constant(columns)))
-    found = Dependencies(trace.operators, table, {INPUT: image}, {}, {})
+    last = {"logits": trace.operators[-1].id}
+    outputs = tuple((trace.outputs or last).values())
+    found = Dependencies(trace.operators, table, {INPUT: image}, {}, {}, outputs)
     for _ in range(2):  # what is found late may say more of what was read early
         for operator in trace.operators:
             _infer(operator, found)

@@ -20,11 +20,14 @@ from nassearch.space.graph_config import (
     Axis,
     GraphConfig,
     NodeConfig,
+    TapConfig,
     format_axis,
     parse_axis,
 )
+from nassearch.space.lowering import head_stages
 
 ENOUGH_NETWORKS = 10**6
+MOST_HEADS = 256
 _COARSE = (0.5, 0.75, 1.0)
 _FINE = (0.5, 0.625, 0.75, 0.875, 1.0)
 _FINER = tuple(step / 16 for step in range(4, 17))
@@ -54,6 +57,10 @@ class Elasticity(StrictModel):
     """Image sizes, beside that of the example."""
     fixed: tuple[str, ...] = ()
     """Paths of modules that keep their channels, kernels and depth."""
+    outputs: tuple[str, ...] | None = None
+    """What the network's outputs are called, in order."""
+    keep_outputs: bool = False
+    """Whether outputs keep their channels, so that what follows fits every network."""
 
 
 @dataclass
@@ -63,7 +70,8 @@ class Cell:
     graph: BlockGraph
     tensors: dict[str, str]
     part: Part
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    """Values of the trace -> what the graph calls them."""
 
 
 @dataclass
@@ -72,7 +80,9 @@ class ElasticSpace:
 
     space: SearchSpace
     stages: list[list[Cell]]
-    head: Cell
+    head: Cell | None
+    taps: tuple[str, ...] = ()
+    """The values that the head reads beside what the last part gives."""
 
 
 def elastic_space(
@@ -81,15 +91,13 @@ def elastic_space(
     """The space of a partitioned network."""
     writer = _GraphWriter(found, trace.module)
     stages = [[writer.cell(part) for part in stage] for stage in parts.stages]
-    head = writer.cell(parts.head)
-    (logits,) = found.axes(parts.head.gives)
+    head = None if parts.head is None else writer.head(parts, trace)
     content: dict[str, Any] = {
         "name": re.sub(r"[^a-z0-9_]+", "_", name.lower()).strip("_") or "adopted",
         "description": f"adopted from {type(trace.module).__name__}",
         "resolution": sorted({trace.input_sizes[1], *(elasticity.resolution or ())}),
         "in_channels": trace.input_sizes[0],
-        "num_classes": found.table.size(logits),
-        "head": {"graph": head.graph.name},
+        **_ends(trace, found, parts, head),
         "graphs": {
             graph.name: graph.definition.model_dump(mode="json", exclude_none=True)
             for graph in writer.graphs()
@@ -101,11 +109,44 @@ def elastic_space(
             update={"width": elasticity.width or width, "inner": elasticity.inner or inner}
         )
         rows = [_stage(cells, found, said, most=most, least=least) for cells in stages]
-        space = SearchSpace.from_dict({**content, "stages": rows}, where=name)
+        finer = SearchSpace.from_dict({**content, "stages": rows}, where=name)
+        if space is not None and _num_heads(finer) > MOST_HEADS:
+            break  # each is a block of its own, to be measured and looked up
+        space = finer
         if space.size() >= ENOUGH_NETWORKS:
             break
     assert space is not None
-    return ElasticSpace(space, stages, head)
+    return ElasticSpace(space, stages, head, parts.taps)
+
+
+def _num_heads(space: SearchSpace) -> int:
+    """Heads that differ in the channels they read, where one reads those of several stages."""
+    if space.definition.head.taps is None:
+        return 1
+    return math.prod(len(space.definition.stages[index].width) for index in head_stages(space))
+
+
+def _ends(trace: Trace, found: Dependencies, parts: Parts, head: Cell | None) -> dict[str, Any]:
+    """What a space says of its head and its outputs."""
+    if trace.outputs is None:
+        assert head is not None
+        (logits,) = found.axes(head.part.gives)
+        return {"num_classes": found.table.size(logits), "head": {"graph": head.graph.name}}
+    ends = {stage[-1].gives: number for number, stage in enumerate(parts.stages)}
+    places = {
+        name: ends[value] if value in ends else _named_value(head, value)
+        for name, value in trace.outputs.items()
+    }
+    if head is None:
+        return {"outputs": places}
+    taps = dict(zip(head.graph.tap_names, map(parts.stage, parts.taps), strict=True))
+    reads = {"taps": taps} if taps else {}
+    return {"outputs": places, "head": {"graph": head.graph.name, **reads}}
+
+
+def _named_value(head: Cell | None, value: str) -> str:
+    assert head is not None
+    return head.names[value]
 
 
 def _stage(
@@ -197,9 +238,18 @@ class _GraphWriter:
     def graphs(self) -> Sequence[BlockGraph]:
         return list(self._by_label.values())
 
-    def cell(self, part: Part) -> Cell:
-        names = self._names(part)
-        symbols = self._symbols(part)
+    def head(self, parts: Parts, trace: Trace) -> Cell:
+        """The head as a graph; of a network with named outputs one that gives them."""
+        assert parts.head is not None
+        if trace.outputs is None:
+            return self.cell(parts.head)
+        own = {operator.id for operator in parts.head.operators}
+        given = [value for value in trace.outputs.values() if value in own]
+        return self.cell(parts.head, taps=parts.taps, outputs=given)
+
+    def cell(self, part: Part, *, taps: Sequence[str] = (), outputs: Sequence[str] = ()) -> Cell:
+        names = self._names(part, taps)
+        symbols = self._symbols(part, taps)
         nodes, tensors = [], {}
         for operator in part.operators:
             attributes = {
@@ -217,6 +267,15 @@ class _GraphWriter:
         reads = self._found.axes(part.reads)[0]
         definition = GraphConfig(
             input=_format(reads, symbols),
+            pixels=self._pixels(part.reads) if outputs else None,
+            taps={
+                names[tap]: TapConfig(
+                    channels=_format(self._found.axes(tap)[0], symbols), pixels=self._pixels(tap)
+                )
+                for tap in taps
+            }
+            or None,
+            outputs=tuple(names[value] for value in outputs) or None,
             symbols={symbols[name]: self._found.table.full[name] for name in symbols},
             nodes=tuple(nodes),
         )
@@ -224,7 +283,10 @@ class _GraphWriter:
         if label not in self._by_label:
             number = self._counts[kind] = self._counts.get(kind, 0) + 1
             self._by_label[label] = BlockGraph(f"{kind}__{number}", definition)
-        return Cell(self._by_label[label], tensors, part)
+        return Cell(self._by_label[label], tensors, part, names)
+
+    def _pixels(self, value: str) -> int:
+        return self._found.table.size(self._found.axes(value)[1])
 
     def _kind(self, part: Part) -> str:
         """What a graph is called: the class of its module, or its first layer."""
@@ -235,10 +297,10 @@ class _GraphWriter:
             kind = layers[0] if layers else "part"
         return re.sub(r"[^a-z0-9]+", "_", kind.lower()).strip("_") or "part"
 
-    def _names(self, part: Part) -> dict[str, str]:
+    def _names(self, part: Part, taps: Sequence[str]) -> dict[str, str]:
         """Values -> their names in the graph: paths below the part's module."""
-        names = {part.reads: INPUT}
-        taken = {INPUT}
+        names = {part.reads: INPUT, **{tap: f"tap{n}" for n, tap in enumerate(taps)}}
+        taken = set(names.values())
         for operator in part.operators:
             name = operator.id
             if part.path and name.startswith(f"{part.path}."):
@@ -253,7 +315,7 @@ class _GraphWriter:
             names[operator.id] = found
         return names
 
-    def _symbols(self, part: Part) -> dict[str, str]:
+    def _symbols(self, part: Part, taps: Sequence[str]) -> dict[str, str]:
         """The network's symbols -> the graph's: in, out, and g0, g1, ... within."""
         given = _named(self._found.axes(part.reads)[0])
         made = _named(self._found.axes(part.gives)[0])
@@ -263,6 +325,9 @@ class _GraphWriter:
         inputs = [name for name in given if name not in symbols]
         for number, name in enumerate(inputs):
             symbols[name] = "in" if len(inputs) == 1 else f"in{number}"
+        for number, tap in enumerate(taps):
+            for place, name in enumerate(_named(self._found.axes(tap)[0])):
+                symbols[name] = f"t{number}" if place == 0 else f"t{number}_{place}"
         for axis in self._axes(part):
             for name in _named(axis):
                 if name not in symbols:

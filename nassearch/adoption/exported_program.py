@@ -54,10 +54,11 @@ class ProgramReader:
         self._used: dict[str, str] = {}
         self._ids: set[str] = {INPUT}
         self._viewed: dict[str, str] = {}
+        self.outputs: tuple[str, ...] = ()
+        """The operators that give what the program gives, once it was read."""
 
     def read(self) -> list[Operator]:
         images: list[str] = []
-        result = ""
         for node in self._program.graph.nodes:
             if node.op == "placeholder":
                 if node.name not in self._tensors and node.name not in self._constants:
@@ -66,9 +67,20 @@ class ProgramReader:
             elif node.op == "call_function":
                 self._call(node)
             elif node.op == "output":
-                result = self._values[node.args[0][-1].name]
+                count = len(self._program.graph_signature.user_outputs)
+                self.outputs = tuple(map(self._output, node.args[0][-count:]))
         assert len(images) == 1
-        return _alive(self._operators, result)
+        return _alive(self._operators, self.outputs)
+
+    def _output(self, node: fx.Node) -> str:
+        value = self._values.get(node.name, INPUT)
+        if value == INPUT or not isinstance(value, str):
+            raise AdoptionError(
+                "gives what no operator computed of the images",
+                where=self._name,
+                fix="return what its layers make of the images alone",
+            )
+        return value
 
     # -- one operator ------------------------------------------------------------------------------
 
@@ -313,9 +325,9 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def _alive(operators: list[Operator], result: str) -> list[Operator]:
-    """The operators that the result needs, in order."""
-    needed = {result}
+def _alive(operators: list[Operator], results: Sequence[str]) -> list[Operator]:
+    """The operators that the results need, in order."""
+    needed = set(results)
     kept = []
     for made in reversed(operators):
         if made.id in needed:

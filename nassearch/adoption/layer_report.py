@@ -1,7 +1,8 @@
 """What of each layer became elastic, by how much, and why the rest did not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from nassearch.adoption.dependency import FIXED, Dependencies
 from nassearch.adoption.elastic_space import Cell, ElasticSpace
@@ -44,9 +45,16 @@ def layer_reports(adopted: ElasticSpace, found: Dependencies) -> Iterator[LayerR
                 adopted, found, cell, index, given, widths[index], left_out=number >= least
             )
         before = widths[index]
-    yield from _reports(
-        adopted, found, adopted.head, None, before, (space.num_classes,), left_out=False
-    )
+    if adopted.head is None:
+        return
+    stages = (space.definition.head.taps or {}).values()
+    read = {
+        symbol: widths[stage]
+        for tap, stage in zip(adopted.taps, stages, strict=True)
+        for symbol, _ in found.axes(tap)[0]
+    }
+    made = (adopted.head.graph.full_width,)
+    yield from _reports(adopted, found, adopted.head, None, before, made, left_out=False, taps=read)
 
 
 def _reports(
@@ -58,6 +66,7 @@ def _reports(
     made: Sequence[int],
     *,
     left_out: bool,
+    taps: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> Iterator[LayerReport]:
     ends = (*found.axes(cell.part.reads)[:1], *found.axes(cell.part.gives)[:1])
     outer = {symbol for axis in ends for symbol, _ in axis}
@@ -72,11 +81,15 @@ def _reports(
         named = {symbol for symbol, _ in axis if symbol != CONSTANT}
         channels = {_channels(axis, found, share) for share in shares}
         reason = ""
-        if operator.id == _last_layer(cell) and stage is None:
+        tap = next((taps[symbol] for symbol in named if symbol in taps), None)
+        is_logits = stage is None and adopted.space.definition.outputs is None
+        if is_logits and operator.id == _last_layer(cell):
             channels, reason = {found.table.size(axis)}, "it tells the classes apart"
         elif not named:
             channels = {found.table.size(axis)}
             reason = _why(operator, found)
+        elif tap is not None:  # as another stage, to which it is added
+            channels = {_channels(axis, found, width / max(tap)) for width in tap}
         elif named & outer:
             shares_out = [width / max(made) for width in made]
             in_shares = [width / max(given) for width in given]

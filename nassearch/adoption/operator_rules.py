@@ -126,6 +126,19 @@ def _avg_pool2d(reader: ProgramReader, node: fx.Node, given: dict[str, Any]) -> 
     )
 
 
+def _upsample(reader: ProgramReader, node: fx.Node, given: dict[str, Any]) -> None:
+    name = node.target._schema.name  # type: ignore[union-attr]
+    before, after = (one.meta["val"].shape[2:] for one in (given["input"], node))
+    whole = all(int(new) % int(old) == 0 for old, new in zip(before, after, strict=True))
+    scale = tuple(int(new) // int(old) for old, new in zip(before, after, strict=True))
+    align = _given(align=given.get("align_corners") or None)
+    kept: dict[str, Any] = {"scale": scale}
+    if align or not whole:
+        kept = {"size": tuple(map(int, after))}
+    mode = "bilinear" if "bilinear" in name else "nearest"
+    reader.emit(node, "upsample", [given["input"]], mode=mode, **kept, **align)
+
+
 def _adaptive_pool(reader: ProgramReader, node: fx.Node, given: dict[str, Any]) -> None:
     average = "avg" in node.target._schema.name  # type: ignore[union-attr]
     size = _pair(given["output_size"])
@@ -364,6 +377,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_SAME, _nothing("self")),
     **dict.fromkeys(("feature_dropout", "alpha_dropout"), _nothing("input")),
     **dict.fromkeys(("add", "sub", "mul", "div"), _arithmetic),
+    **dict.fromkeys(("upsample_nearest2d", "upsample_bilinear2d"), _upsample),
     **dict.fromkeys(("adaptive_avg_pool2d", "adaptive_max_pool2d"), _adaptive_pool),
     **dict.fromkeys(("chunk", "split", "split_with_sizes"), _chunk),
     **dict.fromkeys(_VIEWS, _view),

@@ -6,7 +6,7 @@ have other channels out than in, or else give its input's: two that cannot are o
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -21,6 +21,7 @@ _JOINS = ("add", "concat", "sub")
 _LAYERS = ("conv", "linear")
 _GLOBAL_POOLS = ("adaptive_avg_pool", "adaptive_max_pool", "mean")
 _POOLS = ("max_pool", "avg_pool", *_GLOBAL_POOLS)
+_ENLARGES = "upsample"
 _MOST_MERGED = 4
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -43,15 +44,26 @@ class Part:
 
 @dataclass
 class Parts:
-    """The stages of a network, each of parts in a row, and its head."""
+    """The stages of a network, each of parts in a row, and its head, which may read several.
+
+    `taps` are the values that a head reads beside what the last part gives; a network that gives
+    but what its stages give has no head.
+    """
 
     stages: list[list[Part]]
-    head: Part
+    head: Part | None
+    taps: tuple[str, ...] = ()
+
+    def stage(self, value: str) -> int:
+        """The number of the stage that gives a value."""
+        return next(n for n, stage in enumerate(self.stages) if stage[-1].gives == value)
 
 
-def partition(trace: Trace, found: Dependencies, *, name: str) -> Parts:
+def partition(trace: Trace, found: Dependencies, *, name: str, keep_outputs: bool = False) -> Parts:
     """The network's parts. Raises AdoptionError where it cannot be cut."""
-    segments = list(_segments(trace.operators, found))
+    if trace.outputs is not None:
+        return _partition_branching(trace, found, name=name, keep_outputs=keep_outputs)
+    segments = list(_segments(trace.operators))
     parts = _parts(segments, trace.module)
     merged = _merged(parts, found)
     while (long := _too_long(merged, parts)) is not None:
@@ -60,25 +72,175 @@ def partition(trace: Trace, found: Dependencies, *, name: str) -> Parts:
         )
         merged = _merged(parts, found)
     if len(merged) < 2:
-        raise AdoptionError(
-            "has no place where one image alone passes from part to part",
-            where=name,
-            fix="name a network of blocks in a row; what branches must join again",
-        )
+        raise _uncut(name)
     *body, head = merged
+    return Parts(_stages(body, found), head)
+
+
+def _uncut(name: str) -> AdoptionError:
+    return AdoptionError(
+        "has no place where one image alone passes from part to part",
+        where=name,
+        fix="name a network of blocks in a row; what branches must join again",
+    )
+
+
+def _stages(
+    body: Sequence[Part], found: Dependencies, kept: Collection[str] = ()
+) -> list[list[Part]]:
+    """The parts in stages of one width; what is `kept` ends its stage."""
     stages: list[list[Part]] = []
     for part in body:
-        if stages and _is_tied(part, found):
-            stages[-1].append(part)
-        else:
+        if not stages or not _is_tied(part, found):
             stages.append([part])
-    return Parts(stages, head)
+        elif part.reads in kept:  # both stages have its channels, and neither others
+            found.table.fix(_channels(part.reads, found), at="what is taken between its blocks")
+            stages.append([part])
+        else:
+            stages[-1].append(part)
+    return stages
+
+
+# -- several outputs -------------------------------------------------------------------------------
+
+
+def _partition_branching(
+    trace: Trace, found: Dependencies, *, name: str, keep_outputs: bool
+) -> Parts:
+    """The parts of a network with named outputs: a body in a row, and a head that reads of it.
+
+    What the head reads, or the network gives, of the body is what a stage gives. Where every output
+    is, there is no head: the outputs are feature maps, whose channels may be cut.
+    """
+    assert trace.outputs is not None
+    outputs = list(trace.outputs.values())
+    ordered = list(_parameters_late(trace.operators))
+    start = _head_start(ordered, outputs)
+    if start is None:
+        raise _uncut(name)
+    body, rest = ordered[:start], ordered[start:]
+    of_body = {operator.id for operator in body}
+    kept = {read for one in rest for read in one.of if read in of_body}
+    kept |= of_body.intersection(outputs)
+    for value in outputs:
+        if value not in of_body or keep_outputs:
+            for axis in found.axes(value):
+                found.table.fix(axis, at=OUTPUT)
+    parts = _parts(list(_segments(body)), trace.module, kept=kept, has_head=False)
+    merged = _merged_between(parts, found, kept, name=name)
+    taps = tuple(part.gives for part in merged[:-1] if part.gives in kept and
+                 any(part.gives in one.of for one in rest))  # fmt: skip
+    _untie([*taps, merged[-1].gives] if rest else [], found)
+    stages = _stages(merged, found, kept)
+    head = Part(rest, merged[-1].gives, _common_path(rest), False) if rest else None
+    return Parts(stages, head, taps)
+
+
+OUTPUT = "an output"
+
+
+def _head_start(ordered: Sequence[Operator], outputs: Sequence[str]) -> int | None:
+    """Where the head begins: so that it reads the most places of a body with the most of them.
+
+    A head has a layer before each of its outputs. Where there is one, it gives all that nothing
+    reads: those are no feature maps, whose channels may be cut, but what the network is for.
+    """
+    ends = set(outputs).difference(read for operator in ordered for read in operator.of)
+    best: tuple[int, int, int] | None = None
+    last_start = len(ordered) - (len(outputs) == 1)
+    layers = _layers_before(ordered)
+    for start in range(1, last_start + 1):
+        body, rest = ordered[:start], ordered[start:]
+        made = {operator.id for operator in body}
+        kept = {read for one in rest for read in one.of if read in made or read == INPUT}
+        kept |= made.intersection(outputs)
+        if rest and ends & made:
+            continue
+        if any(layers[value].isdisjoint(one.id for one in rest)
+               for value in outputs if value not in made):  # fmt: skip
+            continue
+        if not _ends_cut(body) or _joins_within_a_block(body[-1].id, rest, kept):
+            continue
+        cuts = {segment[-1].id for segment in _segments(body)}
+        if kept <= cuts and (best is None or (len(kept), len(cuts)) > best[:2]):
+            best = (len(kept), len(cuts), start)
+    return None if best is None else best[2]
+
+
+def _joins_within_a_block(end: str, rest: Sequence[Operator], kept: Collection[str]) -> bool:
+    """Whether what the body's `end` gives meets an earlier value unless it was enlarged before.
+
+    So it does within a residual block, or in a gate; a decoder enlarges what it joins.
+    """
+    from_end, from_taps = {end}, set(kept) - {end}
+    for operator in rest:
+        is_small = any(read in from_end for read in operator.of) and operator.op != _ENLARGES
+        is_tapped = any(read in from_taps for read in operator.of)
+        if is_small and is_tapped:
+            return True
+        if is_small:
+            from_end.add(operator.id)
+        if is_tapped:
+            from_taps.add(operator.id)
+    return False
+
+
+def _ends_cut(body: Sequence[Operator]) -> bool:
+    """Whether the last operator gives a square image."""
+    sizes = body[-1].sizes
+    return body[-1].op != "parameter" and len(sizes) == 3 and sizes[1] == sizes[2]
+
+
+def _layers_before(ordered: Sequence[Operator]) -> dict[str, frozenset[str]]:
+    """For each operator the last layers that it depends on."""
+    found: dict[str, frozenset[str]] = {INPUT: frozenset()}
+    for operator in ordered:
+        before = frozenset().union(*(found[read] for read in operator.of))
+        found[operator.id] = frozenset((operator.id,)) if operator.op in _LAYERS else before
+    return found
+
+
+def _merged_between(
+    parts: Sequence[Part], found: Dependencies, kept: Collection[str], *, name: str
+) -> list[Part]:
+    """The parts of a body, joined where they must be, but not over what is kept."""
+    fixed: set[str] = set()
+    while True:
+        merged = _merged(parts, found, kept=kept, has_head=False)
+        ends = {part.gives for part in merged}
+        hidden = [part.gives for part in parts if part.gives in kept and part.gives not in ends]
+        long = _too_long(merged, parts)
+        if not hidden and long is None and merged[-1].gives == parts[-1].gives:
+            break
+        value = hidden[0] if hidden else long.gives if long is not None else parts[-1].gives
+        if value in fixed:
+            raise _uncut(name)
+        fixed.add(value)
+        found.table.fix(_channels(value, found), at="what is taken there")
+    for value in kept:
+        if value not in ends:
+            raise AdoptionError(
+                "an output, or what its head reads, is taken where no block ends",
+                where=f"{name}, {value}",
+                fix="take it after a block, before anything else reads it",
+            )
+    return merged
+
+
+def _untie(values: Sequence[str], found: Dependencies) -> None:
+    """Fix channels that two of what a head reads share: each stage has a width of its own."""
+    for number, value in enumerate(values):
+        for other in values[:number]:
+            shared = _symbols(_channels(value, found)) & _symbols(_channels(other, found))
+            if shared:
+                found.table.fix(_channels(value, found), at="a head that adds it to another stage")
+                found.table.fix(_channels(other, found), at="a head that adds it to another stage")
 
 
 # -- cutting ---------------------------------------------------------------------------------------
 
 
-def _segments(operators: Sequence[Operator], found: Dependencies) -> Iterator[list[Operator]]:
+def _segments(operators: Sequence[Operator]) -> Iterator[list[Operator]]:
     """The operators between places where one square image alone passes."""
     ordered = list(_parameters_late(operators))
     last = {read: number for number, operator in enumerate(ordered) for read in operator.of}
@@ -110,16 +272,23 @@ def _parameters_late(operators: Sequence[Operator]) -> Iterator[Operator]:
         yield operator
 
 
-def _parts(segments: Sequence[list[Operator]], module: nn.Module) -> list[Part]:
+def _parts(
+    segments: Sequence[list[Operator]],
+    module: nn.Module,
+    *,
+    kept: Collection[str] = (),
+    has_head: bool = True,
+) -> list[Part]:
+    """Segments joined to parts, never over what is `kept`; the last is the head where there is."""
     blocks = _block_paths(segments, module)
     parts: list[Part] = []
     pending: list[Operator] = []  # pooling that belongs to what follows
     reads = INPUT
     for number, segment in enumerate(segments):
-        is_last = number == len(segments) - 1
+        is_last = has_head and number == len(segments) - 1
         block = _block_of(segment, blocks)
         has_layer = any(operator.op in _LAYERS for operator in segment)
-        before = parts[-1] if parts else None
+        before = parts[-1] if parts and parts[-1].gives not in kept else None
         joins_block = (
             block is not None and before is not None and before.path == block and not pending
         )
@@ -209,11 +378,17 @@ def _common_path(operators: Iterable[Operator]) -> str:
 # -- merging ---------------------------------------------------------------------------------------
 
 
-def _merged(parts: Sequence[Part], found: Dependencies) -> list[Part]:
+def _merged(
+    parts: Sequence[Part],
+    found: Dependencies,
+    *,
+    kept: Collection[str] = (),
+    has_head: bool = True,
+) -> list[Part]:
     """The parts, each joined with the next until it may have channels of its own."""
     merged: list[Part] = []
     held: Part | None = None
-    logits = _symbols(_channels(parts[-1].gives, found))
+    logits = _symbols(_channels(parts[-1].gives, found)) if has_head else set()
     for number, part in enumerate(parts):
         if held is not None:
             operators = held.operators + part.operators
@@ -221,10 +396,13 @@ def _merged(parts: Sequence[Part], found: Dependencies) -> list[Part]:
             part = Part(operators, held.reads, _common_path(operators), False, number_merged)
             held = None
         gives_logits = bool(_symbols(_channels(part.gives, found)) & logits)
-        if number == len(parts) - 1 or (not gives_logits and _stands_alone(part, found)):
+        is_head = has_head and number == len(parts) - 1
+        if is_head or (not gives_logits and _stands_alone(part, found)):
             merged.append(part)
         elif (
             merged
+            and merged[-1].gives not in kept
+            and number < len(parts) - 1
             and not gives_logits
             and _belongs_before(part, merged[-1], parts[number + 1], found)
         ):

@@ -1,31 +1,41 @@
 """A module as a list of operators, traced with torch.export; what is on no list is refused."""
 
 import copy
+import re
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten_with_path
 
 from nassearch.adoption.exported_program import BATCH, Operator, ProgramReader
 from nassearch.adoption.operator_rules import RULES
 from nassearch.errors import AdoptionError
+from nassearch.space.space_config import RESERVED
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A module's operators in order, and what its modules are called."""
+    """A module's operators in order, and what its modules are called.
+
+    `outputs` are the operators that give the outputs, by name; None of a classifier's logits.
+    """
 
     operators: tuple[Operator, ...]
     input_sizes: tuple[int, int, int]
     module: nn.Module
+    outputs: Mapping[str, str] | None = None
 
 
-def trace(module: nn.Module, example: Tensor, *, name: str) -> Trace:
+def trace(
+    module: nn.Module, example: Tensor, *, name: str, outputs: Sequence[str] | None = None
+) -> Trace:
     """The operators that `module`, in evaluation mode, runs on images like `example`.
 
-    Raises AdoptionError, naming the module's path, where it cannot be traced.
+    `outputs` names what it gives, in order. Raises AdoptionError, naming the module's path, where
+    it cannot be traced.
     """
     _check(module, example, name=name)
     twin = copy.deepcopy(module).eval().requires_grad_(False)
@@ -40,13 +50,8 @@ def trace(module: nn.Module, example: Tensor, *, name: str) -> Trace:
             where=name,
             fix="give --input CHANNELSxHEIGHTxWIDTH as the network takes them",
         ) from error
-    if not isinstance(out, Tensor) or out.dim() != 2:
-        given = f"a tensor of {tuple(out.shape)}" if isinstance(out, Tensor) else _described(out)
-        raise AdoptionError(
-            f"gives {given}, not the logits of one classifier",
-            where=name,
-            fix="wrap it in a module that returns (images, classes) alone",
-        )
+    is_classifier = outputs is None and isinstance(out, Tensor) and out.dim() == 2
+    names = None if is_classifier else list(named_outputs(out, outputs, name=name))
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -59,7 +64,71 @@ def trace(module: nn.Module, example: Tensor, *, name: str) -> Trace:
         ) from error
     reader = ProgramReader(program, name, RULES)
     operators = reader.read()
-    return Trace(tuple(operators), tuple(example.shape[1:]), module)  # type: ignore[arg-type]
+    named = None if names is None else dict(zip(names, reader.outputs, strict=True))
+    sizes: tuple[int, int, int] = tuple(example.shape[1:])  # type: ignore[assignment]
+    return Trace(tuple(operators), sizes, module, named)
+
+
+def named_outputs(
+    given: object, names: Sequence[str] | None = None, *, name: str
+) -> dict[str, Tensor]:
+    """What a module gives, by name: keys of a dict, `out0`, `out1` of a sequence, or `names`.
+
+    Raises AdoptionError where it gives other things than tensors, or names are missing or equal.
+    """
+    where = f"{name}, --outputs"
+    leaves, _ = tree_flatten_with_path(given)
+    found = [_output_name(path) for path, _ in leaves]
+    for own, (_, leaf) in zip(found, leaves, strict=True):
+        if not isinstance(leaf, Tensor):
+            raise AdoptionError(
+                f"gives a {type(leaf).__name__} as {own}",
+                where=name,
+                fix="return tensors alone: one, or a dict, tuple or list of them",
+            )
+        if leaf.dim() not in (2, 4):
+            raise AdoptionError(
+                f"gives {own} of shape {tuple(leaf.shape)}",
+                where=name,
+                fix="return feature maps, (images, channels, height, width), or (images, values)",
+            )
+    if not leaves:
+        raise AdoptionError("gives no output", where=name, fix="return at least one tensor")
+    if names is not None:
+        if len(names) != len(found):
+            raise AdoptionError(
+                f"{len(names)} names for the {len(found)} outputs that it gives",
+                where=where,
+                fix=f"name each in order, as {','.join(found)}",
+            )
+        found = list(names)
+    for own in found:
+        if found.count(own) > 1:
+            raise AdoptionError(
+                f"two outputs are called '{own}'",
+                where=where,
+                fix="give each a name of its own: outputs=('c2', 'c3')",
+            )
+        if re.fullmatch(_NAME, own) is None or own == RESERVED:
+            raise AdoptionError(
+                f"an output has no name that a graph can have: '{own}'",
+                where=where,
+                fix=f"name it with letters, digits and underscores, and not {RESERVED}",
+            )
+    return {own: leaf for own, (_, leaf) in zip(found, leaves, strict=True)}
+
+
+_NAME = "[A-Za-z_][A-Za-z0-9_]{0,99}"
+
+
+def _output_name(path: Sequence[object]) -> str:
+    """What leads to an output, keys and numbers, as one word."""
+    words = [str(getattr(step, "key", getattr(step, "idx", getattr(step, "name", step))))
+             for step in path]  # fmt: skip
+    word = "_".join(words)
+    if not word:
+        return "output"
+    return word if not word[:1].isdigit() else f"out{word}"
 
 
 def _check(module: nn.Module, example: Tensor, *, name: str) -> None:
@@ -102,12 +171,6 @@ def _check(module: nn.Module, example: Tensor, *, name: str) -> None:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:160]
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return f"{len(value)} outputs"
-    return f"a {type(value).__name__}"
 
 
 def _reason(error: Exception) -> str:

@@ -37,6 +37,12 @@ def adopt(
     fixed: Annotated[
         list[str] | None, typer.Option("--fixed", help="A module that stays as it is.")
     ] = None,
+    outputs: Annotated[
+        str | None, typer.Option("--outputs", help="Names of what it gives, in order: c2,c3")
+    ] = None,
+    keep_outputs: Annotated[
+        bool, typer.Option("--keep-outputs", help="Let outputs keep their channels.")
+    ] = False,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -54,6 +60,8 @@ def adopt(
         kernel=_numbers(kernel, int, "--kernel"),
         resolution=_numbers(resolution, int, "--resolution"),
         fixed=fixed or (),
+        outputs=None if outputs is None else outputs.split(","),
+        keep_outputs=keep_outputs,
         out=out,
     )
     facts: dict[str, Any] = adopted.to_dict()

@@ -26,8 +26,10 @@ def adopted_overview(facts: Mapping[str, Any]) -> RenderableType:
         "space": f"{facts['space']}, in {facts['directory']}",
         "networks": f"{facts['networks']} ({facts['networks']:.3g})",
         "MACs": f"{format_count(facts['smallest_macs'])} to {format_count(facts['largest_macs'])}",
-        "largest network": f"logits as the module's, within {facts['change']:.1g} of the largest",
+        "largest network": f"outputs as the module's, within {facts['change']:.1g} of the largest",
     }
+    if facts["outputs"] is not None:
+        shown["outputs"] = ", ".join(facts["outputs"])
     next_step = f"next: nassearch search --supernet {facts['directory']} --device host --budget 50%"
     return _apart([fact_table(shown), _layers(facts["layers"]), next_step])
 
@@ -63,14 +65,25 @@ def _export(facts: Mapping[str, Any]) -> RenderableType:
     for number, stage in enumerate(architecture["stages"]):
         blocks = (" ".join(map(str, block.values())) for block in stage["blocks"])
         shown[f"stage {number}"] = f"width {stage['width']}: {', '.join(blocks)}"
-    shown["accuracy"] = (
-        f"{accuracy['value']:.2%} ({accuracy['low']:.2%} to {accuracy['high']:.2%}) on"
-        f" {accuracy['num_images']} images of the split '{accuracy['split']}' of {data['spec']}"
-    )
+    claim, outputs = facts.get("metric"), facts.get("outputs")
+    if claim is not None:
+        shown[claim["name"]] = (
+            f"{claim['value']:.4g} on {claim['num_images']} images of the split '{claim['split']}'"
+        )
+    elif data["class_names"]:
+        shown["accuracy"] = (
+            f"{accuracy['value']:.2%} ({accuracy['low']:.2%} to {accuracy['high']:.2%}) on"
+            f" {accuracy['num_images']} images of the split '{accuracy['split']}' of {data['spec']}"
+        )
     shown["supernet"] = accuracy["supernet"]
-    shown["classes"] = ", ".join(data["class_names"])
-    for claim in map(LatencyClaim.model_validate, facts["latency"]):
-        shown[f"latency, {claim.setting}"] = latency_text(claim)
+    if data["class_names"]:
+        shown["classes"] = ", ".join(data["class_names"])
+    if outputs is not None:
+        shown["outputs"] = ", ".join(
+            f"{name} {'x'.join(map(str, shape))}" for name, shape in outputs.items()
+        )
+    for promised in map(LatencyClaim.model_validate, facts["latency"]):
+        shown[f"latency, {promised.setting}"] = latency_text(promised)
     for name, written in facts["formats"].items():
         shown[f"format {name}"] = ", ".join(f"{key} {text}" for key, text in _flat(written))
     if facts["finetuned"] is not None:

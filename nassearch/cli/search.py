@@ -43,6 +43,10 @@ def search(
     objective: Annotated[
         list[str] | None, typer.Option("--objective", help="accuracy, latency, macs, params, ...")
     ] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option("--evaluate", help="my_package.module:metric, measured instead of accuracy."),
+    ] = None,
     accuracies: Annotated[
         Path | None,
         typer.Option("--accuracies", help="A CSV of accuracies that are known; none is measured."),
@@ -79,6 +83,7 @@ def search(
             devices=device.split(","),
             budgets=[tuple(budget)] if budget else [],
             objectives=objective or None,
+            evaluate=evaluate,
             accuracies=accuracies,
             data=data,
             runtime=runtime,

@@ -14,7 +14,7 @@ from rich.table import Table
 from nassearch.config import format_count, format_milliseconds
 from nassearch.export.export_config import LatencyClaim
 from nassearch.export.latency_check import LatencyCheck
-from nassearch.export.verify import Verification
+from nassearch.export.verify import FormatCheck, Verification
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.timing import drift_problem
 from nassearch.pipeline.finetune import Finetuned
@@ -22,7 +22,6 @@ from nassearch.pipeline.onnx_model import ModelCheck
 from nassearch.pipeline.recipe_run import VerifiedPick
 from nassearch.pipeline.search_result import SearchResult
 from nassearch.provenance import Estimate
-from nassearch.training.evaluation import Accuracy
 
 _EVERY_S = 30.0  # seconds between lines where there are no bars
 NOISY = 0.02  # a noise floor over which a table says so
@@ -158,6 +157,10 @@ def search_table(result: SearchResult) -> Table:
     rows = []
     for pick in result.picks:
         accuracy = pick.candidate.values.get("accuracy")
+        shown = "" if accuracy is None else _accuracy_text(accuracy)
+        if pick.metric is not None:
+            name, value = pick.metric
+            shown = f"{name} {value.value:.4g}"
         for claim in pick.latency:
             measured = f"not measured: {claim.unmeasured}"
             if claim.measured_ms is not None:
@@ -169,10 +172,12 @@ def search_table(result: SearchResult) -> Table:
                     budget_text(claim, pick.budget),
                     prediction_text(claim),
                     measured,
-                    "" if accuracy is None else _accuracy_text(accuracy),
+                    shown,
                 )
             )
-    names = ("id", "setting", "budget", "predicted (90 %)", "measured", "accuracy")
+    owns = any(pick.metric is not None for pick in result.picks)
+    quality = "metric" if owns else "accuracy"
+    names = ("id", "setting", "budget", "predicted (90 %)", "measured", quality)
     return table(names, rows)
 
 
@@ -196,14 +201,9 @@ def checked_table(check: Verification | ModelCheck) -> Group | Table:
 
 def verification_table(verification: Verification) -> Group:
     """The formats as they run here, then the promises beside what was measured."""
-    recorded, accuracy = verification.export.accuracy, verification.accuracy
     tables = [_formats_table(verification)] if verification.formats else []
     rows = [
-        (
-            "accuracy",
-            f"{recorded.value:.2%} ({recorded.split}, {recorded.low:.2%} to {recorded.high:.2%})",
-            "not exported" if accuracy is None else f"{accuracy.value:.2%} (test)",
-        ),
+        _measured_row(verification),
         ("largest difference", "1e-04", f"{verification.largest_difference:.1e}"),
     ]
     for check in verification.latency:
@@ -222,7 +222,28 @@ def verification_table(verification: Verification) -> Group:
     return Group(*(part for shown in tables for part in (shown, "")))
 
 
-def _test_accuracy_text(accuracy: Accuracy) -> str:
+def _measured_row(verification: Verification) -> tuple[str, str, str]:
+    """The accuracy, or the user's own metric, as promised and as measured."""
+    claim, recorded = verification.export.metric, verification.export.accuracy
+    accuracy, metric = verification.accuracy, verification.metric
+    if claim is not None:
+        interval = "" if claim.low is None else f", {claim.low:.4g} to {claim.high:.4g}"
+        measured = "not measured" if metric is None else f"{metric.value:.4g} (test)"
+        return claim.name, f"{claim.value:.4g} ({claim.split}{interval})", measured
+    if verification.unmeasured is not None or metric is not None:
+        measured = "not measured" if metric is None else f"{metric.value:.4g} (test)"
+        return "metric", "nothing", measured
+    return (
+        "accuracy",
+        f"{recorded.value:.2%} ({recorded.split}, {recorded.low:.2%} to {recorded.high:.2%})",
+        "not exported" if accuracy is None else f"{accuracy.value:.2%} (test)",
+    )
+
+
+def _test_accuracy_text(check: FormatCheck) -> str:
+    accuracy = check.accuracy
+    if accuracy is None:
+        return "not measured" if check.metric is None else f"{check.metric.value:.4g}"
     top5 = "" if accuracy.top5 is None else f"top-5 {accuracy.top5:.2%}, "
     return f"{accuracy.value:.2%} ({top5}{accuracy.num_images} images)"
 
@@ -235,7 +256,7 @@ def _formats_table(verification: Verification) -> Table:
             (
                 name,
                 f"{format_count(check.size_bytes)}B",
-                _test_accuracy_text(check.accuracy),
+                _test_accuracy_text(check),
                 f"{check.difference:.1e}"
                 + ("" if check.grey_levels is None else f", {check.grey_levels:.1f} grey levels"),
                 f"{format_milliseconds(check.latency.median_ms)} (batch {check.batch})",
@@ -243,7 +264,9 @@ def _formats_table(verification: Verification) -> Table:
             )
         )
     predicted = f"{format_count(verification.predicted_memory_bytes)}B"
-    names = ("format", "size", "test accuracy", "largest difference", "one CPU thread")
+    claim = verification.export.metric
+    measured = "test accuracy" if claim is None else f"test {claim.name}"
+    names = ("format", "size", measured, "largest difference", "one CPU thread")
     return table((*names, f"peak memory ({predicted} predicted)"), rows)
 
 

@@ -29,6 +29,10 @@ def train_supernet(
         Path | None,
         typer.Option("--from", help="A run whose weights are taken over: imported or trained."),
     ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option("--loss", help="my_package.module:function of outputs and targets."),
+    ] = None,
     strategy: Annotated[str | None, typer.Option("--strategy", help="How to train.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
     time_budget: Annotated[
@@ -52,6 +56,7 @@ def train_supernet(
         "data": data,
         "seed": seed,
         "training.start_from": None if start_from is None else str(start_from.resolve()),
+        "training.loss": loss,
         "training.strategy": strategy,
         "training.epochs": epochs,
         "training.time_budget": time_budget,

@@ -7,7 +7,7 @@ import typer
 
 import nassearch
 from nassearch.cli.option import DataSpec, Json, Out, Preprocess, said
-from nassearch.cli.output import exit_if_broken, print_result
+from nassearch.cli.output import exit_if_broken, note, print_result
 
 
 def verify(
@@ -15,6 +15,10 @@ def verify(
     device: Annotated[str | None, typer.Option("--device", help="Only this device.")] = None,
     data: DataSpec = None,
     preprocessing: Preprocess = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option("--evaluate", help="my_package.module:metric, of targets of your own."),
+    ] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -27,10 +31,13 @@ def verify(
             export_dir,
             data=data,
             preprocessing=said(preprocessing),
+            evaluate=evaluate,
             device=device,
             out=out,
             progress=bars.stage,
         )
+    if isinstance(verification, Verification) and verification.unmeasured is not None:
+        note(verification.unmeasured)
     print_result(as_json, verification.to_dict(), lambda: checked_table(verification))
     if isinstance(verification, Verification):
         exit_if_broken([verification])

@@ -1,9 +1,10 @@
 """Data sets: a training, a validation and an untouched test split, as uint8 tensors."""
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -18,16 +19,28 @@ from nassearch import config
 from nassearch.data import builtin, image_folder, torch_dataset
 from nassearch.data.identity import DataIdentity
 from nassearch.data.image_set import Images, ImageSet, in_memory
-from nassearch.data.preprocessing import DEFAULT, Preprocessing, RandomCrop, scaled
+from nassearch.data.preprocessing import (
+    DEFAULT,
+    Preprocessing,
+    RandomCrop,
+    Recalibration,
+    scaled,
+)
 from nassearch.data.seeding import Stream, torch_generator
 from nassearch.data.source import Source
 from nassearch.data.split import draw_validation, draw_validation_0_1
+from nassearch.data.target_set import Collate, TargetSet
 from nassearch.data.torch_dataset import UserDataset
-from nassearch.errors import DataError
+from nassearch.errors import ConfigError, DataError
 
-FORMS = "digits, cifar10[:PATH], cifar100[:PATH], fashion-mnist[:PATH] or imagefolder:PATH[@PIXELS]"
+FORMS = (
+    "digits, cifar10[:PATH], cifar100[:PATH], fashion-mnist[:PATH], imagefolder:PATH[@PIXELS] or"
+    " my_package.module:make_data"
+)
 MAX_BYTES = 8 * 2**30
 """Decoded images of a folder that take more stay on disk and are decoded on the fly."""
+MAX_TARGET_BYTES = 2 * 2**30
+"""Of images with targets of their own that recalibrate batch norm."""
 _SAMPLE = 2000
 _SHOWN_CLASSES = 12
 
@@ -53,7 +66,7 @@ class Data:
     name: str
     class_names: tuple[str, ...]
     train: Images
-    val: ImageSet
+    val: Images
     load_test: Callable[[], Images]
     mirrors: bool
     num_images: int = 0
@@ -63,6 +76,9 @@ class Data:
     preprocessing: Preprocessing = DEFAULT
 
     def __post_init__(self) -> None:
+        if self.has_targets:
+            self._check_targets()
+            return
         if self.num_classes < 2:
             raise DataError(
                 "holds one class only", where=self.name, fix="classification needs at least two"
@@ -78,6 +94,35 @@ class Data:
                 fix=f"give mean and std of {self.in_channels} number(s), or leave both out",
             )
 
+    def _check_targets(self) -> None:
+        """DataError unless the splits have images of one form, which are taken as they are."""
+        said = self.preprocessing
+        plain = Preprocessing(recalibration=Recalibration(images=said.recalibration.images))
+        if said != plain:
+            raise DataError(
+                "has targets of its own, so its images are not preprocessed",
+                where=self.name,
+                fix="give images as the network takes them, and leave preprocessing out",
+            )
+        if self.val.shape != self.train.shape:
+            raise DataError(
+                f"validates on images of {self.val.shape}, and trains on {self.train.shape}",
+                where=self.name,
+                fix="every split needs images of one form",
+            )
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether its images have targets of the user's own, boxes or masks, and no classes."""
+        return isinstance(self.train, TargetSet)
+
+    @property
+    def target_splits(self) -> tuple[TargetSet, TargetSet]:
+        """(training, validation) images with targets; only where it `has_targets`."""
+        assert isinstance(self.train, TargetSet)
+        assert isinstance(self.val, TargetSet)
+        return self.train, self.val
+
     @property
     def in_channels(self) -> int:
         return self.train.shape[0]
@@ -88,10 +133,14 @@ class Data:
 
     @cached_property
     def mean(self) -> tuple[float, ...]:
+        if self.has_targets:  # which come as the network takes them
+            return (0.0,) * self.in_channels
         return self.preprocessing.mean or tuple(self._statistics[0])
 
     @cached_property
     def std(self) -> tuple[float, ...]:
+        if self.has_targets:
+            return (1.0,) * self.in_channels
         return self.preprocessing.std or tuple(self._statistics[1])
 
     @cached_property
@@ -145,7 +194,8 @@ class Data:
     def test(self) -> Images:
         """The test split, read now. Only `verify` and recorded experiments may ask for it."""
         images = self.load_test()
-        self._check("test", images)
+        if not self.has_targets:
+            self._check("test", images)
         return images
 
     def fitted(self, images: Images, pixels: int) -> Images:
@@ -167,6 +217,9 @@ class Data:
         As many as the preprocessing says, always the same; augmented where it says so.
         """
         said = self.preprocessing.recalibration
+        if self.has_targets:
+            most = max(1, MAX_TARGET_BYTES // (4 * math.prod(self.train.shape)))
+            return self.train.where(self._shuffled[: min(said.images, most)]).images
         sample: Images = self.sample(said.images)
         if said.random_resized_crop is None:
             sample = self.fitted(sample, pixels)
@@ -180,7 +233,12 @@ class Data:
         return images
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 images, (n, c, h, w), as float32 with mean 0 and standard deviation 1."""
+        """uint8 images, (n, c, h, w), as float32 with mean 0 and standard deviation 1.
+
+        Images with targets of their own are float32, and stay as they are.
+        """
+        if self.has_targets:
+            return images
         mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
         return images.float().sub_(255 * mean).div_(255 * std)
@@ -188,9 +246,10 @@ class Data:
     def __repr__(self) -> str:
         names = ", ".join(self.class_names[:3]) + (", ..." if self.num_classes > 3 else "")
         shape = "x".join(map(str, self.train.shape))
+        kind = "targets of its own" if self.has_targets else f"{self.num_classes} classes: {names}"
         return (
             f"Data({self.name}: {len(self.train)} training and {len(self.val)} validation images"
-            f" of {shape}, {self.num_classes} classes: {names})"
+            f" of {shape}, {kind})"
         )
 
     def _repr_html_(self) -> str:
@@ -249,7 +308,7 @@ class Data:
         return means, stds
 
 
-AnyData = str | UserDataset | tuple[UserDataset, UserDataset] | Data
+AnyData = str | UserDataset | tuple[UserDataset, ...] | Data
 """What `load_data` takes."""
 
 
@@ -261,6 +320,7 @@ def load_data(
     classes: Sequence[str] | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | str = DEFAULT,
     pixels: int | None = None,
+    collate: Collate | None = None,
 ) -> Data:
     """Read a data set and hold some of its images out for validation.
 
@@ -277,6 +337,11 @@ def load_data(
             and normalised by their own mean and deviation.
         pixels: Width and height that a folder's images are kept at, where its text names none, and
             those of any data set whose images are cropped.
+        collate: Of images with targets of your own, boxes or masks: makes items of your data set
+            into (images, targets), as a DataLoader's `collate_fn`; images float32 (n, c, h, h) as
+            the network takes them, augmented in the data set. `source` is then a data set, (train,
+            test), or (train, validation, test). Text, 'my_package.module:make_data', may name a
+            `Data`, or what makes one without arguments.
 
     Returns:
         The training and validation images, and how to read the test split.
@@ -299,7 +364,11 @@ def load_data(
                 fix=f"load them with preprocessing={preprocessing.to_dict()}",
             )
         return source
-    found = _read(source, classes, preprocessing, pixels)
+    if collate is not None:
+        return _with_targets(source, collate, seed, val_share, preprocessing)
+    if (made := _made(source)) is not None:
+        return made
+    found = _read(source, classes, preprocessing, pixels)  # type: ignore[arg-type]
     labels = found.images.labels.numpy()
     held_out = draw_validation(labels, seed=seed, share=val_share)
     return _split(found, held_out, preprocessing, pixels)
@@ -316,6 +385,7 @@ def restore_data(
     `source` says where its images lie now. Raises DataError where they are others: `identity` is
     what the checkpoint recorded, and `seed` drew the split where it records none (version 0.1).
     """
+    source = _made(source) or source
     if isinstance(source, Data):
         identity.check_classes(source.class_names, where=source.name)
         identity.check_images(source.num_images, source.fingerprint, where=source.name)
@@ -326,7 +396,7 @@ def restore_data(
         classes = identity.class_names if not isinstance(source, str) else None
         preprocessing = identity.preprocessing
         pixels = identity.pixels if preprocessing.resize.is_crop else None
-        found = _read(source, classes, preprocessing, pixels)
+        found = _read(source, classes, preprocessing, pixels)  # type: ignore[arg-type]
         identity.check_classes(found.class_names, where=found.name)
         identity.check_images(len(found.images), found.fingerprint(), where=found.name)
         if identity.held_out is None:
@@ -336,6 +406,95 @@ def restore_data(
         data = _split(found, held_out, preprocessing, pixels)
     identity.check_form(data.identity, where=data.name)
     return data
+
+
+def _with_targets(
+    source: AnyData,
+    collate: Collate,
+    seed: int,
+    val_share: float | None,
+    preprocessing: Preprocessing,
+) -> Data:
+    """Images with targets of the user's own; what is not given of three splits is drawn."""
+    given = source if isinstance(source, tuple) else (source,)
+    if len(given) > 3 or any(isinstance(one, str | Data) for one in given):
+        raise DataError(
+            "a collate needs data sets of yours",
+            where="collate",
+            fix="give a data set, (train, test) or (train, validation, test)",
+        )
+    name = torch_dataset.PREFIX + type(given[0]).__name__
+    sets = [TargetSet(one, collate, where=name) for one in given]  # type: ignore[arg-type]
+    train, *others = sets
+    if not others:
+        train, test = _drawn_apart(train, seed=torch_dataset.TEST_SEED, share=0.2)
+        others = [test]
+    num_images, held_out = len(train), np.array([], dtype=np.int64)
+    if len(others) == 1:
+        held_out = draw_validation(train.labels.numpy(), seed=seed, share=val_share)
+        train, val = _apart(train, held_out)
+        others.insert(0, val)
+    sizes = "-".join(map(str, (len(train), len(others[0]))))
+    return Data(
+        name,
+        (),
+        train,
+        others[0],
+        lambda: others[1],
+        mirrors=False,
+        num_images=num_images,
+        held_out=tuple(held_out.tolist()),
+        load_fingerprint=lambda: sizes,  # an item may be another whenever it is read
+        preprocessing=preprocessing,
+    )
+
+
+def _drawn_apart(images: TargetSet, *, seed: int, share: float) -> tuple[TargetSet, TargetSet]:
+    return _apart(images, draw_validation(images.labels.numpy(), seed=seed, share=share))
+
+
+def _apart(images: TargetSet, chosen: npt.NDArray[np.int64]) -> tuple[TargetSet, TargetSet]:
+    """(the others, those at the indices `chosen`)."""
+    mask = torch.zeros(len(images), dtype=torch.bool)
+    mask[torch.from_numpy(chosen)] = True
+    return images.among(~mask), images.among(mask)
+
+
+def _made(source: AnyData) -> Data | None:
+    """The data that 'my_package.module:make_data' names or makes; None for any other source."""
+    if not isinstance(source, str) or not names_code(source):
+        return None
+    try:
+        made = config.resolve({}, source, kind="data")
+    except ConfigError as error:
+        if f"No module named '{source.partition('.')[0].partition(':')[0]}'" in error.what:
+            return None  # a misspelt form
+        raise DataError(error.what, where=source, fix=error.fix) from error
+    try:
+        made = made if isinstance(made, Data) else made()
+    except Exception as error:  # whatever a user's function raises
+        raise DataError(
+            f"cannot be called without arguments ({type(error).__name__}: {error})",
+            where=source,
+            fix="name Data, or a function that takes nothing and returns it",
+        ) from error
+    if not isinstance(made, Data):
+        raise DataError(
+            f"makes a {type(made).__name__}, not Data",
+            where=source,
+            fix="return nassearch.load_data(...)",
+        )
+    return replace(made, name=source)
+
+
+def names_code(source: str) -> bool:
+    """Whether text may name Python's data, 'my_package.module:make_data', and no form of ours."""
+    kind = source.partition(":")[0]
+    known = ("imagefolder", torch_dataset.PREFIX.removesuffix(":"), *builtin.TORCHVISION)
+    return kind not in known and re.fullmatch(_ATTRIBUTE, source) is not None
+
+
+_ATTRIBUTE = r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*"
 
 
 def parse_preprocessing(said: Preprocessing | Mapping[str, Any] | str) -> Preprocessing:

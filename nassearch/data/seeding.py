@@ -1,5 +1,8 @@
 """Generators that depend on the seed and the place in the training alone, so resuming is exact."""
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 import numpy as np
@@ -32,3 +35,21 @@ def torch_generator(seed: int, stream: Stream, *place: int) -> torch.Generator:
 
 def numpy_generator(seed: int, stream: Stream, *place: int) -> np.random.Generator:
     return np.random.default_rng(derive_seed(seed, stream, *place))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """What code of others draws within the block, from torch, numpy or random, is from `seed`.
+
+    Afterwards their generators go on as if nothing had been drawn.
+    """
+    kept = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(kept[0])
+            np.random.set_state(kept[1])

@@ -16,7 +16,7 @@ from nassearch.errors import DataError
 
 UserDataset = Dataset[Any]
 PREFIX = "dataset:"
-_TEST_SEED = 20_200  # fixed for ever, as that of the digits
+TEST_SEED = 20_200  # fixed for ever, as that of the digits
 _TEST_SHARE = 0.2
 
 
@@ -33,7 +33,7 @@ def read(
     name = PREFIX + type(train_set).__name__
     train = _image_set(train_set, name)
     if test_set is None:
-        test_indices = draw_validation(train.labels.numpy(), seed=_TEST_SEED, share=_TEST_SHARE)
+        test_indices = draw_validation(train.labels.numpy(), seed=TEST_SEED, share=_TEST_SHARE)
         chosen = torch.zeros(len(train), dtype=torch.bool)
         chosen[torch.from_numpy(test_indices)] = True
         train, test = train.where(~chosen), train.where(chosen)

@@ -7,8 +7,8 @@ from pathlib import Path
 from nassearch import __version__
 from nassearch.config import format_count, format_milliseconds
 from nassearch.data.preprocessing import Recalibration
-from nassearch.export.export_config import ExportConfig, LatencyClaim
-from nassearch.export.format import Format, recorded_format, takes_photos
+from nassearch.export.export_config import ExportConfig, LatencyClaim, MetricClaim
+from nassearch.export.format import Format, recorded_format, snippet, takes_photos
 from nassearch.space import SearchSpace
 
 CARD = "README.md"
@@ -50,8 +50,11 @@ def latency_text(item: LatencyClaim) -> str:
 
 def _network(export: ExportConfig, shape: tuple[int, int, int]) -> str:
     space: SearchSpace = export.search_space()
+    kind = f"An image classifier of {len(export.data.class_names)} classes"
+    if not export.data.class_names:
+        kind = "A network for targets of its user's own"
     text = (
-        f"An image classifier of {len(export.data.class_names)} classes from the search space"
+        f"{kind} from the search space"
         f" `{space.name}`: {format_count(export.params)} parameters,"
         f" {format_count(export.macs)} multiply-accumulates for an image of {shape[1]} pixels."
     )
@@ -67,6 +70,8 @@ def _network(export: ExportConfig, shape: tuple[int, int, int]) -> str:
 
 def _accuracy(export: ExportConfig) -> str:
     claim = export.accuracy
+    if export.metric is not None:
+        return _metric(export.metric, supernet=claim.supernet)
     if not math.isfinite(claim.value):
         return f"Its accuracy was not measured; supernet: {claim.supernet}."
     expected = ""
@@ -82,6 +87,18 @@ def _accuracy(export: ExportConfig) -> str:
         + ("" if claim.top5 is None else f", top-5 {claim.top5:.2%}")
         + ";"
         f" supernet: {claim.supernet}.{expected}"
+    )
+
+
+def _metric(claim: MetricClaim, *, supernet: str) -> str:
+    unit = f" {claim.unit}" if claim.unit else ""
+    interval = "its error is not known"
+    if claim.low is not None and claim.high is not None:
+        interval = f"{claim.low:.4g} to {claim.high:.4g}, 95 %"
+    better = "more" if claim.direction == "max" else "less"
+    return (
+        f"{claim.name} {claim.value:.4g}{unit} ({interval}; {better} is better) on"
+        f" {claim.num_images} images of the split '{claim.split}'; supernet: {supernet}."
     )
 
 
@@ -113,12 +130,28 @@ def _plain(value: object) -> str:
 def _input(export: ExportConfig, shape: tuple[int, int, int]) -> str:
     mean, std = _statistics(export)
     said = export.data.preprocessing
+    if not export.data.class_names:
+        return _own_input(export, shape)
     return (
         f"Input `images`: float32, (n, {', '.join(map(str, shape))}): {said.resize}, r ="
         f" {shape[1]}, bilinear with antialiasing; pixels of 0..1 normalised as"
         f" (pixels - mean) / std with mean {mean} and std {std} of each channel. Output: logits,"
         f" (n, {len(export.data.class_names)}), in the order of `class_names` in `config.yaml`."
         f" The statistics of its batch norm are those of {_recalibration(said.recalibration)}."
+    )
+
+
+def _own_input(export: ExportConfig, shape: tuple[int, int, int]) -> str:
+    """Of images that come as the network takes them."""
+    named = ", ".join(
+        f"`{name}` (n, {', '.join(map(str, sizes))})"
+        for name, sizes in (export.outputs or {}).items()
+    )
+    return (
+        f"Input `images`: float32, (n, {', '.join(map(str, shape))}), as the data set of its"
+        f" training gives them. Output: {named or 'as the network of its training gives it'}. The"
+        f" statistics of its batch norm are those of"
+        f" {_recalibration(export.data.preprocessing.recalibration)} at most."
     )
 
 
@@ -139,6 +172,8 @@ def _photos(
     export: ExportConfig, shape: tuple[int, int, int], formats: dict[str, Format]
 ) -> Iterator[str]:
     """Python that makes a photo what the files take, as `verify` does."""
+    if not export.data.class_names:
+        return
     if not all(map(takes_photos, formats.values())):
         yield _block(
             "A photo as the network takes it, an array (PyTorch takes"
@@ -194,7 +229,7 @@ def _snippets(export: ExportConfig, formats: dict[str, Format]) -> Iterator[str]
     for name, format in formats.items():
         batch = export.formats[name].get("batch")
         takes = "" if batch in (None, "dynamic") else f" (n = {batch})"
-        yield _block(f"{format.title}{takes}", format.snippet())
+        yield _block(f"{format.title}{takes}", snippet(format, export.outputs))
     if "weights" not in formats:
         lines = ["import nassearch", 'network = nassearch.Subnet.from_config("config.yaml")']
         yield _block("The network without its weights", lines)

@@ -1,6 +1,7 @@
 """`config.yaml` of an export: what the network is, and where every figure about it comes from."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,13 +10,13 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from nassearch import config
 from nassearch.config import StrictModel
-from nassearch.data.dataset import Data
+from nassearch.data.dataset import Data, names_code
 from nassearch.data.preprocessing import DEFAULT, Preprocessing
-from nassearch.errors import CheckpointError, ConfigError, TableError
+from nassearch.errors import CheckpointError, ConfigError, DataError, TableError
 from nassearch.files import write_text
 from nassearch.latency.host_identity import HostIdentity
 from nassearch.networks.cost import network_cost
-from nassearch.provenance import Belief
+from nassearch.provenance import Belief, Estimate
 from nassearch.setting import WithSetting
 from nassearch.space import Architecture, SearchSpace, lower
 from nassearch.training.evaluation import Accuracy
@@ -57,6 +58,16 @@ class DataConfig(StrictModel):
             std=data.std,
             preprocessing=data.preprocessing,
         )
+
+    def source(self, where: object) -> str:
+        """Where the images lie. DataError where that would run code: an export runs none."""
+        if names_code(self.spec):
+            raise DataError(
+                f"its images are made by code, {self.spec}, which an export does not run",
+                where=where,
+                fix="name the images, or that code, with --data",
+            )
+        return self.spec
 
     @property
     def learned(self) -> Preprocessing:
@@ -120,6 +131,20 @@ class AccuracyClaim(StrictModel):
             expected=expected,
         )
 
+    @classmethod
+    def unmeasured(cls, *, split: str, supernet: str, fingerprint: str) -> "AccuracyClaim":
+        """Of a network that tells no classes apart."""
+        nothing = math.nan
+        return cls(
+            value=nothing,
+            low=nothing,
+            high=nothing,
+            split=split,
+            num_images=0,
+            supernet=supernet,
+            fingerprint=fingerprint,
+        )
+
     def to_accuracy(self) -> Accuracy:
         """What `of` was given."""
         interval = (self.low, self.high)
@@ -138,6 +163,53 @@ class AccuracyClaim(StrictModel):
         if self.fingerprint is None or other.fingerprint is None:
             return self.model_copy(update={"fingerprint": other.fingerprint}) == other
         return self == other.model_copy(update={"supernet": self.supernet})
+
+
+class MetricClaim(StrictModel):
+    """A user's own metric, with its 95 % interval where its error is known, as observed.
+
+    `expected` is what is promised, where a search learned what to expect.
+    """
+
+    name: str
+    direction: Literal["max", "min"]
+    unit: str = ""
+    value: float
+    low: float | None = None
+    high: float | None = None
+    split: str
+    num_images: int
+    expected: ExpectedAccuracy | None = None
+
+    @classmethod
+    def of(
+        cls, estimate: Estimate, *, name: str, direction: Literal["max", "min"], unit: str
+    ) -> "MetricClaim":
+        belief = estimate.belief
+        expected = None
+        if belief is not None:
+            expected = ExpectedAccuracy(value=belief.mean, low=belief.low, high=belief.high)
+        return cls(
+            name=name,
+            direction=direction,
+            unit=unit,
+            value=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            split=estimate.provenance.split or "",
+            num_images=estimate.provenance.num_images or 0,
+            expected=expected,
+        )
+
+    def is_missed_by(self, found: Estimate) -> bool:
+        """Whether a number is surely worse than this one; never where an error is not known."""
+        if None in (self.low, self.high, found.low, found.high):
+            return False
+        assert self.low is not None
+        assert self.high is not None
+        assert found.low is not None
+        assert found.high is not None
+        return found.high < self.low if self.direction == "max" else found.low > self.high
 
 
 class LatencyClaim(WithSetting):
@@ -189,6 +261,10 @@ class ExportConfig(StrictModel):
     params: int
     data: DataConfig
     accuracy: AccuracyClaim
+    metric: MetricClaim | None = None
+    """Of a network for targets of the user's own."""
+    outputs: dict[str, tuple[int, ...]] | None = None
+    """What a network with named outputs gives for one image: name -> shape, in their order."""
     latency: tuple[LatencyClaim, ...] = ()
     finetuned: FinetuneConfig | None = None
     formats: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]

@@ -1,8 +1,8 @@
 """What a format is: one way to write a network down, and to run it from there."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -15,14 +15,16 @@ from nassearch.errors import CheckpointError, ConfigError
 from nassearch.export import FORMATS
 from nassearch.export.export_config import ExportConfig
 from nassearch.networks import Subnet
+from nassearch.networks.wiring import LOGITS, Outputs, named
 from nassearch.progress import Progress
 
 CONFIG_ONLY = "config"
 DEFAULT = (CONFIG_ONLY, "weights", "onnx")
 Batch = Annotated[int, Field(gt=0)] | Literal["dynamic"]
-Run = Callable[[Tensor], Tensor]
-"""A network as its format runs it: any number of normalised images, (n, c, r, r), to logits; of
-photos of one size, uint8 (n, height, width, c), where its file takes these."""
+Run = Callable[[Tensor], Any]
+"""A network as its format runs it: any number of normalised images, (n, c, r, r), to logits, or to
+a tensor by the name of each of several outputs; of photos of one size, uint8 (n, height, width, c),
+where its file takes these."""
 
 
 class FormatOptions(StrictModel):
@@ -193,9 +195,24 @@ def in_batches(run: Run, size: int | None) -> Run:
     if size is None:
         return run
 
-    def run_all(images: Tensor) -> Tensor:
+    def run_all(images: Tensor) -> Outputs:
         short = -len(images) % size
         padded = torch.cat([images, images.new_zeros(short, *images.shape[1:])])
-        return torch.cat([run(part) for part in padded.split(size)])[: len(images)]
+        parts = [named(run(part)) for part in padded.split(size)]
+        joined = {
+            name: torch.cat([part[name] for part in parts])[: len(images)] for name in parts[0]
+        }
+        return joined[LOGITS] if list(joined) == [LOGITS] else joined
 
     return run_all
+
+
+def snippet(format: Format, outputs: Collection[str] | None) -> tuple[str, str, str]:
+    """A format's three lines, for a network with named outputs where it has some.
+
+    ONNX Runtime gives a list of them in their order, the others a dictionary.
+    """
+    first, second, third = format.snippet()
+    if outputs is None:
+        return first, second, third
+    return first, second, third.replace("(logits,)", "outputs").replace("logits", "outputs")

@@ -21,6 +21,7 @@ from nassearch.export.photo_graph import (
 )
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import INPUT, OPSET, to_onnx
+from nassearch.networks.wiring import Outputs
 from nassearch.progress import Progress
 from nassearch.runtimes.onnx import OnnxRuntime
 from nassearch.setting import Setting
@@ -140,8 +141,10 @@ def open_graph(model: bytes, *, where: object = "") -> Run:
     """
     session = OnnxRuntime(Setting("host", "onnxruntime")).session(model, where=where)
     size = session.get_inputs()[0].shape[0]
+    names = [output.name for output in session.get_outputs()]
 
-    def run(images: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {INPUT: images.numpy()})[0])
+    def run(images: Tensor) -> Outputs:
+        given = [torch.from_numpy(array) for array in session.run(None, {INPUT: images.numpy()})]
+        return given[0] if len(given) == 1 else dict(zip(names, given, strict=True))
 
     return in_batches(run, size if isinstance(size, int) else None)

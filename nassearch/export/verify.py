@@ -15,10 +15,11 @@ from torch import Tensor
 from nassearch.data.dataset import AnyData, Data, load_data
 from nassearch.data.identity import check_num_classes
 from nassearch.data.image_set import in_memory
-from nassearch.errors import DataError, OutputError
+from nassearch.data.target_set import TargetSet
+from nassearch.errors import ConfigError, DataError, OutputError
 from nassearch.export import FORMATS
 from nassearch.export.export_config import ExportConfig, read_export
-from nassearch.export.format import Format, Run, format_of, takes_photos
+from nassearch.export.format import Format, Run, format_of, snippet, takes_photos
 from nassearch.export.latency_check import LatencyCheck, check_latency, select_claims
 from nassearch.export.memory import measure_peak_memory
 from nassearch.export.onnx_file import open_parts, read_graph
@@ -29,8 +30,16 @@ from nassearch.latency.measurement import Measurement
 from nassearch.latency.timing import interleave
 from nassearch.networks import Subnet
 from nassearch.networks.activation_memory import peak_memory_bytes
+from nassearch.networks.wiring import Outputs, named, scaled_difference
 from nassearch.progress import Progress, silent
-from nassearch.training.evaluation import Accuracy, measure_accuracy, measure_photo_accuracy
+from nassearch.provenance import Estimate
+from nassearch.training.evaluation import (
+    Accuracy,
+    measure_accuracy,
+    measure_photo_accuracy,
+    target_batches,
+)
+from nassearch.training.task import Metric
 
 TOLERANCE = 1e-4
 GREY_LEVELS = 1.01
@@ -52,13 +61,14 @@ class FormatCheck:
     file: str
     size_bytes: int
     exact: bool
-    accuracy: Accuracy
+    accuracy: Accuracy | None
     allowed_loss: float
     difference: float
     latency: Measurement
     batch: int
     peak_memory_bytes: int | None
     grey_levels: float | None = None
+    metric: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,13 @@ class Verification:
     formats: Mapping[str, FormatCheck]
     latency: tuple[LatencyCheck, ...]
     predicted_memory_bytes: int
+    unmeasured: str | None = None
+    """Why a network for targets of the user's own was not measured on images."""
+
+    @property
+    def metric(self) -> Estimate | None:
+        """The user's metric of the network in its first format; None where it was not measured."""
+        return next((check.metric for check in self.formats.values()), None)
 
     @property
     def accuracy(self) -> Accuracy | None:
@@ -91,6 +108,14 @@ class Verification:
                 found.append(
                     f"the preprocessing in {name} differs by {check.grey_levels:.2g} grey levels"
                 )
+            claim = self.export.metric
+            if claim is not None and check.metric is not None and claim.is_missed_by(check.metric):
+                found.append(
+                    f"test {claim.name} of {name} {check.metric.value:.4g} is worse than the"
+                    f" recorded {claim.value:.4g} and its interval"
+                )
+            if check.accuracy is None:
+                continue
             # a recorded accuracy that is no number is below none
             if not check.accuracy.interval[1] >= recorded.low - check.allowed_loss:
                 found.append(
@@ -109,7 +134,14 @@ class Verification:
         }
         accuracy = None if self.accuracy is None else self.accuracy.value
         broken = "; ".join(self.broken)
-        return {"id": self.export.id, "test accuracy": accuracy, **measured, "broken": broken}
+        beside = {} if self.metric is None else {self._metric_name: self.metric.value}
+        row = {"id": self.export.id, "test accuracy": accuracy, **beside, **measured}
+        return {**row, "broken": broken}
+
+    @property
+    def _metric_name(self) -> str:
+        claim = self.export.metric
+        return "test metric" if claim is None else f"test {claim.name}"
 
     def _repr_html_(self) -> str:
         parts = [pd.DataFrame(rows).to_html(index=False) for rows in self._rows() if rows]
@@ -118,20 +150,35 @@ class Verification:
     def _rows(self) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
         """What a table of the formats, and one of the promised latencies, shows."""
         formats = [
-            {"format": name, "test accuracy": check.accuracy.value, **_format_record(check)}
+            {"format": name, **self._measured_on_images(check), **_format_record(check)}
             for name, check in self.formats.items()
         ]
         shown = ("device", "setting", "predicted_ms", "budget_ms", "measured_ms", "as_predicted")
         rows = [check.to_dict() for check in self.latency]
         return formats, [{name: row[name] for name in (*shown, "unmeasured")} for row in rows]
 
+    def _measured_on_images(self, check: FormatCheck) -> dict[str, object]:
+        if check.accuracy is not None:
+            return {"test accuracy": check.accuracy.value}
+        return {} if check.metric is None else {self._metric_name: check.metric.value}
+
     def to_dict(self) -> dict[str, object]:
         """A form that JSON holds, as `verify.json` has it."""
+        apart = {} if self.unmeasured is None else {"unmeasured": self.unmeasured}
+        metrics = {
+            name: check.metric.to_dict()
+            for name, check in self.formats.items()
+            if check.metric is not None
+        }
         return {
             "id": self.export.id,
             "test_accuracy": {
-                name: _accuracy_record(check.accuracy) for name, check in self.formats.items()
+                name: _accuracy_record(check.accuracy)
+                for name, check in self.formats.items()
+                if check.accuracy is not None
             },
+            **({"test_metric": metrics} if metrics else {}),
+            **apart,
             "largest_difference": self.largest_difference,
             "predicted_memory_bytes": self.predicted_memory_bytes,
             "formats": {name: _format_record(check) for name, check in self.formats.items()},
@@ -145,6 +192,7 @@ def verify(
     *,
     device: str | None = None,
     data: AnyData | None = None,
+    metric: Metric | None = None,
     seconds: float = 3.0,
     out: Path | None = None,
     progress: Progress = silent,
@@ -159,6 +207,8 @@ def verify(
         device: The one device whose promises are measured; that nothing can be measured on it here
             counts as a promise that does not hold.
         data: The images, or where they lie, if not where the export says.
+        metric: Of a network for targets of the user's own; without it, or without images, its
+            outputs and latencies alone are compared.
         seconds: How long each latency is timed.
         out: The directory of `verify.json`, by default the export's. Where that cannot be written
             to, a warning says so.
@@ -180,10 +230,19 @@ def verify(
     network = build(directory)
     ordered = sorted(export.formats, key=lambda name: (*FORMATS, name).index(name))
     formats = {name: format_of(export, name, directory) for name in ordered}
-    images = _images(export, data, pixels=network.input_shape[1])
+    unmeasured = None
+    if export.data.class_names:
+        images = _images(export, data, pixels=network.input_shape[1])
+        checks = _check_formats(export, directory, formats, images, network, seconds / 3, progress)
+    else:
+        targets = _target_images(data, network)
+        unmeasured = _why_unmeasured(export, targets, metric)
+        checks = _check_outputs(
+            export, directory, formats, targets, network, metric, seconds / 3, progress
+        )
     verification = Verification(
         export,
-        _check_formats(export, directory, formats, images, network, seconds / 3, progress),
+        checks,
         tuple(
             check_latency(
                 claim, export, directory, network, seconds=seconds, must_measure=device is not None
@@ -191,6 +250,7 @@ def verify(
             for claim in claims
         ),
         peak_memory_bytes(network.specs),
+        unmeasured,
     )
     try:
         write_json((out or directory) / VERIFICATION, verification.to_dict())
@@ -205,7 +265,7 @@ def _images(export: ExportConfig, data: AnyData | None, *, pixels: int) -> Data:
     said, known = export.data.learned, export.data.class_names
     if not isinstance(data, Data):
         data = load_data(
-            data or export.data.spec,
+            data or export.data.source(export.id),
             seed=export.data.seed,
             preprocessing=said,
             pixels=pixels if said.resize.is_crop else None,
@@ -278,6 +338,110 @@ def _check_formats(
             grey_levels=grey_levels,
         )
     return checks
+
+
+def _target_images(data: AnyData | None, network: Subnet) -> Data | None:
+    """Images with targets of the user's own, where they are given; an export's text runs no code.
+
+    DataError for images of another form, or with classes.
+    """
+    if data is None:
+        return None
+    images = load_data(data)
+    if not images.has_targets or images.train.shape != network.input_shape:
+        raise DataError(
+            f"gives {'targets' if images.has_targets else 'classes'} of images"
+            f" {images.train.shape}, the network was trained on targets of images"
+            f" {network.input_shape}",
+            where=images.name,
+            fix="give the data that it was trained on, load_data(..., collate=...)",
+        )
+    return images
+
+
+def _why_unmeasured(export: ExportConfig, images: Data | None, metric: Metric | None) -> str | None:
+    if images is not None and metric is not None:
+        claim = export.metric
+        if claim is not None and (claim.name, claim.direction) != (metric.name, metric.direction):
+            raise ConfigError(
+                f"is {metric.name} ({metric.direction}), {claim.name} ({claim.direction}) was"
+                " recorded",
+                where="evaluate",
+                fix="give the metric of its search",
+            )
+        return None
+    missing = [name for name, given in (("images", images), ("metric", metric)) if given is None]
+    return (
+        f"{' and '.join(missing)} not given: outputs of the formats and latencies alone were"
+        " compared; give them with --data and --evaluate"
+    )
+
+
+def _check_outputs(
+    export: ExportConfig,
+    directory: Path,
+    formats: Mapping[str, Format],
+    data: Data | None,
+    network: Subnet,
+    metric: Metric | None,
+    seconds: float,
+    progress: Progress,
+) -> dict[str, FormatCheck]:
+    """What `_check_formats` does, of a network that tells no classes apart: every output."""
+    shape = network.input_shape
+    test = None if data is None else data.test()
+    probe = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    if isinstance(test, TargetSet):
+        probe = test.batch(torch.arange(min(4, len(test))), seed=0)[0]
+    runs = {
+        name: _named_run(item.open(directory / item.file_name), export)
+        for name, item in formats.items()
+    }
+    batches = {name: _batch(export, name) for name in formats}
+    taken = {name: probe[:1].expand(batches[name], -1, -1, -1) for name in formats}
+    times = _time(runs, taken, seconds)
+    expected: Outputs | None = None
+    checks = {}
+    for number, (name, item) in enumerate(formats.items()):
+        progress("verifying", number / len(formats))
+        with torch.inference_mode():
+            outputs = runs[name](probe)
+        expected = outputs if expected is None else expected
+        found = None
+        if isinstance(test, TargetSet) and metric is not None:
+            pictures = list(target_batches(test, shape[1]))
+            found = metric(runs[name], pictures, split="test", num_images=len(test))
+        checks[name] = FormatCheck(
+            file=item.file_name,
+            size_bytes=(directory / item.file_name).stat().st_size,
+            exact=item.exact,
+            accuracy=None,
+            allowed_loss=0.0,
+            difference=scaled_difference(outputs, expected),
+            latency=times[name],
+            batch=batches[name],
+            peak_memory_bytes=measure_peak_memory(
+                directory,
+                imports=item.imports,
+                lines=snippet(item, export.outputs),
+                shape=tuple(taken[name].shape),
+                dtype="float32",
+            ),
+            metric=found,
+        )
+    return checks
+
+
+def _named_run(run: Run, export: ExportConfig) -> Run:
+    """A run that gives a tensor by the name of each output, where the network has named ones."""
+    if export.outputs is None:
+        return run
+    names = list(export.outputs)
+
+    def run_named(images: Tensor) -> dict[str, Tensor]:
+        return dict(zip(names, named(run(images)).values(), strict=True))
+
+    return run_named
 
 
 def _grey_levels(found: Iterable[Tensor], expected: Tensor, data: Data) -> float:

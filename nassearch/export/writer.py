@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from nassearch.data.dataset import Data
-from nassearch.errors import NassearchError, OutputError
+from nassearch.errors import ExportError, NassearchError, OutputError
 from nassearch.export.card import CARD, model_card
 from nassearch.export.export_config import CONFIG, ExportConfig, read_export, sha256
-from nassearch.export.format import DEFAULT, make_formats
+from nassearch.export.format import DEFAULT, Format, make_formats, takes_photos
 from nassearch.files import LOCK, OWNER, atomic_write, final_name, write_text
 from nassearch.networks import Subnet
+from nassearch.networks.wiring import LOGITS, is_wired, named
 from nassearch.progress import Progress, silent
 
 VERIFICATION = "verify.json"
@@ -50,6 +53,7 @@ def write_export(
         ExportError: A format cannot hold the network.
     """
     made = make_formats(formats, options)
+    refuse_unfit(made, data, outputs=subnet.output_names)
     present = check_place(directory, facts, force=force)
     clear(directory, only_leftovers=present is not None)
     files = dict(present.files) if present is not None else {}
@@ -60,11 +64,40 @@ def write_export(
             written = format.write(subnet, temporary, data=data, progress=progress)
         known[name] = {"file": path.name} | written
         files[path.name] = sha256(path)
-    update = {"files": files, "formats": known, "test_fingerprint": data.test_fingerprint}
+    update = {
+        "files": files,
+        "formats": known,
+        "test_fingerprint": data.test_fingerprint,
+        "outputs": output_shapes(subnet),
+    }
     complete = facts.model_copy(update=update)
     write_text(directory / CARD, model_card(complete, directory, subnet.input_shape))
     complete.save(directory)
     return complete
+
+
+def output_shapes(subnet: Subnet) -> dict[str, tuple[int, ...]] | None:
+    """What a network with named outputs gives for one image; None of logits."""
+    if not is_wired(subnet.specs):
+        return None
+    with torch.no_grad():
+        given = named(subnet(torch.zeros(1, *subnet.input_shape)))
+    return {name: tuple(tensor.shape[1:]) for name, tensor in given.items()}
+
+
+def refuse_unfit(formats: Mapping[str, Format], data: Data, *, outputs: Sequence[str]) -> None:
+    """ExportError where a format cannot be of a network without classes."""
+    for name, format in formats.items():
+        photos = takes_photos(format)
+        if (data.has_targets or tuple(outputs) != (LOGITS,)) and (photos or not format.exact):
+            what = "takes photos of classes" if photos else "is fitted to an accuracy"
+            raise ExportError(
+                f"{what}, and this network tells no classes apart",
+                where=f"format {name}",
+                fix="export without --preprocess-in-graph"
+                if photos
+                else "export config, weights, onnx or pt2; search for a device in fp32",
+            )
 
 
 def check_place(directory: Path, facts: ExportConfig, *, force: bool) -> ExportConfig | None:

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.jit._trace import _get_trace_graph
 
-from nassearch.networks.cost import block_cost
+from nassearch.networks.cost import block_cost, zero_inputs
 from nassearch.ops import build_op
-from nassearch.space import BlockSpec, SearchSpace, slots
+from nassearch.space import BlockSpec, SearchSpace, Slot, slots
 from nassearch.space.additive import Floats, SlotSum
 from nassearch.space.search_space import Genes
 
@@ -48,25 +48,27 @@ _IN_PLACE = frozenset(
 @lru_cache(maxsize=65536)
 def peak_elements(spec: BlockSpec) -> int:
     """The most elements of activations that one run of a block holds at once, for one image."""
-    image = torch.zeros(1, spec.in_channels, spec.run_resolution, spec.run_resolution)
-    return peak(build_op(spec), image)
+    return peak(build_op(spec), *zero_inputs(spec))
 
 
-def peak(module: nn.Module, image: Tensor) -> int:
-    """The most elements of activations that `module` holds at once while it runs on `image`.
+def peak(module: nn.Module, *images: Tensor) -> int:
+    """The most elements of activations that `module` holds at once while it runs on `images`.
 
     Its operators run one after the other, as traced. What one of them gives is held until the last
-    that reads it has run; so is the image. A convolution that is only added to what nobody else
+    that reads it has run; so is each image. A convolution that is only added to what nobody else
     needs writes there, as engines do that fuse the two. Parameters do not count.
     """
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, about tracing
         # as fvcore traces what it counts: four times as fast as making a script of it
-        graph, _ = _get_trace_graph(module.eval(), image)
+        graph, _ = _get_trace_graph(module.eval(), images)
     nodes = list(graph.nodes())
     last = _last_readers(nodes, graph.outputs())
-    given = next(graph.inputs()).debugName()
-    pieces = {given: _Piece(image.numel(), last[given])}
+    given = [value.debugName() for value in graph.inputs()][: len(images)]
+    pieces = {
+        name: _Piece(image.numel(), last.get(name, 0))
+        for name, image in zip(given, images, strict=True)
+    }
     peak = 0
     for number, node in enumerate(nodes):
         inputs = _tracked(node, pieces)
@@ -145,8 +147,25 @@ def peak_activation_bytes(specs: Sequence[BlockSpec], *, batch: int = 1, size: i
     """
     patched = [spec for spec in specs if spec.grid > 1]
     held = _image(patched[0]) + _output(patched[-1]) if patched else 0
-    peak = max(peak_elements(spec) + (held if spec.grid > 1 else 0) for spec in specs)
+    peak = max(
+        peak_elements(spec) + (held if spec.grid > 1 else 0) + waiting
+        for spec, waiting in zip(specs, _waiting(specs), strict=True)
+    )
     return peak * batch * size
+
+
+def _waiting(specs: Sequence[BlockSpec]) -> Iterator[int]:
+    """For each block the elements of earlier ones that wait to be read by a head or be given.
+
+    A head counts what it reads itself, until it has read it.
+    """
+    waiting: dict[int, tuple[int | None, int]] = {}
+    for number, spec in enumerate(specs):
+        reads = () if spec.wiring is None else spec.wiring.reads
+        yield sum(size for stage, size in waiting.values() if stage is None or stage not in reads)
+        wiring, is_last = spec.wiring, number == len(specs) - 1
+        if wiring is not None and not is_last and (wiring.outputs or wiring.stage is not None):
+            waiting[number] = (wiring.stage, _output(spec))
 
 
 class PeakActivations:
@@ -157,7 +176,8 @@ class PeakActivations:
         self._layout = space.layout
         places = slots(space)
         firsts = {slot.name: slot for slot in places}
-        self._layer_by_layer = SlotSum(places, _unless_patched(peak_elements))
+        # places, and what waits meanwhile: by stages where something does
+        self._layer_by_layer = list(_with_waiting(space, places))
         self._tiles = SlotSum(places, _if_patched(peak_elements))
         self._image = SlotSum(places[:1], _if_patched(_image))
         # the number of patched stages -> what the last of them gives
@@ -174,7 +194,34 @@ class PeakActivations:
         stages = np.array(self._layout.patched_stages.values(genes))
         for number, outputs in self._outputs.items():
             tiles += np.where(stages == number, outputs.of_genes(genes), 0.0)
-        return self._size * np.maximum(tiles, self._layer_by_layer.largest_of_genes(genes))
+        for blocks, waiting in self._layer_by_layer:
+            held = sum((kept.of_genes(genes) for kept in waiting), np.zeros(len(genes)))
+            tiles = np.maximum(tiles, blocks.largest_of_genes(genes) + held)
+        return self._size * tiles
+
+
+def _with_waiting(
+    space: SearchSpace, places: Sequence[Slot]
+) -> Iterator[tuple[SlotSum, list[SlotSum]]]:
+    """Places, and those whose output waits while they run. A stage's blocks give equal shapes."""
+    count = _unless_patched(peak_elements)
+    definition = space.definition
+    if definition.outputs is None:
+        yield SlotSum(places, count), []
+        return
+    reads = set((definition.head.taps or {}).values())
+    outputs = set(definition.outputs.values())
+    start = int(definition.stem is not None)
+    yield SlotSum(places[:start], count), []
+    waiting: list[tuple[int, SlotSum]] = []
+    for stage, layout in enumerate(space.layout.stages):
+        stop = start + len(layout.positions)
+        yield SlotSum(places[start:stop], count), [kept for _, kept in waiting]
+        if stage in reads | outputs:
+            waiting.append((stage, SlotSum(places[start : start + 1], _output)))
+        start = stop
+    if definition.has_head:
+        yield SlotSum(places[start:], count), [kept for at, kept in waiting if at not in reads]
 
 
 def _if_patched(count: Callable[[BlockSpec], int]) -> Callable[[BlockSpec], float]:

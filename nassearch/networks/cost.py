@@ -78,6 +78,8 @@ _FREE = frozenset(
         "softplus",
         "sum",
         "tanh",
+        "upsample_bilinear2d",
+        "upsample_nearest2d",
     ]
 )
 
@@ -161,8 +163,7 @@ def block_cost(spec: BlockSpec) -> Cost:
     memory.
     """
     try:
-        image = torch.zeros(1, spec.in_channels, spec.run_resolution, spec.run_resolution)
-        found = count(build_op(spec), image, name=spec.key)
+        found = count(build_op(spec), *zero_inputs(spec), name=spec.key)
     except RuntimeError as error:
         if "allocate memory" not in str(error) and "out of memory" not in str(error):
             raise
@@ -175,9 +176,15 @@ def block_cost(spec: BlockSpec) -> Cost:
     return Cost(layers, found.params)
 
 
-def count(module: nn.Module, image: Tensor, *, name: str) -> Cost:
-    """The cost of any module for one input, counted by fvcore in one trace."""
-    analysis = JitModelAnalysis(module.eval(), image).set_op_handle(**_HANDLES)
+def zero_inputs(spec: BlockSpec) -> tuple[Tensor, ...]:
+    """One image for a block, and one for each further input of a head."""
+    shapes = ((spec.in_channels, spec.run_resolution), *spec.taps)
+    return tuple(torch.zeros(1, channels, pixels, pixels) for channels, pixels in shapes)
+
+
+def count(module: nn.Module, *inputs: Tensor, name: str) -> Cost:
+    """The cost of any module for one image, counted by fvcore in one trace."""
+    analysis = JitModelAnalysis(module.eval(), inputs).set_op_handle(**_HANDLES)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.tracer_warnings("none")
     with torch.no_grad():

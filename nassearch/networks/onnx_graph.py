@@ -9,9 +9,10 @@ from torch import nn
 from torch.onnx.errors import OnnxExporterError
 
 from nassearch.errors import ExportError
+from nassearch.networks.wiring import LOGITS
 
 OPSET = 17
-INPUT, OUTPUT = "images", "logits"
+INPUT, OUTPUT = "images", LOGITS
 
 
 def to_onnx(
@@ -23,6 +24,7 @@ def to_onnx(
 ) -> bytes:
     """`module` as a serialised ONNX graph for images of `input_shape` (channels, height, width).
 
+    Its outputs have the names that the module says (`output_names`), one is `logits`.
     Batch norm is folded into the convolutions. `batch` None leaves the batch size open. Node names
     carry the module path ("/blocks/blocks.3/expand/conv/Conv"), by which the profiler finds the
     block a node belongs to. The graph-tracing exporter is used on purpose: for these networks it
@@ -31,7 +33,8 @@ def to_onnx(
     """
     images = torch.zeros(batch or 1, *input_shape)
     buffer = io.BytesIO()
-    dynamic = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}} if batch is None else None
+    names = list(getattr(module, "output_names", (OUTPUT,)))
+    dynamic = {name: {0: "batch"} for name in (INPUT, *names)} if batch is None else None
     was_training = module.training
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own deprecation notices
@@ -43,7 +46,7 @@ def to_onnx(
                 dynamo=False,
                 opset_version=opset,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=names,
                 dynamic_axes=dynamic,
             )
         except OnnxExporterError as error:

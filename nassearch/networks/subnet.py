@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from nassearch import config
 from nassearch.errors import ConfigError
 from nassearch.networks.patchwise import Patchwise
+from nassearch.networks.wiring import LOGITS, Outputs, Wired, is_wired
 from nassearch.ops import StaticOp, build_op, check_space
 from nassearch.space import Architecture, BlockSpec, SearchSpace, lower
 
@@ -16,10 +17,11 @@ from nassearch.space import Architecture, BlockSpec, SearchSpace, lower
 class Subnet(nn.Module):
     """A plain network: one static op for each BlockSpec, in order.
 
-    Input (n, channels, r, r) with r = `resolution`; output logits (n, classes). It depends on torch
-    alone, traces, scripts and exports. Where its first specs have a grid, those blocks are run
-    patch by patch, in graphs traced from it too. `precisions` is the policy it is deployed in, one
-    precision a block; what the module itself computes is float.
+    Input (n, channels, r, r) with r = `resolution`; output logits (n, classes), or a tensor by the
+    name of each output, where its space names outputs. It depends on torch alone, traces, scripts
+    and exports. Where its first specs have a grid, those blocks are run patch by patch, in graphs
+    traced from it too. `precisions` is the policy it is deployed in, one precision a block; what
+    the module itself computes is float.
 
     Examples:
         >>> import nassearch as ns
@@ -40,8 +42,11 @@ class Subnet(nn.Module):
         self.specs = tuple(specs)
         self.precisions = None if precisions is None else tuple(precisions)
         blocks = blocks or [build_op(spec) for spec in specs]
-        patched = specs[0].grid > 1
-        self.blocks = Patchwise(specs, blocks) if patched else nn.Sequential(*blocks)
+        self.blocks: nn.Sequential | Patchwise
+        if specs[0].grid > 1:
+            self.blocks = Patchwise(specs, blocks)
+        else:
+            self.blocks = Wired(specs, blocks) if is_wired(specs) else nn.Sequential(*blocks)
 
     @classmethod
     def from_config(cls, source: str | Path | Mapping[str, Any]) -> "Subnet":
@@ -84,13 +89,20 @@ class Subnet(nn.Module):
         first = self.specs[0]
         return (first.in_channels, first.resolution, first.resolution)
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.blocks(images)
-        return logits
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the outputs, `logits` where there are no others."""
+        wirings = (spec.wiring for spec in self.specs if spec.wiring is not None)
+        found = sorted(output for wiring in wirings for output in wiring.outputs)
+        return tuple(name for _, name in found) or (LOGITS,)
+
+    def forward(self, images: Tensor) -> Outputs:
+        outputs: Outputs = self.blocks(images)
+        return outputs
 
     def steps(self, images: Tensor) -> Iterator[tuple[int, Tensor]]:
         """(number of a block, what it gave) for each run of a block, in order."""
-        if isinstance(self.blocks, Patchwise):
+        if isinstance(self.blocks, Patchwise | Wired):
             yield from self.blocks.steps(images)
             return
         for number, block in enumerate(self.blocks):

@@ -14,6 +14,7 @@ from nassearch.errors import CheckpointError
 from nassearch.files import atomic_write
 from nassearch.networks.cost import check_memory
 from nassearch.networks.subnet import Subnet
+from nassearch.networks.wiring import Outputs, Wires
 from nassearch.ops import Elastic, check_space, static_op
 from nassearch.ops.elastic import elastic_specs
 from nassearch.space import Architecture, BlockSpec, SearchSpace, Slot, lower, slots
@@ -45,12 +46,13 @@ class Supernet(nn.Module):
         has_stem = space.definition.stem is not None
         if has_stem:
             self.stem = _elastic(places[0])
-        positions = iter(places[int(has_stem) : -1])
+        has_head = space.definition.has_head
+        positions = iter(places[int(has_stem) : -1 if has_head else None])
         self.stages = nn.ModuleList(
             nn.ModuleList(_elastic(next(positions)) for _ in stage.positions)
             for stage in space.layout.stages
         )
-        self.head = _elastic(places[-1])
+        self.head = _elastic(places[-1]) if has_head else nn.ModuleDict()
         self.apply(_initialise)
 
     @classmethod
@@ -102,8 +104,10 @@ class Supernet(nn.Module):
         resolution: int | None = None,
         dropout: float = 0.0,
         drop_path: float = 0.0,
-    ) -> Tensor:
+    ) -> Outputs:
         """Logits, (n, classes), of the subnet `architecture` for images, (n, channels, h, w).
+
+        Of a space with outputs, a tensor by the name of each.
 
         Images of another size than `resolution`, if not given the architecture's, are resized
         first. In training, `dropout` acts before the classifier, and residual branches are dropped
@@ -111,9 +115,12 @@ class Supernet(nn.Module):
         """
         out = resize(images, resolution if resolution is not None else architecture.resolution)
         path = list(self.walk(architecture, resolution=resolution))
+        wires = Wires()
         for number, (op, spec) in enumerate(path, start=1):
-            out = op(out, spec, dropout=dropout, drop_path=drop_path * number / len(path))
-        return out
+            rate = drop_path * number / len(path)
+            out = op(out, spec, *wires.read(spec), dropout=dropout, drop_path=rate)
+            wires.keep(spec, out)
+        return out if self.space.definition.outputs is None else wires.outputs()
 
     def walk(
         self, architecture: Architecture, *, resolution: int | None = None

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from nassearch.errors import CheckpointError
 from nassearch.networks.subnet import Subnet
 from nassearch.networks.supernet import Supernet
+from nassearch.networks.wiring import relative_difference
 from nassearch.ops import Elastic, static_op
 from nassearch.ops.elastic import elastic_specs
 from nassearch.space import Architecture, BlockSpec, lower, slots
@@ -336,4 +337,4 @@ def _change(supernet: Supernet, other: nn.Module, source: _Source) -> float:
         before, after = source.network(images), supernet(images, architecture)
         for module, mode in modes:
             module.train(mode)
-    return float((after - before).abs().max() / before.abs().max())
+    return relative_difference(after, before)

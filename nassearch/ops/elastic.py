@@ -73,9 +73,16 @@ class Elastic(nn.Module):
                 )
 
     def forward(
-        self, images: Tensor, spec: BlockSpec, *, dropout: float = 0.0, drop_path: float = 0.0
+        self,
+        images: Tensor,
+        spec: BlockSpec,
+        *taps: Tensor,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
     ) -> Tensor:
         """The output of the block `spec`, computed with its slice of the weights.
+
+        A head that was traced may read more (`taps`), and give several tensors, a tuple.
 
         In training, `dropout` and `drop_path` are the rates of the block's layers of that kind.
         """
@@ -88,7 +95,7 @@ class Elastic(nn.Module):
             path.p = drop_path
         for table, leaf, tensor in bound.slices(self):
             table[leaf] = tensor
-        out: Tensor = bound.twin(images)
+        out: Tensor = bound.twin(images, *taps)
         return out
 
     def weights(self, spec: BlockSpec) -> dict[str, Tensor]:
@@ -274,6 +281,10 @@ def _of_different_shape(specs: Sequence[BlockSpec]) -> Iterable[BlockSpec]:
         replace(
             spec,
             resolution=specs[0].resolution,
+            taps=tuple(
+                (channels, pixels)
+                for (channels, _), (_, pixels) in zip(spec.taps, specs[0].taps, strict=True)
+            ),
             choices=tuple(choice for choice in spec.choices if choice[0] != "activation"),
         ): None
         for spec in specs

@@ -27,15 +27,14 @@ class Traced(StaticOp):
     def check(spec: BlockSpec) -> None:
         layout = _layout(spec)
         graph = _graph(spec)
-        axes = graph.output_axes(spec.resolution)
         for name, given in layout.layouts.items():
             for axis in given.axes:
                 if layout.size(axis) < 1:
                     raise SpaceError(
                         f"{name} has no element left", where="width", fix="write a larger width"
                     )
-        if len(axes) == 3:
-            graph.out_resolution(spec.resolution)
+        if len(layout.layouts[graph.nodes[-1].id].axes) == 3:
+            assert spec.out_resolution
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__(spec)
@@ -45,7 +44,9 @@ class Traced(StaticOp):
         for node in graph.nodes:
             given = [layout.layouts[name] for name in node.of]
             self._add(node, given, graph, layout, spec.get("kernel_size"))
-        self._last = _last_uses(graph.nodes)
+        self._inputs = (INPUT, *graph.tap_names)
+        self._outputs = graph.definition.outputs
+        self._last = _last_uses(graph.nodes, kept=self._outputs or ())
 
     @staticmethod
     def sortable(spec: BlockSpec) -> bool:
@@ -62,8 +63,9 @@ class Traced(StaticOp):
     def segments(self) -> Mapping[str, tuple[tuple[int, ...], ...]]:
         return self._segments
 
-    def forward(self, images: Tensor) -> Tensor:
-        values = {INPUT: images}
+    def forward(self, images: Tensor, *taps: Tensor) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
+        """What the last operator gives, or each of the graph's outputs, in their order."""
+        values = dict(zip(self._inputs, (images, *taps), strict=True))
         out = images
         for (name, reads, run, constants), done in zip(self._steps, self._last, strict=True):
             layer = self._modules.get(name)
@@ -72,6 +74,8 @@ class Traced(StaticOp):
             for read in done:
                 del values[read]
             values[name] = out
+        if self._outputs is not None:
+            return tuple(values[name] for name in self._outputs)
         return out
 
     # -- building ----------------------------------------------------------------------------------
@@ -154,8 +158,9 @@ def _graph(spec: BlockSpec) -> BlockGraph:
 
 def _layout(spec: BlockSpec) -> BuiltLayout:
     graph = _graph(spec)
+    ratio = spec.get("inner_ratio", 1)
     return graph.build_layout(
-        spec.in_channels, spec.out_channels, spec.resolution, spec.get("inner_ratio", 1)
+        spec.in_channels, spec.out_channels, spec.resolution, ratio, spec.taps
     )
 
 
@@ -189,12 +194,13 @@ def _norm(node: NodeConfig, channels: int, *, is_image: bool) -> nn.Module:
     return nn.LayerNorm(channels, node.eps, elementwise_affine=node.affine)
 
 
-def _last_uses(nodes: Sequence[NodeConfig]) -> list[tuple[str, ...]]:
-    """For each operator the values that no later one reads."""
+def _last_uses(nodes: Sequence[NodeConfig], *, kept: Sequence[str]) -> list[tuple[str, ...]]:
+    """For each operator the values that no later one reads, and that are not `kept`."""
     last = {name: number for number, node in enumerate(nodes) for name in node.of}
     done: list[list[str]] = [[] for _ in nodes]
     for name, number in last.items():
-        done[number].append(name)
+        if name not in kept:
+            done[number].append(name)
     return [tuple(names) for names in done]
 
 
@@ -231,6 +237,13 @@ def _avg_pool(given: Sequence[Tensor], node: NodeConfig) -> Tensor:
     )
 
 
+def _upsample(given: Sequence[Tensor], node: NodeConfig) -> Tensor:
+    # a tuple of floats, as scripts and graphs want it
+    scale = None if node.scale is None else tuple(map(float, node.scale))
+    align = bool(node.align) if node.mode == "bilinear" else None
+    return F.interpolate(given[0], node.size, scale, node.mode or "nearest", align)
+
+
 def _mean(given: Sequence[Tensor], node: NodeConfig) -> Tensor:
     return given[0].mean(node.dims, keepdim=bool(node.keep))
 
@@ -256,6 +269,7 @@ _RUN: dict[str, Callable[[Sequence[Tensor], Any], Tensor]] = {
     "avg_pool": _avg_pool,
     "adaptive_avg_pool": lambda given, node: F.adaptive_avg_pool2d(given[0], node.size),
     "adaptive_max_pool": lambda given, node: F.adaptive_max_pool2d(given[0], node.size),
+    "upsample": _upsample,
     "mean": _mean,
     "sum": lambda given, node: given[0].sum(node.dims, keepdim=bool(node.keep)),
     "concat": lambda given, node: torch.cat(list(given), node.dims[0]),

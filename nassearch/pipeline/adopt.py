@@ -51,7 +51,13 @@ class AdoptedNetwork:
     space: SearchSpace
     layers: tuple[LayerReport, ...]
     change: float
-    """The largest difference between the module's logits and the largest network's, relative."""
+    """The largest difference between what the module and the largest network give, relative."""
+
+    @property
+    def outputs(self) -> tuple[str, ...] | None:
+        """The names of what the network gives; None of a classifier's logits."""
+        names = self.space.definition.outputs
+        return None if names is None else tuple(names)
 
     @property
     def macs(self) -> tuple[int, int]:
@@ -70,6 +76,7 @@ class AdoptedNetwork:
             "smallest_macs": smallest,
             "largest_macs": largest,
             "change": self.change,
+            "outputs": None if self.outputs is None else list(self.outputs),
             "layers": layer_rows(self.layers),
         }
 
@@ -156,7 +163,10 @@ def _write(adopted: AdoptedNetwork, adoption: Adoption, images: Data | None, *, 
         space=f"{HERE}/{SPACE_FILE}",
         data=NO_IMAGES if images is None else images.name,
         seed=seed,
-        training=GOING_ON,
+        # named outputs are no logits, of which nothing is distilled
+        training=GOING_ON
+        if space.definition.outputs is None
+        else GOING_ON.model_copy(update={"distillation": "none"}),
     )
     write_json(run / FILE, adopted.to_dict())
     start_run(recipe, run)
@@ -176,12 +186,17 @@ def write_space(space: SearchSpace, directory: Path) -> None:
         }
         text += f"  - {_flow(single)}\n"
     lines = "".join(
-        f"{name}:\n  input: {graph['input']}\n  symbols: {_flow(graph['symbols'])}\n  nodes:\n"
+        f"{name}:\n  input: {graph['input']}\n"
+        + "".join(f"  {key}: {_flow(graph[key])}\n" for key in _AROUND if key in graph)
+        + "  nodes:\n"
         + "".join(f"    - {_flow(node)}\n" for node in graph["nodes"])
         for name, graph in graphs.items()
     )
     write_text(directory / GRAPHS_FILE, lines)
     write_text(directory / SPACE_FILE, text)
+
+
+_AROUND = ("pixels", "taps", "outputs", "symbols")
 
 
 def _shortest(names: list[str]) -> list[str]:
@@ -192,7 +207,7 @@ def _flow(value: object) -> str:
     text: str = yaml.safe_dump(
         value, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True
     )
-    return text.strip()
+    return text.strip().removesuffix("\n...")
 
 
 # -- what a command names --------------------------------------------------------------------------

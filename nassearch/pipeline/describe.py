@@ -44,6 +44,7 @@ def space_facts(space: SearchSpace) -> dict[str, Any]:
             if load_published_network(name).space == space
         ],
         "stages": _stage_rows(space),
+        "outputs": space.definition.outputs,
         "costs": {label: network_costs(space, network) for label, network in networks.items()},
         "latency": _latencies(space, list(networks.values()), tuple(networks)),
     }
@@ -114,13 +115,18 @@ def _stage_rows(space: SearchSpace) -> list[dict[str, Any]]:
     choices = head.model_dump(exclude_none=True)
     if head.graph is not None:
         choices = {"graph": head.graph}
+        if head.taps is not None:
+            choices["reads stages"] = " ".join(map(str, head.taps.values()))
     elif head.expand_width is None and head.feature_width is None:
         del choices["activation"]  # it follows one of the two
+    if not definition.has_head:
+        return rows
+    heads = [spec for spec in places["head"].specs if spec is not None]
     rows.append(
         {
             "stage": "head",
             "op": "head",
-            "width": [space.num_classes],
+            "width": [heads[0].out_channels],
             "depth": [1],
             "stride": 1,
             "dimensions": {name: [value] for name, value in choices.items()},

@@ -10,17 +10,25 @@ import pandas as pd
 
 from nassearch.data.identity import DataIdentity
 from nassearch.errors import ConfigError, Interrupted
-from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConfig, LatencyClaim
+from nassearch.export.export_config import (
+    AccuracyClaim,
+    DataConfig,
+    ExportConfig,
+    LatencyClaim,
+    MetricClaim,
+)
 from nassearch.export.format import DEFAULT, Batch, make_formats
 from nassearch.export.weights import load
-from nassearch.export.writer import check_place, write_export
+from nassearch.export.writer import check_place, refuse_unfit, write_export
 from nassearch.files import owned
 from nassearch.networks import Subnet
+from nassearch.networks.wiring import LOGITS
 from nassearch.pipeline.pick import Pick
 from nassearch.pipeline.search_result import SearchResult
 from nassearch.progress import Progress, silent
 from nassearch.runtimes import RUNTIMES
 from nassearch.runtimes.runtime import runtime_class
+from nassearch.search.journal import load_latest
 from nassearch.search.problem import ACCURACY
 from nassearch.training import checkpoint
 
@@ -86,7 +94,11 @@ def export_picks(
     """
     chosen = tuple(formats) if formats is not None else promised_formats(picks)
     asked = {"max_accuracy_loss": max_accuracy_loss, **(options or {})}
-    make_formats(chosen, asked if batch is None else {"batch": batch, **asked})
+    made = make_formats(chosen, asked if batch is None else {"batch": batch, **asked})
+    for pick in picks:
+        names = pick.supernet.space.definition.outputs
+        if pick.supernet.images is not None:
+            refuse_unfit(made, pick.supernet.data, outputs=tuple(names or (LOGITS,)))
     facts: dict[Path, tuple[Pick, ExportConfig]] = {}
     for pick in picks:
         directory = (pick.search / "exports" if out is None else out) / pick.architecture.id
@@ -189,6 +201,8 @@ def pick_networks(result: SearchResult, pick: str) -> list[Pick]:
 def _facts(pick: Pick) -> ExportConfig:
     """What there is to say about a network before it is written."""
     supernet = pick.supernet
+    if supernet.data.has_targets:
+        return _facts_of_targets(pick)
     accuracy = supernet.evaluator.accuracy(pick.architecture)
     found = pick.candidate.values.get(ACCURACY)
     return ExportConfig.of(
@@ -202,6 +216,24 @@ def _facts(pick: Pick) -> ExportConfig:
             belief=None if found is None else found.belief,
         ),
     ).model_copy(update={"latency": pick.latency})
+
+
+def _facts_of_targets(pick: Pick) -> ExportConfig:
+    """What is known of a network that tells no classes apart: what its search measured."""
+    supernet, metric = pick.supernet, None
+    for axis in load_latest(pick.search, space=supernet.space).front.axes:
+        value = pick.candidate.values[axis.name]
+        if value.provenance.split is not None:
+            metric = MetricClaim.of(value, name=axis.kind, direction=axis.direction, unit=axis.unit)
+            break
+    return ExportConfig.of(
+        supernet.space,
+        pick.architecture,
+        data=DataConfig.of(supernet.data, seed=supernet.recipe.seed),
+        accuracy=AccuracyClaim.unmeasured(
+            split="val", supernet=supernet.name, fingerprint=supernet.fingerprint
+        ),
+    ).model_copy(update={"latency": pick.latency, "metric": metric})
 
 
 def _budgets(promised: Sequence[LatencyClaim]) -> list[float]:

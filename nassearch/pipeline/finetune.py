@@ -101,8 +101,15 @@ def finetune_export(
     keys = {**DEFAULTS, "epochs": epochs, **(settings or {})}
     recipe = config.parse(TrainingRecipe, keys, where="fine-tuning")
     said = export.data.preprocessing
+    if not export.data.class_names:
+        raise ConfigError(
+            "tells no classes apart, and a fine-tuning knows no other loss",
+            where=source,
+            fix="train its supernet on, train-supernet --from RUN --loss ..., or the module that"
+            " nassearch.load returns",
+        )
     images = load_data(
-        data or export.data.spec,
+        data or export.data.source(source),
         seed=export.data.seed,
         preprocessing=said,
         pixels=network.input_shape[1] if said.resize.is_crop else None,

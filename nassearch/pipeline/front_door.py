@@ -6,7 +6,7 @@ values to the step of its name.
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,9 +53,11 @@ from nassearch.pipeline.pick import Pick
 from nassearch.pipeline.result_list import ResultList
 from nassearch.pipeline.run_directory import LATEST
 from nassearch.pipeline.search import (
+    Evaluate,
     ObjectiveName,
     SearchRequest,
     make_target,
+    resolve_evaluate,
     search_supernet,
     usual_objectives,
 )
@@ -67,6 +69,7 @@ from nassearch.report import page
 from nassearch.search.runner import SearchPlan
 from nassearch.setting import Setting
 from nassearch.space import Architecture, SearchSpace
+from nassearch.training.task import Loss, as_metric
 
 Directory = Path | str
 TABLES = "latency_tables"
@@ -110,13 +113,16 @@ def adopt(
     kernel: Sequence[int] | None = None,
     resolution: Sequence[int] | None = None,
     fixed: Sequence[str] = (),
+    outputs: Sequence[str] | None = None,
+    keep_outputs: bool = False,
     seed: int = 0,
     out: Directory | None = None,
 ) -> AdoptedNetwork:
     """Make a search space and a supernet of a network of your own, with its weights.
 
     Args:
-        module: The network, a classifier of images, or `my_package.module:make_model`.
+        module: The network, or `my_package.module:make_model`: a classifier of images, or one that
+            gives feature maps, or what a head makes of them, as a tensor or a dict or list of them.
         input_shape: (channels, height, width) of its images, '3x224x224', or an example,
             (1, c, h, w).
         weights: A file of its state dict, .pt or .safetensors, where it does not hold them yet.
@@ -127,6 +133,9 @@ def adopt(
         kernel: Sizes that larger kernels may be cut to.
         resolution: Image sizes that a network may take, beside that of `input_shape`.
         fixed: Paths of modules that keep their channels, kernels and depth.
+        outputs: Names of what it gives, in order; by default its keys, or out0, out1, ...
+        keep_outputs: Let feature maps that it gives keep their channels, so that what follows fits
+            every network.
         seed: Of the validation split.
         out: The directory; by default a new one below `runs/`.
 
@@ -158,8 +167,10 @@ def adopt(
         "kernel": kernel,
         "resolution": resolution,
         "fixed": fixed,
+        "outputs": outputs,
     }
-    given = {key: tuple(value) for key, value in content.items() if value is not None}
+    given: dict[str, object] = {"keep_outputs": keep_outputs}
+    given |= {key: tuple(value) for key, value in content.items() if value is not None}
     return adopting.adopt_network(
         network,
         input_shape,  # type: ignore[arg-type]
@@ -183,7 +194,7 @@ def train_supernet(
     seed: int = 0,
     threads: int | None = None,
     options: Mapping[str, Any] | None = None,
-    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    loss: Loss | str | None = None,
     out: Directory | None = None,
     resume: bool = False,
     workers: int = 0,
@@ -194,7 +205,8 @@ def train_supernet(
 
     Args:
         space: A search space, its name, or its YAML file; None is the space of `start_from`.
-        data: The images, or what `load_data` reads them from.
+        data: The images, or what `load_data` reads them from; with targets of your own, boxes or
+            masks, `load_data(..., collate=...)`.
         preprocessing: How images that `data` names become what a network takes, as of `load_data`;
             by default as in the run of `start_from`.
         start_from: A supernet, or its run, whose weights, norms and channel order are taken over;
@@ -206,7 +218,9 @@ def train_supernet(
         threads: PyTorch's threads; by default as many as it likes.
         options: Other keys of a recipe's `training` section, for instance {"lr": 0.05}.
         loss: Takes logits, float (n, classes), and labels, int64 (n,), and returns a scalar;
-            cross entropy by default.
+            cross entropy by default. Of a network with named outputs it takes a tensor by the name
+            of each, and of your own data the targets of a batch. Or its name, in text. Where there
+            are no classes every network learns from the targets alone: `distillation: none`.
         out: The run's directory; by default a new one below `runs/`.
         resume: Go on with the training that `out` holds.
         workers: Data-parallel Ray workers; 0 trains in this process.
@@ -230,6 +244,8 @@ def train_supernet(
     keys |= {} if strategy is None else {"strategy": strategy}
     keys |= {} if epochs is None else {"epochs": epochs}
     keys |= {} if time_budget is None else {"time_budget": time_budget}
+    if isinstance(loss, str):
+        keys, loss = {**keys, "loss": loss}, None
     if epochs is not None and time_budget is not None:
         raise ConfigError("excludes epochs", where="time_budget", fix="give one of them")
     if start_from is not None:
@@ -268,7 +284,7 @@ def train_recipe(
     *,
     data: AnyData | None = None,
     space: SearchSpace | None = None,
-    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    loss: Loss | None = None,
     out: Directory | None = None,
     resume: bool = False,
     workers: int = 0,
@@ -685,7 +701,7 @@ def search_subnets(
     devices: Sequence[str | LatencyTable | Target],
     budgets: Sequence[BudgetSet] = (),
     objectives: Sequence[ObjectiveName] | None = None,
-    evaluate: Callable[[nn.Module], float | tuple[float, float]] | None = None,
+    evaluate: Evaluate | None = None,
     accuracies: Directory | None = None,
     data: AnyData | None = None,
     runtime: str | None = None,
@@ -718,7 +734,8 @@ def search_subnets(
             latency; of a supernet that was imported without images `zero_cost` and latency.
         evaluate: Measures the accuracy instead of the validation images: takes the subnet, an
             `nn.Module` with recalibrated batch norm, and returns its accuracy, or that and its
-            standard error.
+            standard error. Of images with targets of your own a `Metric`, which says whether more
+            or less is better. Or its name, 'my_package.module:metric'.
         accuracies: A CSV that says the accuracies of networks of the space, instead of measuring
             any: those of others are predicted from it. Its columns: `genes`, or once-for-all's
             `resolution`, `ks`, `e`, `d`; `accuracy`; and `error`, a standard error, if known.
@@ -756,14 +773,16 @@ def search_subnets(
     trained = load_supernet(supernet, data=data)
     overrides = {"runtime": runtime, "precision": precision, "batch": batch, "threads": threads}
     places = profiling.table_places(trained.directory)
+    metric = resolve_evaluate(evaluate, trained.images)
+    knows = accuracies is not None
     targets = [
         make_target(device, trained.space, places=places, **overrides)  # type: ignore[arg-type]
         for device in devices
     ]
     request = SearchRequest(
         tuple(budgets),
-        tuple(objectives or usual_objectives(trained, knows_accuracy=accuracies is not None)),
-        evaluate,
+        tuple(objectives or usual_objectives(trained, metric, knows_accuracy=knows)),
+        metric,
         SearchPlan.sized(
             algorithm, algorithm_options or {}, trials=trials, timed=time_budget is not None
         ),
@@ -894,6 +913,7 @@ def verify_exports(
     *,
     data: AnyData | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | str | None = None,
+    evaluate: Evaluate | None = None,
     device: str | None = None,
     seconds: float = 3.0,
     out: Directory | None = None,
@@ -909,6 +929,8 @@ def verify_exports(
         data: The images, where they are not where the export says. The test split is used.
         preprocessing: How an ONNX file takes its images, as of `load_data`; exports say it
             themselves.
+        evaluate: Of networks for targets of your own: the metric, or its name. Without it, or
+            without images, outputs and latencies are compared, and it is said that no more is.
         device: Check only the latencies promised on this device; of an ONNX file by default 'host'.
         seconds: Of timing, for each export.
         out: A directory for each export's `verify.json`; by default the export itself.
@@ -929,12 +951,13 @@ def verify_exports(
     """
     if isinstance(exports, ExportedNetwork | Path | str):
         exports = [exports]
+    metric = config.resolve({}, evaluate, kind="metric") if isinstance(evaluate, str) else evaluate
     found: list[verification.Verification | ModelCheck] = []
     for number, item in enumerate(exports):
         directory = item.directory if isinstance(item, ExportedNetwork) else Path(item)
         images = data
         if data is None and isinstance(item, ExportedNetwork) and item.pick is not None:
-            images = item.pick.supernet.data
+            images = item.pick.supernet.images
 
         def part(stage: str, fraction: float, note: str = "", *, number: int = number) -> None:
             progress(stage, (number + fraction) / len(exports), note)
@@ -963,6 +986,7 @@ def verify_exports(
                 directory,
                 device=device,
                 data=images,
+                metric=None if metric is None else as_metric(metric),
                 seconds=seconds,
                 out=None if out is None else Path(out) / directory.resolve().name,
                 progress=part,

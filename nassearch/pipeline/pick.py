@@ -12,9 +12,10 @@ from nassearch.files import write_json
 from nassearch.latency.snapshot import LatencySnapshot, write_snapshots
 from nassearch.latency.target import Target
 from nassearch.latency.timing import interleave, reference_ms, references
-from nassearch.objectives import Context
+from nassearch.objectives import OBJECTIVES, Context
 from nassearch.pipeline.run_directory import command_line, torch_threads
 from nassearch.pipeline.trained_supernet import TrainedSupernet
+from nassearch.provenance import Estimate
 from nassearch.runtimes.runtime import make_runtime
 from nassearch.search.candidate import Candidate
 from nassearch.search.journal import latest_search
@@ -62,6 +63,14 @@ class Pick:
     @property
     def architecture(self) -> Architecture:
         return self.candidate.architecture
+
+    @property
+    def metric(self) -> tuple[str, Estimate] | None:
+        """A user's own metric by its name; None where accuracies are measured."""
+        for name, value in self.candidate.values.items():
+            if value.provenance.split is not None and name not in OBJECTIVES:
+                return name, value
+        return None
 
 
 def measure_front(

@@ -10,13 +10,19 @@ from nassearch.latency.device import load_device
 from nassearch.pipeline.export import ExportedNetwork, export_picks
 from nassearch.pipeline.pick import Pick
 from nassearch.pipeline.profile import profile_device, table_places
-from nassearch.pipeline.search import SearchRequest, make_target, search_supernet
+from nassearch.pipeline.search import (
+    SearchRequest,
+    make_target,
+    resolve_evaluate,
+    search_supernet,
+)
 from nassearch.pipeline.search_result import SearchResult
 from nassearch.pipeline.train import train_supernet
 from nassearch.pipeline.trained_supernet import TrainedSupernet
 from nassearch.progress import Progress, silent
 from nassearch.recipe import Recipe
 from nassearch.search.runner import SearchPlan
+from nassearch.training.task import Metric
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,11 @@ def run_recipe(
         )
     target = make_target(recipe.device, supernet.space, places=table_places(run))
     options = recipe.search
+    metric = resolve_evaluate(options.evaluate, supernet.images)
     request = SearchRequest(
         options.budgets,
         options.objectives,
+        metric,
         plan=SearchPlan(
             options.algorithm, options.algorithm_options, options.trials, options.batch
         ),
@@ -72,7 +80,11 @@ def run_recipe(
     verified = {}
     for number, (name, item) in enumerate(by_id.items()):
         progress("verifying", number / len(by_id))
-        verified[name] = verify(item.directory)
+        verified[name] = verify(
+            item.directory,
+            data=supernet.images if supernet.images and supernet.images.has_targets else None,
+            metric=metric if isinstance(metric, Metric) else None,
+        )
     return result, [
         VerifiedPick(pick, by_id[pick.architecture.id], verified[pick.architecture.id])
         for pick in result.picks

@@ -239,7 +239,13 @@ def check_images(data: Data, space: SearchSpace, *, fix: str) -> None:
             where=data.name,
             fix="give images of as many channels",
         )
-    if data.num_classes != space.num_classes:
+    if space.definition.outputs is not None and not data.has_targets:
+        raise DataError(
+            f"holds classes, the network gives {', '.join(space.definition.outputs)}",
+            where=data.name,
+            fix="give images with targets of your own, load_data(..., collate=...)",
+        )
+    if not data.has_targets and data.num_classes != space.num_classes:
         raise DataError(
             f"holds {data.num_classes} classes, the network tells {space.num_classes} apart",
             where=data.name,

@@ -11,11 +11,18 @@ from torch import nn
 
 from nassearch import config
 from nassearch.budget import AnyBudget, Budget, BudgetSet, ShareBudget, parse_budget_set
+from nassearch.data.dataset import Data
 from nassearch.errors import BudgetError, ConfigError, Interrupted, SearchError
 from nassearch.latency.device import resolve_setting
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.target import Target, load_target, target_from_table
-from nassearch.objectives import Context, accuracy_by, build, network_accuracy
+from nassearch.objectives import (
+    Context,
+    accuracy_by,
+    build,
+    metric_objective,
+    network_accuracy,
+)
 from nassearch.pipeline.accuracy_table import AccuracyTable
 from nassearch.pipeline.evaluation_cache import known_candidates
 from nassearch.pipeline.evaluation_workers import evaluation
@@ -42,6 +49,7 @@ from nassearch.search.runner import SearchPlan, search
 from nassearch.setting import Setting
 from nassearch.space import Architecture, SearchSpace
 from nassearch.training.evaluation import warn_of_coarse_validation
+from nassearch.training.task import Metric, as_metric
 
 MAX_ROUNDS = 3
 TIME_MARGIN = 0.05
@@ -57,16 +65,16 @@ ObjectiveName = str | Callable[..., Any]
 class SearchRequest:
     """A search to be made, and with how much.
 
-    Each of `budgets` gets a pick of its own. `evaluate` replaces the accuracy: see
-    `objectives.network_accuracy`; so do `accuracies` that are known. Unless `cold`, a search starts
-    from what earlier ones of the same weights evaluated. `workers` are Ray's; 0 evaluates in this
-    process. `time_budget`, '1h', is a time in which the search ends, its measurements of the front
-    among it.
+    Each of `budgets` gets a pick of its own. `evaluate` replaces the accuracy: a metric of images
+    with targets, or see `objectives.network_accuracy`; so do `accuracies` that are known. Unless
+    `cold`, a search starts from what earlier ones of the same weights evaluated. `workers` are
+    Ray's; 0 evaluates in this process. `time_budget`, '1h', is a time in which the search ends, its
+    measurements of the front among it.
     """
 
     budgets: tuple[BudgetSet, ...] = ()
     objectives: tuple[ObjectiveName, ...] = (ACCURACY, LATENCY)
-    evaluate: Callable[[nn.Module], float | tuple[float, float]] | None = None
+    evaluate: Metric | Callable[[nn.Module], float | tuple[float, float]] | None = None
     plan: SearchPlan = field(default_factory=SearchPlan)
     seed: int = 0
     cold: bool = False
@@ -76,6 +84,12 @@ class SearchRequest:
     accuracies: AccuracyTable | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.evaluate, Metric) and (self.workers or self.ray_address is not None):
+            raise ConfigError(
+                "is measured in this process",
+                where="evaluate",
+                fix="search without workers, which know no metric of yours",
+            )
         if self.accuracies is None:
             return
         if self.evaluate is not None:
@@ -93,10 +107,49 @@ class SearchRequest:
         return [_text(budgets) for budgets in self.budgets]
 
 
+Evaluate = str | Metric | Callable[..., Any]
+"""What measures a network: of images with classes a function of it, or its name; of those with
+targets a Metric."""
+
+
+def resolve_evaluate(
+    given: Evaluate | None, images: Data | None
+) -> Metric | Callable[[nn.Module], float | tuple[float, float]] | None:
+    """The metric, or function of a network, that `evaluate` gives or names.
+
+    Raises ConfigError where it is none, or does not say which way is better.
+    """
+    found = config.resolve({}, given, kind="metric") if isinstance(given, str) else given
+    if found is None or isinstance(found, Metric):
+        return found
+    if images is not None and images.has_targets:
+        return as_metric(found)
+    if not callable(found):
+        raise ConfigError(
+            f"is a {type(found).__name__}, not a function",
+            where="evaluate",
+            fix="give a function of the network that returns its accuracy, or a Metric",
+        )
+    function: Callable[[nn.Module], float | tuple[float, float]] = found
+    return function
+
+
 def usual_objectives(
-    supernet: TrainedSupernet, *, knows_accuracy: bool = False
+    supernet: TrainedSupernet,
+    evaluate: object = None,
+    *,
+    knows_accuracy: bool = False,
 ) -> tuple[ObjectiveName, ...]:
     """What is searched for where nobody says; without images a score of the structure alone."""
+    if isinstance(evaluate, Metric):
+        return (evaluate.name, LATENCY)
+    if supernet.images is not None and supernet.images.has_targets and not knows_accuracy:
+        raise ConfigError(
+            "has targets of its own, and nobody says what is measured",
+            where=supernet.images.name,
+            fix="give evaluate=nassearch.Metric(function, direction='max'), --evaluate"
+            " my_package.module:metric",
+        )
     if supernet.images is not None or knows_accuracy:
         return (ACCURACY, LATENCY)
     warnings.warn(
@@ -339,9 +392,10 @@ def make_problem(
     """The named objectives under the loosest of the sets of budgets; budgeted ones are recorded."""
     chosen = [item for name in request.objectives for item in _build(name, request, context)]
     kinds = {item.kind for item in chosen}
+    metric = request.evaluate.name if isinstance(request.evaluate, Metric) else ACCURACY
     budgeted = {budget.kind for budgets in budget_sets for budget in budgets}
     recorded = [item for kind in sorted(budgeted - kinds) for item in build(kind, context)]
-    score = WARM_START_SCORE if ACCURACY in kinds else None
+    score = WARM_START_SCORE if metric in kinds else None
     if request.accuracies is not None:
         score = ACCURACY  # it is known of every network, as well as it ever will be
     if score is not None and score not in kinds | budgeted:
@@ -358,7 +412,13 @@ def make_problem(
 
 
 def _build(name: ObjectiveName, request: SearchRequest, context: Context) -> list[Objective]:
-    if name == ACCURACY and request.evaluate is not None:
+    if isinstance(request.evaluate, Metric) and name in (ACCURACY, request.evaluate.name):
+        return [metric_objective(request.evaluate, context)]
+    if (
+        name == ACCURACY
+        and request.evaluate is not None
+        and not isinstance(request.evaluate, Metric)
+    ):
         return [network_accuracy(request.evaluate, context)]
     if name == ACCURACY and request.accuracies is not None:
         return [accuracy_by(request.accuracies, context)]

@@ -65,12 +65,14 @@ class SearchResult:
         rows = []
         for pick in self.picks:
             accuracy = pick.candidate.values.get(ACCURACY)
+            own = {} if pick.metric is None else {pick.metric[0]: pick.metric[1].value}
             for claim in pick.latency or (None,):
                 rows.append(
                     {
                         "budget": pick.budget,
                         "id": pick.architecture.id,
                         "accuracy": None if accuracy is None else accuracy.value,
+                        **own,
                         "setting": None if claim is None else str(claim.setting),
                         "predicted_ms": None if claim is None else claim.predicted_ms,
                         "measured_ms": None if claim is None else claim.measured_ms,

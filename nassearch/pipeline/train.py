@@ -24,12 +24,13 @@ from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
 from nassearch.training.distribution import train_on_workers
 from nassearch.training.evaluation import warn_of_coarse_validation
-from nassearch.training.state import Loss, TrainingState, refuse_present, start
+from nassearch.training.state import TrainingState, refuse_present, start
 from nassearch.training.strategies import STRATEGIES
+from nassearch.training.task import GIVEN, Loss
 from nassearch.training.time_plan import plan_time
 from nassearch.training.trainer import STAGE, train_from
 from nassearch.training.training_recipe import TrainingRecipe
-from nassearch.training.trial import try_step
+from nassearch.training.trial import try_loss, try_step
 
 SPACE_FILE = "space.yaml"
 
@@ -68,10 +69,14 @@ def train_supernet(
         OutputError: `run` holds a training already, or something else writes there.
     """
     config.resolve(STRATEGIES, recipe.training.strategy, kind="strategy")
+    if loss is not None and recipe.training.loss is None:
+        recipe = _with_training(recipe, loss=GIVEN)
+    loss = loss or _named_loss(recipe.training.loss)
     if space is not None:
         recipe = recipe.model_copy(update={"space": f"{HERE}/{SPACE_FILE}"})
     chosen = check_space(space if space is not None else SearchSpace.load(recipe.space))
     training = recipe.training.model_copy(update={"seed": recipe.seed})
+    teaches = "distillation" in training.model_fields_set
     if training.start_from is not None:  # workers stand elsewhere
         absolute = str(Path(training.start_from).resolve())
         training = training.model_copy(update={"start_from": absolute})
@@ -92,6 +97,9 @@ def train_supernet(
         images = _images(recipe, chosen, run, data, resume=resume)
         found = {"data": images.name, "preprocessing": images.preprocessing}
         recipe = recipe.model_copy(update=found)
+        if images.has_targets and not teaches:  # outputs are no logits: nothing is distilled
+            recipe = _with_training(recipe, distillation="none")
+            training = training.model_copy(update={"distillation": "none"})
         read_teacher = None if training.teacher is None else partial(load_teacher, training.teacher)
         teacher = None if read_teacher is None else read_teacher(images)
         begin = partial(start, chosen, images, out=run, resume=resume, teacher=teacher, loss=loss)
@@ -104,16 +112,17 @@ def train_supernet(
                 )
             epochs = _epochs_within(training, run, begin, began=began, progress=progress)
             training = training.model_copy(update={"epochs": epochs})
-            planned = recipe.training.model_copy(update={"epochs": epochs})
-            recipe = recipe.model_copy(update={"training": planned})
+            recipe = _with_training(recipe, epochs=epochs)
         state = begin(recipe=training)
         if state.start_note is not None:
             progress("starting from", 1.0, state.start_note)
         if not state.step:
+            try_loss(state)
             try_step(state, workers=max(1, workers))
         if state.step == state.total_steps:
             progress(STAGE, 1.0, "it was finished already")
-        warn_of_coarse_validation(images)
+        if not images.has_targets:
+            warn_of_coarse_validation(images)
         if not (workers or address is not None):
             _write_run(recipe, run, space)
             return train_from(state, progress=progress)
@@ -139,6 +148,31 @@ def train_supernet(
             on_start=partial(_write_run, recipe, run, space),
             progress=progress,
         )
+
+
+def _with_training(recipe: Recipe, **keys: object) -> Recipe:
+    """The recipe with other keys of its `training` section."""
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update=keys)})
+
+
+def _named_loss(name: str | None) -> Loss | None:
+    """The loss that a recipe names; None for the usual one."""
+    if name is None:
+        return None
+    if name == GIVEN:
+        raise ConfigError(
+            "was given in Python and must be given there again",
+            where="training.loss",
+            fix="pass it as loss=..., or name it, --loss my_package.module:function",
+        )
+    loss: Loss = config.resolve({}, name, kind="loss")
+    if not callable(loss):
+        raise ConfigError(
+            f"is a {type(loss).__name__}, not a function",
+            where=f"loss {name}",
+            fix="name a function of outputs and targets",
+        )
+    return loss
 
 
 def _epochs_within(

@@ -12,6 +12,7 @@ from nassearch.latency.efficiency import BYTES, Layers
 from nassearch.latency.snapshot import LatencySnapshot, key_in
 from nassearch.networks import block_cost
 from nassearch.networks.cost import network_cost
+from nassearch.provenance import Estimate
 from nassearch.report.quantity import Quantity
 from nassearch.report.record import DrawnBlock, RunRecord, SearchRecord
 from nassearch.report.view import Series, places
@@ -140,13 +141,17 @@ def chosen_rows(run: RunRecord) -> list[dict[str, Any]]:
         by_id = {candidate.architecture.id: candidate for candidate in search.candidates}
         for pick in search.picks:
             name = pick.architecture.id
-            value = by_id[name].values.get("accuracy") if name in by_id else None
+            values = by_id[name].values if name in by_id else {}
+            value, metric = values.get("accuracy"), _metric(values)
             tests = (pick.verified or {}).get("test_accuracy") or {}
             tested = next(iter(tests.values()), None)  # of the export's first format
+            own = next(iter((pick.verified or {}).get("test_metric", {}).values()), None)
             for item in pick.latency:
                 row = {"search": number, "id": name, "budget": pick.budget, **_promise(item)}
                 row["accuracy"] = None if value is None else f"{value.value:.2%}"
-                row["tested"] = None
+                if metric is not None:
+                    row["accuracy"] = f"{metric[0]} {metric[1].value:.4g}"
+                row["tested"] = None if own is None else f"{own['value']:.4g}"
                 if tested is not None:
                     row["tested"] = f"{tested['value']:.2%} ({tested['num_images']} images)"
                 row["params"] = _params(run, pick.architecture)
@@ -154,12 +159,30 @@ def chosen_rows(run: RunRecord) -> list[dict[str, Any]]:
     return rows
 
 
+def _metric(values: Mapping[str, Estimate]) -> tuple[str, Estimate] | None:
+    """A user's own metric by its name; None where accuracies were measured."""
+    shipped = ("accuracy", "loss")
+    found = (
+        (name, value)
+        for name, value in values.items()
+        if value.provenance.split is not None and name not in shipped
+    )
+    return next(found, None)
+
+
 def export_rows(run: RunRecord) -> list[dict[str, object]]:
     """A row for every format of every verified export: size, accuracy, latency and memory."""
     rows = []
     for verified in run.verified:
         for name, check in verified.get("formats", {}).items():
-            accuracy = verified["test_accuracy"][name]
+            accuracy = verified["test_accuracy"].get(name)
+            metric = verified.get("test_metric", {}).get(name)
+            shown, interval = "not measured", ""
+            if accuracy is not None:
+                shown = f"{accuracy['value']:.2%}"
+                interval = f"{accuracy['low']:.1%} to {accuracy['high']:.1%}"
+            elif metric is not None:
+                shown = f"{metric['value']:.4g}"
             memory = check["peak_memory_bytes"]
             rows.append(
                 {
@@ -167,8 +190,8 @@ def export_rows(run: RunRecord) -> list[dict[str, object]]:
                     "format": name,
                     "file": check["file"],
                     "size": f"{format_count(check['size_bytes'])}B",
-                    "accuracy": f"{accuracy['value']:.2%}",
-                    "interval": f"{accuracy['low']:.1%} to {accuracy['high']:.1%}",
+                    "accuracy": shown,
+                    "interval": interval,
                     "difference": f"{check['largest_difference']:.1e}",
                     "latency": format_milliseconds(check["latency_ms"]),
                     "batch": check["batch"],

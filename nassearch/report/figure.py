@@ -191,8 +191,14 @@ def prediction_figure(groups: Sequence[Compared], *, unit: str) -> go.Figure:
 
 
 def training_figure(metrics: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """By epoch: validation accuracy of the largest, a random and the smallest subnet; loss."""
+    """By epoch: validation accuracy of the largest, a random and the smallest subnet; loss.
+
+    Of networks that tell no classes apart the validation loss instead of the accuracy.
+    """
     figure = go.Figure()
+    is_loss = any(key.startswith("val_loss_") for record in metrics for key in record)
+    prefix, scale, unit = ("val_loss", 1, "") if is_loss else ("val_accuracy", 100, " %")
+    title = "loss on validation images" if is_loss else "accuracy on validation images, %"
     styles = (
         ("max", "largest subnet", BLUE, "solid", "circle"),
         ("random", "one random subnet", GREEN, "dash", "square"),
@@ -200,9 +206,9 @@ def training_figure(metrics: Sequence[Mapping[str, Any]]) -> go.Figure:
     )
     for key, name, color, dash, symbol in styles:
         points = [
-            (record["epoch"], 100 * record[f"val_accuracy_{key}"])
+            (record["epoch"], scale * record[f"{prefix}_{key}"])
             for record in metrics
-            if record.get(f"val_accuracy_{key}") is not None
+            if record.get(f"{prefix}_{key}") is not None
         ]
         figure.add_scatter(
             x=[x for x, _ in points],
@@ -211,7 +217,7 @@ def training_figure(metrics: Sequence[Mapping[str, Any]]) -> go.Figure:
             mode="lines+markers",
             line={"color": color, "dash": dash, "width": 2},
             marker={"size": 6, "symbol": symbol},
-            hovertemplate="epoch %{x}<br>%{y:.2f} %<extra>" + name + "</extra>",
+            hovertemplate="epoch %{x}<br>%{y:.2f}" + unit + "<extra>" + name + "</extra>",
         )
     figure.add_scatter(
         x=[record["epoch"] for record in metrics],
@@ -224,7 +230,7 @@ def training_figure(metrics: Sequence[Mapping[str, Any]]) -> go.Figure:
     )
     figure.update_layout(
         xaxis={"title": "epoch"},
-        yaxis={"title": "accuracy on validation images, %"},
+        yaxis={"title": title},
         yaxis2={
             "title": "training loss",
             "overlaying": "y",

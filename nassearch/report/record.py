@@ -167,7 +167,7 @@ def read_run(path: Path) -> RunRecord:
         space = checkpoint.load(home).space
     else:
         missing.append(f"No trained supernet yet: nassearch train-supernet --out {path} --resume")
-    if not any(key.startswith("val_accuracy") for record in metrics for key in record):
+    if not any(key.startswith("val_") for record in metrics for key in record):
         missing.append("No accuracy was measured during training yet.")
     searches = [] if space is None else list(_searches(path, space))
     if not searches and space is not None:

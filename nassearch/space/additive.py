@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nassearch.space.architecture import Architecture, BlockSpec
-from nassearch.space.lowering import Slot, lower, slots
+from nassearch.space.lowering import Slot, head_stages, lower, slots
 from nassearch.space.search_space import Genes, SearchSpace
 
 Floats = npt.NDArray[np.float64]
@@ -218,7 +218,8 @@ def cheapest(
     Blocks are independent once the resolution, the widths and the depths are given and what each
     has to know of the one before, so each takes its best own choice, and stages are chained by
     dynamic programming over widths and that knowledge; the first block's is `start`. Kernels of
-    blocks run patch by patch are given too: the tiles before depend on them.
+    blocks run patch by patch are given too: the tiles before depend on them. So are the widths that
+    a head reads beside the last stage's.
     """
     best: tuple[float, dict[int, int]] | None = None
     for fixed in _starts(space):
@@ -249,6 +250,8 @@ def _starts(space: SearchSpace) -> Iterator[dict[int, int]]:
         }
         stages = layout.stages[: patches.stages if patches else 0]
         shared = [gene for stage in stages for gene in stage.tile_genes()]
+        widths = [layout.stages[index].width.gene for index in head_stages(space)[:-1]]
+        shared += [gene for gene in widths if gene is not None]
         lengths = (range(len(space.genes[gene].choices)) for gene in shared)
         for values in itertools.product(*lengths):
             yield {**given, **dict(zip(shared, values, strict=True))}
@@ -273,6 +276,8 @@ def _cheapest_from(
         for ((before, state), (cost, chosen)), width, depth in choices:
             if stage.depth.gene is not None and fixed.get(stage.depth.gene, depth) != depth:
                 continue
+            if stage.width.gene is not None and fixed.get(stage.width.gene, width) != width:
+                continue
             genes = dict(chosen)
             for gene, value in (
                 (previous, before),
@@ -288,7 +293,8 @@ def _cheapest_from(
         number += len(stage.positions)
     ends: _Paths = {}
     for (_, state), path in paths.items():
-        for last, end in _through(options, [number], {state: path}).items():
+        heads = [number] if space.definition.has_head else []
+        for last, end in _through(options, heads, {state: path}).items():
             _keep_least(ends, last, end)
     return min(ends.values(), key=lambda end: end[0])
 

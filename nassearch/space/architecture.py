@@ -194,6 +194,19 @@ def _names(value: Any, *, where: object) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Wiring:
+    """How a block of a network with several outputs is joined to the rest.
+
+    `outputs` are the names of what it gives that leaves the network, each with its place among all
+    of them; `stage` is where the head finds what it gives, `reads` the stages that a head reads.
+    """
+
+    outputs: tuple[tuple[int, str], ...] = ()
+    stage: int | None = None
+    reads: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class BlockSpec:
     """One block as it is built, counted, timed and exported.
 
@@ -214,6 +227,9 @@ class BlockSpec:
     norm_eps: float = field(default=NORM_EPS, compare=False)
     graph: BlockGraph | None = field(default=None, compare=False, repr=False)
     """Of a traced block; its `op` holds the graph's hash, so equal ops have equal graphs."""
+    taps: tuple[tuple[int, int], ...] = ()
+    """Channels and pixels of what a head reads beside what the last block gives."""
+    wiring: Wiring | None = field(default=None, compare=False, repr=False)
 
     @property
     def key(self) -> str:
@@ -226,6 +242,7 @@ class BlockSpec:
         parts.append(f"r{self.resolution}")
         if self.grid > 1:
             parts += [f"t{self.tile}", f"n{self.grid}"]
+        parts += [f"+{channels}x{pixels}" for channels, pixels in self.taps]
         return "-".join(parts)
 
     @classmethod
@@ -235,7 +252,12 @@ class BlockSpec:
         letters = {letter: name for name, letter in NUMBERS.items()}
         fields: dict[str, int] = {}
         choices: dict[str, Value] = {}
+        taps: list[tuple[int, int]] = []
         for part in parts:
+            tap = re.fullmatch(r"\+([0-9]{1,9})x([0-9]{1,9})", part)
+            if tap is not None:
+                taps.append((int(tap.group(1)), int(tap.group(2))))
+                continue
             match = re.fullmatch(r"([a-z])([0-9]+(?:\.[0-9]+)?)", part)
             if len(part) > _MAX_PART:
                 raise _not_a_key(f"{key[:60]}...")
@@ -256,7 +278,9 @@ class BlockSpec:
             fields["r"],
             fields["s"],
             canonical_choices(choices),
-            *((fields["n"], fields["t"]) if patched else ()),
+            grid=fields.get("n", 1),
+            tile=fields.get("t", 0),
+            taps=tuple(taps),
         )
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -285,5 +309,6 @@ class BlockSpec:
     def out_resolution(self) -> int:
         """Pixels of the whole output: a stride divides and rounds up, but for a traced block."""
         if self.graph is not None:
-            return self.graph.out_resolution(self.resolution)
+            taps = tuple(pixels for _, pixels in self.taps)
+            return self.graph.out_resolution(self.resolution, taps)
         return -(-self.resolution // self.stride)

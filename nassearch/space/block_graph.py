@@ -78,16 +78,25 @@ class BlockGraph:
     def input_axis(self) -> Axis:
         return parse_axis(self.definition.input)
 
-    def full_layouts(self, resolution: int) -> Mapping[str, Layout]:
-        """Each value's axes in symbols, for images of so many pixels."""
-        return _layouts(self, resolution)
+    @cached_property
+    def tap_axes(self) -> tuple[Axis, ...]:
+        """The channels of the further inputs, in order."""
+        return tuple(parse_axis(tap.channels) for tap in (self.definition.taps or {}).values())
 
-    def output_axes(self, resolution: int) -> tuple[Axis, ...]:
-        return self.full_layouts(resolution)[self.nodes[-1].id].axes
+    @property
+    def tap_names(self) -> tuple[str, ...]:
+        return tuple(self.definition.taps or ())
 
-    def out_resolution(self, resolution: int) -> int:
+    def full_layouts(self, resolution: int, taps: tuple[int, ...] = ()) -> Mapping[str, Layout]:
+        """Each value's axes in symbols, for images, and further inputs, of so many pixels."""
+        return _layouts(self, resolution, taps)
+
+    def output_axes(self, resolution: int, taps: tuple[int, ...] = ()) -> tuple[Axis, ...]:
+        return self.full_layouts(resolution, taps)[self.nodes[-1].id].axes
+
+    def out_resolution(self, resolution: int, taps: tuple[int, ...] = ()) -> int:
         """Pixels of the square output for a square input of so many."""
-        axes = self.output_axes(resolution)
+        axes = self.output_axes(resolution, taps)
         if len(axes) == 1:
             return 1
         sizes = [axis_size(axis, self.definition.symbols) for axis in axes[1:]]
@@ -101,8 +110,9 @@ class BlockGraph:
 
     @cached_property
     def outer_symbols(self) -> frozenset[str]:
-        """The symbols of the block's input and output."""
-        return frozenset(_symbols(self.input_axis) + _symbols(self._any_output()))
+        """The symbols of the block's inputs and output."""
+        ends = (self.input_axis, *self.tap_axes, self._any_output())
+        return frozenset(symbol for axis in ends for symbol in _symbols(axis))
 
     @cached_property
     def inner_symbols(self) -> tuple[str, ...]:
@@ -111,6 +121,9 @@ class BlockGraph:
 
     def _any_output(self) -> Axis:
         """The channels of the output, which no resolution changes."""
+        if self.definition.pixels is not None:
+            taps = (self.definition.taps or {}).values()
+            return self.output_axes(self.definition.pixels, tuple(tap.pixels for tap in taps))[0]
         for pixels in _PIXELS:
             try:
                 return self.output_axes(pixels)[0]
@@ -150,7 +163,13 @@ class BlockGraph:
 
     # -- sizes -------------------------------------------------------------------------------------
 
-    def sizes(self, in_channels: int, out_channels: int, inner_ratio: float) -> dict[str, int]:
+    def sizes(
+        self,
+        in_channels: int,
+        out_channels: int,
+        inner_ratio: float,
+        taps: Sequence[int] = (),
+    ) -> dict[str, int]:
         """The size of each symbol; SpaceError where the block cannot have such channels."""
         full = self.definition.symbols
         sizes = {symbol: scaled(full[symbol], inner_ratio) for symbol in self.inner_symbols}
@@ -163,6 +182,8 @@ class BlockGraph:
                     where="width",
                     fix=f"write {in_channels}",
                 )
+        for axis, channels in zip(self.tap_axes, taps, strict=True):
+            sizes |= self._solve(axis, channels, "taps")
         return {**sizes, **given, **made}
 
     @cached_property
@@ -208,11 +229,16 @@ class BlockGraph:
         )
 
     def build_layout(
-        self, in_channels: int, out_channels: int, resolution: int, inner_ratio: float
+        self,
+        in_channels: int,
+        out_channels: int,
+        resolution: int,
+        inner_ratio: float,
+        taps: Sequence[tuple[int, int]] = (),
     ) -> BuiltLayout:
-        """The graph at given channel counts and pixels."""
-        sizes = self.sizes(in_channels, out_channels, inner_ratio)
-        return BuiltLayout(sizes, self.full_layouts(resolution))
+        """The graph at given channel counts and pixels, those of further inputs in pairs."""
+        sizes = self.sizes(in_channels, out_channels, inner_ratio, [one for one, _ in taps])
+        return BuiltLayout(sizes, self.full_layouts(resolution, tuple(r for _, r in taps)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BlockGraph) and self.label == other.label
@@ -242,11 +268,13 @@ def cut_padding(node: NodeConfig, kernel: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4096)
-def _layouts(graph: BlockGraph, resolution: int) -> dict[str, Layout]:
+def _layouts(graph: BlockGraph, resolution: int, taps: tuple[int, ...]) -> dict[str, Layout]:
     definition = graph.definition
     rules = Stored(definition.symbols)
     pixels = constant(resolution)
     layouts = {INPUT: Layout((graph.input_axis, pixels, pixels))}
+    for name, axis, size in zip(graph.tap_names, graph.tap_axes, taps, strict=True):
+        layouts[name] = Layout((axis, constant(size), constant(size)))
     for node in definition.nodes:
         at = f"graphs.{graph.name}.{node.id}"
         layouts[node.id] = infer_node(node, [layouts[name] for name in node.of], rules, at=at)

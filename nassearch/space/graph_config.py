@@ -5,7 +5,7 @@ A graph is data. Reading it imports nothing and runs nothing; what is not on the
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -45,6 +45,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "matmul": (),
     "softmax": ("dims",),
     "pad": ("margins",),
+    "upsample": ("mode",),
     "clamp": ("low", "high"),
     "leaky_relu": ("value",),
     "elu": ("value",),
@@ -68,6 +69,7 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "div": ("value",),
     "max_pool": ("ceil",),
     "avg_pool": ("ceil", "count_padding"),
+    "upsample": ("size", "scale", "align"),
     "mean": ("keep",),
     "sum": ("keep",),
 }
@@ -136,6 +138,9 @@ class NodeConfig(StrictModel):
     momentum: Finite | None = None
     groups: Count | None = None
     size: Pair | None = None
+    scale: Pair | None = None
+    mode: Literal["nearest", "bilinear"] | None = None
+    align: bool | None = None
     dims: Dims | None = None
     keep: bool | None = None
     ceil: bool | None = None
@@ -165,6 +170,8 @@ class NodeConfig(StrictModel):
             raise ValueError(f"conv {self.id} needs out, or group_in and group_out; add one")
         if self.op == "conv" and self.groups is not None and self.out is None:
             raise ValueError(f"conv {self.id} of {self.groups} groups needs out, of each; add it")
+        if self.op == "upsample" and (self.size is None) == (self.scale is None):
+            raise ValueError(f"upsample {self.id} needs size or scale; write one of them")
         if (self.group_in is None) != (self.group_out is None):
             raise ValueError(f"conv {self.id} needs both group_in and group_out; add the other")
         if not self._inputs_fit():
@@ -196,19 +203,36 @@ class NodeConfig(StrictModel):
         return parse_axis(self.length)
 
 
+class TapConfig(StrictModel):
+    """A further input of a graph: what an earlier block gives, its pixels as they were traced."""
+
+    channels: Channels
+    pixels: Size
+
+
 class GraphConfig(StrictModel):
     """A block as data: its input's channels, its symbols at full size, its operators in order.
 
-    The last operator gives the block's output.
+    The last operator gives the block's output, or those of `outputs` theirs. A head that reads more
+    than what the last block gives has `taps`, and says the `pixels` that its input had.
     """
 
     input: Channels
+    pixels: Size | None = None
+    taps: dict[Name, TapConfig] | None = None
+    outputs: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     symbols: dict[Name, Count]
     nodes: Annotated[tuple[NodeConfig, ...], Field(min_length=1, max_length=MAX_NODES)]
 
     @model_validator(mode="after")
+    def _taps_have_pixels(self) -> "GraphConfig":
+        if self.taps is not None and (self.pixels is None or INPUT in self.taps):
+            raise ValueError(f"taps need other names than {INPUT}, and pixels beside them; add it")
+        return self
+
+    @model_validator(mode="after")
     def _reads_what_is_there(self) -> "GraphConfig":
-        present = {INPUT}
+        present = {INPUT, *(self.taps or ())}
         for node in self.nodes:
             for name in node.of:
                 if name not in present:
@@ -217,6 +241,9 @@ class GraphConfig(StrictModel):
             if node.id in present:
                 raise ValueError(f"two operators are called {node.id}; rename one")
             present.add(node.id)
+        for name in self.outputs or ():
+            if name not in {node.id for node in self.nodes}:
+                raise ValueError(f"outputs names {name}, which no operator is; name one")
         for text in self._channel_texts():
             for symbol, _ in parse_axis(text):
                 if symbol != CONSTANT and symbol not in self.symbols:
@@ -224,7 +251,7 @@ class GraphConfig(StrictModel):
         return self
 
     def _channel_texts(self) -> Sequence[str]:
-        texts = [self.input]
+        texts = [self.input, *(tap.channels for tap in (self.taps or {}).values())]
         for node in self.nodes:
             named = (node.out, node.start, node.length, *(node.shape or ()))
             texts += [text for text in named if text is not None and text != NOTHING]

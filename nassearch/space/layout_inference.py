@@ -183,6 +183,18 @@ def _adaptive(node: NodeConfig, inputs: list[Layout], rules: Rules, at: str) -> 
     return Layout((inputs[0].axes[0], constant(node.size[0]), constant(node.size[1])))
 
 
+def _upsample(node: NodeConfig, inputs: list[Layout], rules: Rules, at: str) -> Layout:
+    if len(inputs[0].axes) != 3:
+        raise _refused("enlarges what is no image", at)
+    pixels = [rules.fix(axis, at=at) for axis in inputs[0].axes[1:]]
+    if node.scale is not None:
+        pixels = [size * times for size, times in zip(pixels, node.scale, strict=True)]
+    else:
+        assert node.size is not None
+        pixels = list(node.size)
+    return Layout((inputs[0].axes[0], *map(constant, pixels)))
+
+
 def _mean(node: NodeConfig, inputs: list[Layout], rules: Rules, at: str) -> Layout:
     assert node.dims is not None
     axes = list(inputs[0].axes)
@@ -312,6 +324,7 @@ _RULES = {
     "avg_pool": _pool,
     "adaptive_avg_pool": _adaptive,
     "adaptive_max_pool": _adaptive,
+    "upsample": _upsample,
     "mean": _mean,
     "sum": _mean,
     "add": _binary,

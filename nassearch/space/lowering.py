@@ -17,6 +17,7 @@ from nassearch.space.architecture import (
     BlockSpec,
     Choices,
     Value,
+    Wiring,
     canonical_choices,
 )
 from nassearch.space.block_graph import BlockGraph
@@ -63,7 +64,10 @@ def lower(
             channels = stage.width
         if patches is not None and patches.stages == index + 1:
             specs = list(in_patches(specs, patches.grid))
-    specs.append(_head(space, channels, pixels[-1]))
+        specs[-1] = _wired(space, specs[-1], index)
+    if space.definition.has_head:
+        widths = [stage.width for stage in architecture.stages]
+        specs.append(_head(space, channels, pixels, widths))
     return tuple(specs)
 
 
@@ -102,13 +106,28 @@ def slots(space: SearchSpace) -> tuple[Slot, ...]:
         channels_in = width
     if space.definition.patches is not None:
         found = list(_scheduled(space, found))
-    heads = [
-        _head(space, channels, scale[-1])
-        for scale, channels in itertools.product(pixels, channels_in[1])
-    ]
-    axes = [(layout.resolution.gene, len(pixels)), (channels_in[0], len(channels_in[1]))]
-    found.append(_slot("head", axes, heads))
+    if space.definition.has_head:
+        found.append(_head_slot(space, pixels))
     return tuple(found)
+
+
+def head_stages(space: SearchSpace) -> tuple[int, ...]:
+    """The stages whose widths the head depends on, the last stage's last."""
+    last = len(space.definition.stages) - 1
+    return (*sorted({*(space.definition.head.taps or {}).values()} - {last}), last)
+
+
+def _head_slot(space: SearchSpace, pixels: Sequence[list[int]]) -> Slot:
+    stages = head_stages(space)
+    widths = [space.layout.stages[index].width for index in stages]
+    every: list[int] = [0] * len(space.definition.stages)
+    heads = []
+    for scale, *chosen in itertools.product(pixels, *(width.choices for width in widths)):
+        for index, width in zip(stages, chosen, strict=True):
+            every[index] = width
+        heads.append(_head(space, every[-1], scale, every))
+    axes = [(space.layout.resolution.gene, len(pixels))]
+    return _slot("head", axes + [(width.gene, len(width.choices)) for width in widths], heads)
 
 
 def block_specs(space: SearchSpace) -> tuple[BlockSpec, ...]:
@@ -186,10 +205,36 @@ def _block(
     )
 
 
-def _head(space: SearchSpace, in_channels: int, resolution: int) -> BlockSpec:
-    head = space.definition.head
+def _wired(space: SearchSpace, spec: BlockSpec, stage: int) -> BlockSpec:
+    """The last block of a stage, with what is taken from there."""
+    outputs = space.definition.outputs
+    if outputs is None:
+        return spec
+    taken = tuple(
+        (number, name) for number, (name, place) in enumerate(outputs.items()) if place == stage
+    )
+    is_read = stage in (space.definition.head.taps or {}).values()
+    return replace(spec, wiring=Wiring(taken, stage if is_read else None))
+
+
+def _head(
+    space: SearchSpace, in_channels: int, pixels: Sequence[int], widths: Sequence[int]
+) -> BlockSpec:
+    head, resolution = space.definition.head, pixels[-1]
     if head.graph is not None:
-        return _traced_head(space, space.graphs[head.graph], in_channels, resolution)
+        spec = _traced_head(space, space.graphs[head.graph], in_channels, resolution)
+        outputs = space.definition.outputs
+        if outputs is None:
+            return spec
+        graph, reads = space.graphs[head.graph], tuple((head.taps or {}).values())
+        places = {place: (number, name) for number, (name, place) in enumerate(outputs.items())}
+        given = tuple(places[node] for node in graph.definition.outputs or ())
+        return replace(
+            spec,
+            out_channels=graph.full_width,
+            taps=tuple((widths[stage], pixels[stage + 1]) for stage in reads),
+            wiring=Wiring(given, None, reads),
+        )
     choices: dict[str, Value] = {}
     if head.expand_width is not None:
         choices["expand_width"] = head.expand_width

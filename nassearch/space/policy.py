@@ -27,6 +27,7 @@ class PrecisionLayout:
     layout: Layout
     precisions: tuple[str, ...]
     has_stem: bool
+    has_head: bool
 
     @cached_property
     def _places(self) -> tuple[tuple[str, int | None, int], ...]:
@@ -37,7 +38,7 @@ class PrecisionLayout:
             for number in range(len(stage.positions))
         ]
         stem: list[tuple[str, int | None, int]] = [("stem", None, 0)] if self.has_stem else []
-        return (*stem, *inner, ("head", None, 0))
+        return (*stem, *inner, *([("head", None, 0)] if self.has_head else []))
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:

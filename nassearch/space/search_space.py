@@ -179,7 +179,8 @@ class SearchSpace:
         """Where the policy stands in the gene vector; None in a plain space."""
         if not self.precisions:
             return None
-        return PrecisionLayout(self.layout, self.precisions, self.definition.stem is not None)
+        has_stem, has_head = self.definition.stem is not None, self.definition.has_head
+        return PrecisionLayout(self.layout, self.precisions, has_stem, has_head)
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
@@ -338,7 +339,7 @@ class SearchSpace:
 
     def num_blocks(self, stages: Sequence[Stage] = ()) -> int:
         """How many blocks an architecture of these stages lowers to; without any, its ends."""
-        ends = 1 if self.definition.stem is None else 2
+        ends = (self.definition.stem is not None) + self.definition.has_head
         return ends + sum(len(stage.blocks) for stage in stages)
 
     def canonical(self, genes: Genes) -> Genes:

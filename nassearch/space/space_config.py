@@ -155,6 +155,8 @@ class HeadConfig(StrictModel):
     norm: str | None = None
     activation: str = "relu"
     graph: str | None = None
+    taps: dict[str, Annotated[int, Field(ge=0)]] | None = None
+    """Of a traced head: its further inputs, and the stage that gives each."""
 
 
 class PatchScheduleConfig(StrictModel):
@@ -169,6 +171,21 @@ def _not_the_usual(eps: float | None) -> float | None:
 
 
 NormEps = Annotated[Annotated[float, Field(gt=0, lt=1)] | None, AfterValidator(_not_the_usual)]
+
+
+RESERVED = "images"  # what graphs call their input
+
+
+def _free_name(name: str) -> str:
+    if name == RESERVED:
+        raise ValueError(f"an output is called {RESERVED}, as the input is; choose another name")
+    return name
+
+
+OutputName = Annotated[
+    str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"), AfterValidator(_free_name)
+]
+OutputPlace = Annotated[int, Field(ge=0)] | Annotated[str, Field(max_length=100)]
 
 
 class SpaceConfig(StrictModel):
@@ -187,6 +204,42 @@ class SpaceConfig(StrictModel):
     head: HeadConfig = HeadConfig()
     graphs: dict[str, GraphConfig] | None = None
     """Of traced blocks, by the names under which stages and the head ask for them."""
+    outputs: dict[OutputName, OutputPlace] | None = None
+    """Name -> where an output is taken: a stage's number, or a value of the head's graph. A network
+    that takes none from its head has no head, and ends with its last stage."""
+
+    @property
+    def has_head(self) -> bool:
+        places = (self.outputs or {}).values()
+        return self.outputs is None or any(isinstance(place, str) for place in places)
+
+    @model_validator(mode="after")
+    def _outputs_are_there(self) -> "SpaceConfig":
+        if self.outputs is None:
+            if self.head.taps is not None:
+                raise ValueError("head.taps needs outputs; name what the network gives")
+            return self
+        if self.patches is not None:
+            raise ValueError("patches: networks with outputs run layer by layer; leave it out")
+        graph = (self.graphs or {}).get(self.head.graph or "")
+        if self.has_head and graph is None:
+            raise ValueError("outputs: only a traced head has outputs; write stages' numbers")
+        if self.has_head != (self.head.graph is not None):
+            raise ValueError("outputs takes none from the head; leave head.graph out")
+        known = () if graph is None else graph.outputs or ()
+        taken = [place for place in self.outputs.values() if isinstance(place, str)]
+        if sorted(taken) != sorted(known):
+            text = ", ".join(known) or "none"
+            raise ValueError(f"outputs takes {taken} of the head, which gives {text}; take these")
+        if list(self.head.taps or ()) != list((graph.taps if graph is not None else None) or ()):
+            raise ValueError("head.taps: other inputs than the head's graph has; name these")
+        stages = [place for place in self.outputs.values() if isinstance(place, int)]
+        for number in (*stages, *(self.head.taps or {}).values()):
+            if number >= len(self.stages):
+                raise ValueError(
+                    f"outputs: there is no stage {number}; name 0 to {len(self.stages) - 1}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _graphs_are_there(self) -> "SpaceConfig":

@@ -17,13 +17,15 @@ from nassearch.data.augmentation import (
 )
 from nassearch.data.dataset import Data
 from nassearch.data.image_set import ImageSet
-from nassearch.data.seeding import Stream, numpy_generator, torch_generator
+from nassearch.data.seeding import Stream, derive_seed, numpy_generator, torch_generator
+from nassearch.data.target_set import Targets, to_device
 from nassearch.training.schedule import StepPosition
 from nassearch.training.training_recipe import TrainingRecipe
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Targets]
 """Normalised images, float (n, c, h, w), and their targets: labels, int64 (n,), or, where images
-are mixed, the share of every class, float (n, classes). Both are what `F.cross_entropy` takes."""
+are mixed, the share of every class, float (n, classes), which `F.cross_entropy` takes; or what a
+user's collate makes of them."""
 
 
 class Learner(Protocol):
@@ -57,10 +59,19 @@ def epoch_batches(learner: Learner, *, share: tuple[int, int] = (0, 1)) -> Itera
     order = torch.randperm(
         len(train), generator=torch_generator(recipe.seed, Stream.ORDER, position.epoch)
     )
-    augmentation = Augmentation(recipe, train.shape, learner.data.mirrors)
     numbers = range(position.step_in_epoch, learner.steps_per_epoch)
     chosen = [order[n * recipe.batch_size : (n + 1) * recipe.batch_size] for n in numbers]
     mine = slice(share[0], None, share[1])
+    if learner.data.has_targets:
+        whole_set, _ = learner.data.target_splits
+        layout = _memory_format(recipe)
+        for number, whole in zip(numbers, chosen, strict=True):
+            seed = derive_seed(recipe.seed, Stream.AUGMENTATION, position.epoch, number, share[0])
+            images, targets = whole_set.batch(whole[mine], seed=seed)
+            images = images.to(learner.device).contiguous(memory_format=layout)
+            yield images, to_device(targets, learner.device)
+        return
+    augmentation = Augmentation(recipe, train.shape, learner.data.mirrors)
     batches = train.batches([whole[mine] for whole in chosen])
     for number, whole, batch in zip(numbers, chosen, batches, strict=True):
         place = (position.epoch, number)
@@ -98,5 +109,8 @@ def _augmented(
         rng = numpy_generator(recipe.seed, Stream.AUGMENTATION, *place)
         drawn = Mix.draw(count, mixup=recipe.mixup, cutmix=recipe.cutmix, rng=rng).at(mine)
         images, targets = mix(images, targets, drawn, num_classes=learner.data.num_classes)
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    return images.contiguous(memory_format=layout), targets
+    return images.contiguous(memory_format=_memory_format(recipe)), targets
+
+
+def _memory_format(recipe: TrainingRecipe) -> torch.memory_format:
+    return torch.channels_last if recipe.channels_last else torch.contiguous_format

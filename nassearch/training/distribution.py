@@ -18,7 +18,8 @@ from nassearch.progress import Progress, silent
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint
 from nassearch.training.process_group import ProcessGroup
-from nassearch.training.state import Loss, refuse_present
+from nassearch.training.state import refuse_present
+from nassearch.training.task import Loss
 from nassearch.training.trainer import STAGE, train
 from nassearch.training.training_recipe import TrainingRecipe
 

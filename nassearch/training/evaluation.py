@@ -10,13 +10,19 @@ from torch import Tensor, nn
 
 from nassearch.data.dataset import Data
 from nassearch.data.image_set import Images, in_memory
+from nassearch.data.target_set import TargetBatch, TargetSet, to_device
+from nassearch.errors import DataError
 from nassearch.networks import Subnet, Supernet
+from nassearch.networks.supernet import resize
+from nassearch.provenance import Estimate
 from nassearch.space import Architecture
+from nassearch.training.task import Loss, Metric
 
 Z_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 _Z_SURE = 3.290527  # of one of 99.9 %: evaluations are only stopped where they are sure
 _LOOKS = (0.125, 0.25, 0.5)  # the shares of the images after which one may be stopped
 _BATCH_SIZE = 200
+_TARGET_BATCH = 32  # images of detection and segmentation are larger
 _TOP = 5
 MAX_BYTES = 4 * 2**30
 """Of prepared images that an evaluator keeps."""
@@ -140,8 +146,9 @@ class Evaluator:
         self._deploy = deploy
         self._batch_size = batch_size
         order = torch.randperm(len(data.val), generator=torch.Generator().manual_seed(0))
-        self._val = data.val.where(order)
+        self._val = data.val.among(order) if data.has_targets else data.val.where(order)
         self._kept: dict[tuple[str, int], Sequence[Tensor]] = {}
+        self._target_batches: dict[int, list[TargetBatch]] = {}
 
     def subnet(self, architecture: Architecture) -> Subnet:
         """The subnet as a plain network with recalibrated batch norm, in evaluation mode."""
@@ -162,6 +169,7 @@ class Evaluator:
         On an eighth, a quarter or half of its images where that shows already, at 99.9 %, that the
         accuracy is below `at_least` (successive halving, Jamieson & Talwalkar, AISTATS 2016).
         """
+        self.require_classes()
         subnet = self.subnet(architecture).whole()  # computes the same, sooner
         network = subnet if self._deploy is None else self._deploy(subnet)
         batches = self._batches("val", architecture.resolution)
@@ -170,6 +178,42 @@ class Evaluator:
         return _accuracy(
             network, zip(batches, labels, strict=True), split="val", at_least=at_least, looks=looks
         )
+
+    def require_classes(self) -> None:
+        """DataError where the images have targets of the user's own instead."""
+        if self._data.has_targets:
+            raise DataError(
+                "has targets of its own and no classes, so networks have no accuracy",
+                where=self._data.name,
+                fix="say what is measured: evaluate=nassearch.Metric(function, direction='max')",
+            )
+
+    def loss(self, architecture: Architecture, loss: Loss) -> float:
+        """The recalibrated subnet's loss on the validation split, the mean over its images."""
+        subnet = self.subnet(architecture)
+        total = 0.0
+        with torch.inference_mode():
+            for images, targets in self.target_batches(architecture.resolution):
+                total += len(images) * float(loss(subnet(images), targets))
+        return total / len(self._val)
+
+    def metric(self, architecture: Architecture, metric: Metric) -> Estimate:
+        """What a user's metric says of the recalibrated subnet on the validation split."""
+        subnet = self.subnet(architecture)
+        batches = self.target_batches(architecture.resolution)
+        return metric(subnet, batches, split="val", num_images=len(self._val))
+
+    def target_batches(self, resolution: int) -> Sequence[TargetBatch]:
+        """The validation images and their targets, at a network's resolution, always the same."""
+        if resolution not in self._target_batches:
+            self._target_batches.clear()
+            assert isinstance(self._val, TargetSet)
+            batches = list(target_batches(self._val, resolution))
+            self._target_batches[resolution] = [
+                (images.to(self._device), to_device(targets, self._device))
+                for images, targets in batches
+            ]
+        return self._target_batches[resolution]
 
     @property
     def _device(self) -> torch.device:
@@ -195,6 +239,9 @@ class Evaluator:
         """Batches as they are kept: ready for a network, or as pixels where that is small work."""
         if split == "calibration":
             images = self._data.recalibration(resolution)
+            if self._data.has_targets:
+                parts = _evenly(resize(images, resolution), _TARGET_BATCH)
+                return [part.to(self._device) for part in parts]
         else:
             images = in_memory(self._data.fitted(self._val, resolution)).images
         parts = _evenly(images, self._batch_size)
@@ -222,6 +269,13 @@ def measure_accuracy(
     parts = map(images.where, _evenly(torch.arange(len(images)), _BATCH_SIZE))
     batches = ((data.inputs(part.images, resolution), part.labels) for part in parts)
     return _accuracy(network, batches, split=split)
+
+
+def target_batches(images: TargetSet, resolution: int) -> Iterator[TargetBatch]:
+    """A whole split, images at a network's resolution, with their targets."""
+    for part in torch.arange(len(images)).split(_TARGET_BATCH):
+        batch, targets = images.batch(part, seed=0)
+        yield resize(batch, resolution), targets
 
 
 def measure_photo_accuracy(

@@ -101,6 +101,14 @@ def roll_back(state: TrainingState) -> bool:
     return True
 
 
+def monitored(state: TrainingState, evaluator: Evaluator, architecture: Architecture) -> float:
+    """What is followed of a subnet: its accuracy, or its loss where there are no classes."""
+    if not state.data.has_targets:
+        return evaluator.accuracy(architecture).value
+    assert state.loss is not None
+    return evaluator.loss(architecture, state.loss)
+
+
 def finish_epoch(state: TrainingState, evaluator: Evaluator) -> dict[str, float]:
     """Write the epoch's line of metrics and its checkpoint.
 
@@ -123,8 +131,11 @@ def finish_epoch(state: TrainingState, evaluator: Evaluator) -> dict[str, float]
         return accuracies
     if epoch % state.recipe.eval_every == 0 or epoch == state.recipe.epochs:
         for name, architecture in monitored_subnets(state).items():
-            accuracies[name] = evaluator.accuracy(architecture).value
-            record[f"val_accuracy_{name}"] = accuracies[name]
+            found = monitored(state, evaluator, architecture)
+            if state.data.has_targets:  # there are no classes, but a loss
+                record[f"val_loss_{name}"] = found
+            else:
+                record[f"val_accuracy_{name}"] = accuracies[name] = found
     files.append_json_line(state.out / "metrics.jsonl", record)
     if state.recipe.tensorboard:
         tensorboard.write(state.out, record)

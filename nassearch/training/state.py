@@ -1,16 +1,16 @@
 """A training under way: how it starts, how it is saved and how it is taken up again."""
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nassearch import files
+from nassearch.data.augmentation import AugmentationOptions
 from nassearch.data.dataset import Data
 from nassearch.data.identity import DataIdentity
 from nassearch.data.seeding import Stream, derive_seed
@@ -32,11 +32,9 @@ from nassearch.training.muon import Muon
 from nassearch.training.precision import step_seconds
 from nassearch.training.process_group import ProcessGroup
 from nassearch.training.schedule import StepPosition
+from nassearch.training.task import Loss
 from nassearch.training.training_recipe import TrainingRecipe
 from nassearch.training.whitening import whiten
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits, float (n, classes), and targets, int64 (n,) or float (n, classes), to a scalar."""
 
 
 @dataclass
@@ -125,7 +123,7 @@ def start(
     group: ProcessGroup | None = None,
 ) -> TrainingState:
     """A new state, or the one that `out` holds."""
-    fitted = space.for_data(in_channels=data.in_channels, num_classes=data.num_classes)
+    fitted = _fitted(space, data, recipe, loss)
     refuse_present(out, resume=resume)
     if recipe.crop_padding is not None and recipe.crop_padding >= min(data.train.shape[1:]):
         raise ConfigError(
@@ -172,6 +170,51 @@ def start(
     if checkpoint.paths(out):
         restore(state, checkpoint.load(out))
     return state
+
+
+def _fitted(
+    space: SearchSpace, data: Data, recipe: TrainingRecipe, loss: Loss | None
+) -> SearchSpace:
+    """The space for the images; ConfigError where they, it and the loss do not fit."""
+    outputs = space.definition.outputs
+    if not data.has_targets:
+        if outputs is not None:
+            raise ConfigError(
+                f"gives {', '.join(outputs)}, and the images have classes",
+                where=space.name,
+                fix="give images with targets of your own, load_data(..., collate=...), and a loss",
+            )
+        return space.for_data(in_channels=data.in_channels, num_classes=data.num_classes)
+    channels, pixels, _ = data.train.shape
+    if (channels, pixels) != (space.in_channels, space.largest.resolution):
+        raise DataError(
+            f"gives images of {channels} channels and {pixels} pixels, the largest network takes"
+            f" {space.in_channels} and {space.largest.resolution}",
+            where=data.name,
+            fix="bring images, with their targets, to that size in the data set",
+        )
+    if loss is None:
+        raise ConfigError(
+            "has targets of its own, and nobody says what is minimised",
+            where=data.name,
+            fix="give a loss of outputs and targets, --loss my_package.module:function",
+        )
+    if recipe.distillation != "none" or recipe.teacher is not None:
+        raise ConfigError(
+            "needs logits, which a loss of one's own says nothing of",
+            where="training.teacher" if recipe.teacher is not None else "training.distillation",
+            fix="leave the teacher out, and set training.distillation=none: every network learns"
+            " from the targets",
+        )
+    plain = AugmentationOptions().model_dump()
+    for name, value in recipe.model_dump().items():
+        if name in plain and value != plain[name]:
+            raise ConfigError(
+                "knows nothing of the targets of these images",
+                where=f"training.{name}",
+                fix="augment images with their targets in the data set, and leave it out",
+            )
+    return space
 
 
 def _take_over(supernet: Supernet, data: Data, run: Path) -> str:
@@ -229,6 +272,8 @@ def restore(state: TrainingState, saved: Checkpoint) -> None:
     before = {**defaults, **saved.recipe}  # older ones lack newer keys
     for name, value in state.recipe.model_dump().items():
         if name == "start_from":  # what it started from is in its weights, wherever it lies now
+            continue
+        if name == "loss" and name not in saved.recipe:  # older checkpoints do not name it
             continue
         if before[name] != value:
             raise CheckpointError(

@@ -18,7 +18,7 @@ from nassearch.training import checkpoint
 from nassearch.training.allocator import keep_buffers
 from nassearch.training.batch import Batch, epoch_batches
 from nassearch.training.evaluation import Evaluator
-from nassearch.training.metrics import monitored_subnets, step_macs
+from nassearch.training.metrics import monitored, monitored_subnets, step_macs
 from nassearch.training.schedule import StepPosition
 from nassearch.training.state import TrainingState, freeze_teacher
 from nassearch.training.strategy import StepPlan, make_strategy
@@ -233,5 +233,5 @@ def _evaluation_seconds(state: TrainingState) -> float:
     began = time.perf_counter()
     evaluator = Evaluator(state.evaluated, state.data)
     for architecture in monitored_subnets(state).values():
-        evaluator.accuracy(architecture)
+        monitored(state, evaluator, architecture)
     return time.perf_counter() - began

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from nassearch import files, interruption
 from nassearch.data.dataset import Data
 from nassearch.data.seeding import Stream, derive_seed, numpy_generator
+from nassearch.data.target_set import Targets
 from nassearch.interruption import Interruption
 from nassearch.networks import Subnet, Supernet
 from nassearch.networks.supernet import resize
+from nassearch.networks.wiring import Outputs, mapped
 from nassearch.progress import Progress, silent
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint, gradient
@@ -27,13 +29,13 @@ from nassearch.training.metrics import finish_epoch, record_step, roll_back, sav
 from nassearch.training.precision import autocast
 from nassearch.training.process_group import ProcessGroup
 from nassearch.training.state import (
-    Loss,
     TrainingState,
     forget_metrics,
     freeze_teacher,
     start,
 )
 from nassearch.training.strategy import StepPlan, Strategy, SubnetPass, make_strategy
+from nassearch.training.task import Loss, checked_loss, share_of
 from nassearch.training.training_recipe import TrainingRecipe
 
 STAGE = "training"
@@ -59,7 +61,7 @@ def train(
         resume: Go on from the newest checkpoint in `out`, to the same weights as a training that
             was left alone.
         teacher: Gives logits, (n, classes), for normalised images, (n, c, h, w).
-        loss: What the passes on labels minimise instead of cross entropy with smoothed labels.
+        loss: What the passes on targets minimise instead of cross entropy with smoothed labels.
         group: The workers that this one trains with; each step sees this worker's share of a batch.
         progress: Called after every step.
 
@@ -166,13 +168,13 @@ def prepare(state: TrainingState, plan: StepPlan) -> None:
 
 
 def train_step(
-    state: TrainingState, passes: tuple[SubnetPass, ...], images: Tensor, targets: Tensor
+    state: TrainingState, passes: tuple[SubnetPass, ...], images: Tensor, targets: Targets
 ) -> float:
     """Accumulate β-weighted gradients over the passes, then make one optimizer step.
 
-    `targets` are labels, int64 (n,), or probabilities, (n, classes). Returns the first pass's loss
-    on them, averaged over the workers; nan where a loss or the gradient is not finite, and then
-    nothing is changed. The workers meet once, in one all-reduce.
+    `targets` are labels, int64 (n,), or probabilities, (n, classes), or what the loss takes.
+    Returns the first pass's loss on them, averaged over the workers; nan where a loss or the
+    gradient is not finite, and then nothing is changed. The workers meet once, in one all-reduce.
     """
     state.optimizer.zero_grad()
     first_loss = accumulate(state, passes, images, targets)
@@ -195,19 +197,20 @@ def train_step(
 
 
 def accumulate(
-    state: TrainingState, passes: tuple[SubnetPass, ...], images: Tensor, targets: Tensor
+    state: TrainingState, passes: tuple[SubnetPass, ...], images: Tensor, targets: Targets
 ) -> float:
     """Add the passes' gradients up in the parameters; the first pass's label loss is returned."""
     parameters = list(state.supernet.parameters())
     advice = teacher_logits(state, passes, images)
-    first_logits: Tensor | None = None
+    first_logits: Outputs | None = None
     first_loss = 0.0
+    distils = state.recipe.distillation != "none"
     largest: list[Tensor | None] = []
     for subnet_pass in passes:
         seen = slice(subnet_pass.part[0], None, subnet_pass.part[1])
         logits = forward(state, subnet_pass, images[seen])
-        if first_logits is None or subnet_pass.target == "labels":
-            pass_loss = label_loss(state, logits, targets[seen])
+        if first_logits is None or subnet_pass.target == "labels" or not distils:
+            pass_loss = label_loss(state, logits, share_of(targets, seen, len(images)))
             first_loss = pass_loss.item() if first_logits is None else first_loss
             if advice is not None:
                 weight = state.recipe.teacher_weight
@@ -216,7 +219,7 @@ def accumulate(
             pass_loss = distillation_loss(state, logits, first_logits)
         state.scaler.scale(subnet_pass.weight * pass_loss).backward()
         if first_logits is None:
-            first_logits = logits.detach()
+            first_logits = mapped(Tensor.detach, logits)
             if state.recipe.gradient_projection and len(passes) > 1:
                 largest = gradient.take(parameters)
     if largest:
@@ -224,29 +227,32 @@ def accumulate(
     return first_loss
 
 
-def forward(state: TrainingState, subnet_pass: SubnetPass, images: Tensor) -> Tensor:
-    """The logits of a pass, float32; the largest network alone is regularised."""
+def forward(state: TrainingState, subnet_pass: SubnetPass, images: Tensor) -> Outputs:
+    """What a pass gives, float32; the largest network alone is regularised."""
     is_largest = subnet_pass.architecture == state.space.largest
     with autocast(state.device, state.recipe.precision):
-        logits: Tensor = state.supernet(
+        outputs: Outputs = state.supernet(
             images,
             subnet_pass.architecture,
             resolution=subnet_pass.resolution,
             dropout=state.recipe.dropout if is_largest else 0.0,
             drop_path=state.recipe.drop_path if is_largest else 0.0,
         )
-    return logits.float()
+    return mapped(Tensor.float, outputs)
 
 
-def label_loss(state: TrainingState, logits: Tensor, targets: Tensor) -> Tensor:
+def label_loss(state: TrainingState, logits: Outputs, targets: Targets) -> Tensor:
     """The user's own loss, or cross entropy with smoothed labels."""
     if state.loss is not None:
-        return state.loss(logits, targets)
+        return checked_loss(state.loss, logits, targets)
+    assert isinstance(logits, Tensor)
     smoothing = state.recipe.label_smoothing
     return nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
 
 
-def distillation_loss(state: TrainingState, logits: Tensor, teacher: Tensor) -> Tensor:
+def distillation_loss(state: TrainingState, logits: Outputs, teacher: Outputs) -> Tensor:
+    assert isinstance(logits, Tensor)
+    assert isinstance(teacher, Tensor)
     divergence = DISTILLATIONS[state.recipe.distillation]
     return divergence(logits, teacher, temperature=state.recipe.distillation_temperature)
 

@@ -82,8 +82,11 @@ class TrainingRecipe(AugmentationOptions):
     # -- losses and regularisation
 
     label_smoothing: Rate = 0.1
-    distillation: Literal["kl", "alpha"] = "kl"
-    """alpha: the adaptive divergence of AlphaNet; clip gradients by value with it."""
+    loss: str | None = None
+    """my_package.module:function of outputs and targets, instead of cross entropy on labels."""
+    distillation: Literal["kl", "alpha", "none"] = "kl"
+    """alpha: the adaptive divergence of AlphaNet; clip gradients by value with it. none: every
+    network learns from the targets alone, as it must where the outputs are no logits."""
     distillation_temperature: Positive = 1.0
     teacher: str | None = None
     """An export, or torchvision:MODEL[:WEIGHTS]; what learns from labels learns from it too."""

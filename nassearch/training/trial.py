@@ -7,13 +7,17 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from nassearch.data.target_set import to_device
 from nassearch.errors import ConfigError
+from nassearch.networks.wiring import named
 from nassearch.training.allocator import keep_buffers
 from nassearch.training.memory_limit import is_out_of_memory, limited_to_what_is_free
 from nassearch.training.state import TrainingState
 from nassearch.training.strategy import SubnetPass
+from nassearch.training.task import checked_loss
 from nassearch.training.trainer import forward, teacher_logits
 
+_FEW = 4  # images show what a loss returns
 _LONE = "Expected more than 1 value per channel"  # PyTorch's norms say so
 
 
@@ -51,6 +55,21 @@ def try_step(state: TrainingState, *, workers: int = 1) -> None:
         where=state.space.name,
         fix=fix,
     )
+
+
+def try_loss(state: TrainingState) -> None:
+    """The user's loss of the largest network on a few real images, whose gradient is dropped.
+
+    Raises DataError where the images make no batch, ConfigError where the loss is none.
+    """
+    if state.loss is None or not state.data.has_targets:
+        return
+    images, _ = state.data.target_splits
+    count = min(max(2, state.recipe.batch_size), len(images), _FEW)
+    with _untouched(state.supernet):
+        batch, targets = images.batch(torch.arange(count), seed=0)
+        outputs = forward(state, SubnetPass(state.space.largest), batch.to(state.device))
+        checked_loss(state.loss, outputs, to_device(targets, state.device))
 
 
 def refuse_lone_values(
@@ -108,7 +127,7 @@ def _fits(state: TrainingState, count: int) -> bool:
 def _forward_and_backward(state: TrainingState, count: int) -> None:
     images, largest = _images(state, count), SubnetPass(state.space.largest)
     teacher_logits(state, (largest,), images)
-    forward(state, largest, images).sum().backward()
+    sum(tensor.sum() for tensor in named(forward(state, largest, images)).values()).backward()  # type: ignore[union-attr]
 
 
 def _images(state: TrainingState, count: int) -> Tensor:

@@ -133,7 +133,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     "an example it refuses": (lambda: nn.Conv2d(1, 4, 3), "Net", "refuses images of 3x8x8"),
     "a shared tensor": (lambda: Body(Shared()), "Net", "its layer is used twice"),
     "layers without a part": (lambda: Body(Idle()), "Net", "middle.auxiliary.weight has no part"),
-    "several outputs": (Features, "Net", "2 outputs"),
+    "an image given back": (Features, "Net", "what no operator computed"),
     "no blocks in a row": (
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), "Net", "no place where one image",
     ),
