@@ -19,6 +19,7 @@ from nassearch.ops import OPS, check_space, static_op
 from nassearch.space import Architecture, BlockSpec, SearchSpace, block_specs, lower
 
 NUM_SPACES = 300
+FEW_SPACES = 80  # whose networks are run in every test run; `make test-all` runs those of all
 ARCHITECTURES_EACH = 7
 POOLS: dict[str, tuple[Any, ...]] = {
     "kernel_size": (1, 3, 5, 7, 9),
@@ -124,9 +125,24 @@ def _architectures(space: SearchSpace, rng: np.random.Generator) -> list[Archite
     return [*space.sample_many(rng, ARCHITECTURES_EACH - 2), space.smallest, space.largest]
 
 
-@settings(generated, max_examples=NUM_SPACES)
-@given(definition=definitions(), seed=st.integers(0, 2**16))
+generated_spaces = given(definition=definitions(), seed=st.integers(0, 2**16))
+
+
+@settings(generated, max_examples=FEW_SPACES)
+@generated_spaces
 def test_networks_of_a_generated_space_work(definition: dict[str, Any], seed: int) -> None:
+    check_networks(definition, seed)
+
+
+@pytest.mark.slow
+@settings(generated, max_examples=NUM_SPACES)
+@generated_spaces
+def test_networks_of_many_generated_spaces_work(definition: dict[str, Any], seed: int) -> None:
+    check_networks(definition, seed)
+
+
+def check_networks(definition: dict[str, Any], seed: int) -> None:
+    """Extracted networks equal the supernet, costs are those counted, and a step can be taken."""
     space = SearchSpace.from_dict(definition)
     rng = np.random.default_rng(seed)
     supernet = Supernet(space).eval()
