@@ -3,11 +3,15 @@
 A module whose operators add or concatenate what they were given is a block, and with it every
 module of its class. What lies outside blocks is cut before each convolution. A part must be able to
 have other channels out than in, or else give its input's: two that cannot are one.
+
+A stage begins with a part whose shape is another than its input's; those after it give the shape
+they are given and can be left out: they add their input, or repeat what the part before them does.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import nn
 
@@ -36,6 +40,8 @@ class Part:
     is_block: bool
     num_merged: int = 1
     """Parts that it was before those that cannot have channels of their own were joined."""
+    repeats: bool = False
+    """Whether it does what the part before it does, to as many channels and pixels."""
 
     @property
     def gives(self) -> str:
@@ -74,6 +80,7 @@ def partition(trace: Trace, found: Dependencies, *, name: str, keep_outputs: boo
     if len(merged) < 2:
         raise _uncut(name)
     *body, head = merged
+    _tie_repeats(body, found)
     return Parts(_stages(body, found), head)
 
 
@@ -91,7 +98,7 @@ def _stages(
     """The parts in stages of one width; what is `kept` ends its stage."""
     stages: list[list[Part]] = []
     for part in body:
-        if not stages or not _is_tied(part, found):
+        if not stages or not (part.repeats or _is_tied(part, found)):
             stages.append([part])
         elif part.reads in kept:  # both stages have its channels, and neither others
             found.table.fix(_channels(part.reads, found), at="what is taken between its blocks")
@@ -459,6 +466,39 @@ def _is_tied(part: Part, found: Dependencies) -> bool:
     """Whether a part gives as many channels as it is given, at any width, and the same pixels."""
     same = _channels(part.reads, found) == _channels(part.gives, found)
     return same and _can_be_left_out(part, found)
+
+
+def _tie_repeats(body: Sequence[Part], found: Dependencies) -> None:
+    """Let parts that repeat the one before them give the channels that they are given.
+
+    Without a residual nothing else makes these equal; with it what follows a part fits what went
+    before it, so that the part can be left out.
+    """
+    for before, part in pairwise(body):
+        if _repeats(part, before, found):
+            given, made = _channels(part.reads, found), _channels(part.gives, found)
+            found.table.tie(given, made, at=f"the same channels in and after {part.path}")
+            part.repeats = True
+
+
+def _repeats(part: Part, before: Part, found: Dependencies) -> bool:
+    """Whether a part gives the shape it is given, by the operators of the part before it."""
+    if _sizes(part.reads, found) != _sizes(part.gives, found) or _kinds(part) != _kinds(before):
+        return False
+    given, made = _channels(part.reads, found), _channels(part.gives, found)
+    if len(given) != len(made) or _symbols(given) & _symbols(made):
+        return False
+    return all(
+        CONSTANT not in (one[0], other[0])
+        and one[1] == other[1]
+        and found.table.size((one,)) == found.table.size((other,))
+        for one, other in zip(given, made, strict=True)
+    )
+
+
+def _kinds(part: Part) -> list[str]:
+    """What a part does, in order; it may pool besides."""
+    return [operator.op for operator in part.operators if operator.op not in _POOLS]
 
 
 def _channels(value: str, found: Dependencies) -> Axis:

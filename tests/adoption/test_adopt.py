@@ -159,3 +159,68 @@ def test_few_large_groups_keep_their_number() -> None:
         with torch.no_grad():
             expected = adoption.supernet(example, architecture)
             torch.testing.assert_close(subnet(example), expected, atol=1e-5, rtol=1e-5)
+
+
+def _plain(given: int, made: int, *, stride: int = 1) -> nn.Sequential:
+    """Convolution, norm, activation: nothing is added."""
+    convolution = nn.Conv2d(given, made, 3, stride, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(made), nn.ReLU())
+
+
+class Repeats(nn.Module):
+    """Stages without residuals: two blocks of equal shape, one that pools, one of another kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(_plain(3, 16), _plain(16, 16), _plain(16, 16))
+        self.pooled = nn.Sequential(_plain(16, 32), nn.MaxPool2d(2), _plain(32, 32))
+        self.other = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.SiLU())
+        self.head = nn.Linear(32, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.other(self.pooled(self.first(images))).mean((2, 3)))
+
+
+def test_what_repeats_without_a_residual_has_elastic_depth() -> None:
+    torch.manual_seed(0)
+    module, example = Repeats().eval(), torch.randn(2, 3, 16, 16)
+    adoption = adopt(module, example[:1], elasticity=FEW)
+    stages = adoption.space.definition.stages
+    assert [stage.depth for stage in stages] == [(1, 2, 3), (1, 2), (1,)]
+    assert [max(stage.width) for stage in stages] == [16, 32, 32]
+    layers = _layers(adoption.layers)
+    assert layers["first.2.0"].may_be_left_out
+    assert layers["pooled.2.0"].may_be_left_out
+    assert not layers["pooled.0.0"].may_be_left_out
+    assert not layers["other.0"].may_be_left_out
+    with torch.no_grad():
+        expected = module(example)
+        torch.testing.assert_close(
+            adoption.supernet(example, adoption.space.largest), expected, atol=1e-5, rtol=1e-5
+        )
+        for architecture in adoption.space.sample_many(np.random.default_rng(0), 10):
+            subnet = adoption.supernet.extract(architecture)
+            torch.testing.assert_close(subnet(example), adoption.supernet(example, architecture))
+
+
+def test_what_is_left_out_of_a_repeat_are_its_last_blocks() -> None:
+    """With all widths full, the shallow network is the module without those blocks."""
+    torch.manual_seed(0)
+    module, example = Repeats().eval(), torch.randn(2, 3, 16, 16)
+    adoption = adopt(module, example[:1], elasticity=Elasticity(width=(1.0,), inner=(1.0,)))
+    space = adoption.space
+    shallow = space.smallest
+    assert [len(stage.blocks) for stage in shallow.stages] == [1, 1, 1]
+    for block in (1, 2):
+        module.first[block] = nn.Identity()
+    module.pooled[2] = nn.Identity()
+    with torch.no_grad():
+        expected = module(example)
+        actual = adoption.supernet.extract(shallow)(example)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_fixed_repeats_nothing() -> None:
+    elasticity = Elasticity(width=(0.5, 1.0), inner=(1.0,), fixed=("first", "pooled.2"))
+    adoption = adopt(Repeats(), torch.randn(1, 3, 16, 16), elasticity=elasticity)
+    assert all(len(stage.depth) == 1 for stage in adoption.space.definition.stages)
