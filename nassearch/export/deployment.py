@@ -21,4 +21,4 @@ def deployed(subnet: Subnet, *, data: Data) -> Callable[[Tensor], Tensor]:
         return subnet
     images = calibration_images(data, subnet.input_shape[1])
     graph = to_onnx(subnet, subnet.input_shape, batch=None)
-    return open_graph(quantize_blocks(graph, subnet.precisions, [images.numpy()]))
+    return open_graph(quantize_blocks(graph, subnet.precisions, images.numpy()))

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import onnx
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -31,8 +32,9 @@ from nassearch.latency.timing import interleave
 from nassearch.networks import Subnet
 from nassearch.progress import Progress
 from nassearch.runtimes.quantization import (
+    INT8,
     Images,
-    block_of,
+    node_blocks,
     quantizable,
     quantize,
     quantize_blocks,
@@ -160,7 +162,7 @@ class FloatGraph:
         return quantize(self.model, self._batches(), only=only, keep=keep, ranges=self.ranges)
 
     def quantize_blocks(self, precisions: Sequence[str]) -> bytes:
-        return quantize_blocks(self.model, precisions, self._batches(), ranges=self.ranges)
+        return quantize_blocks(self.model, precisions, self.images.numpy(), ranges=self.ranges)
 
     def _batches(self) -> list[Images]:
         """Whole batches: the first images come again where the last batch is short."""
@@ -183,7 +185,8 @@ def by_policy(
 ) -> Quantized:
     """The graph with those blocks in int8 that a policy says, whatever that loses."""
     model = graph.quantize_blocks(precisions)
-    kept = [name for name in quantizable(graph.model) if precisions[block_of(name)] != "int8"]
+    blocks = node_blocks(onnx.load_from_string(graph.model).graph)
+    kept = [name for name in quantizable(graph.model) if precisions[blocks[name]] != INT8]
     return Quantized(model, loss(model), tuple(kept))
 
 

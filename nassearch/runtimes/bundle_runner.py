@@ -29,7 +29,7 @@ CPU = "CPUExecutionProvider"
 BURST = 3
 MIN_ROUNDS = 5
 MAX_ROUNDS = 200
-_BLOCK = re.compile(r"/blocks\.(\d+)/")
+BLOCK = re.compile(r"/blocks\.(\d+)/")
 
 
 def attribute(events: list[dict[str, Any]], blocks: int) -> tuple[Any, Any]:
@@ -49,7 +49,7 @@ def attribute(events: list[dict[str, Any]], blocks: int) -> tuple[Any, Any]:
             times, current, pending = np.zeros(blocks), 0, 0.0
         elif event.get("cat") == "Node" and name.endswith("_kernel_time"):
             milliseconds = event["dur"] / 1e3
-            match = _BLOCK.search(name)
+            match = BLOCK.search(name)
             if match is not None:
                 current = int(match.group(1))
             counts[current] += 1

@@ -6,7 +6,7 @@ copied out patch by patch first, which for few channels takes longer than the ar
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import onnx
@@ -21,13 +21,14 @@ _PASSING = {
 }  # fmt: skip
 
 
-def pad_hidden_channels(model: onnx.ModelProto) -> None:
+def pad_hidden_channels(model: onnx.ModelProto, *, within: Collection[str] | None = None) -> None:
     """Widen, in place, what lies between the convolutions of a float graph.
 
     New channels are written and read with weights of zero: what stands in them reaches no output.
+    With `within`, names of nodes, what any other node reads or writes keeps its channels.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    counts = _wanted_counts(model.graph, tensors)
+    counts = _wanted_counts(model.graph, tensors, within)
     for node in model.graph.node:
         if not _is_convolution(node, tensors):
             continue
@@ -72,10 +73,16 @@ def pad_images(model: onnx.ModelProto) -> None:
     del graph.value_info[:]
 
 
-def _wanted_counts(graph: onnx.GraphProto, tensors: Tensors) -> dict[str, int]:
+def _wanted_counts(
+    graph: onnx.GraphProto, tensors: Tensors, within: Collection[str] | None
+) -> dict[str, int]:
     """How many channels each tensor is to have of those that may have more."""
     same = _Classes()  # tensors that have their channels in common
     fixed = [value.name for value in (*graph.input, *graph.output)]
+    if within is not None:
+        inside = set(within)
+        others = [node for node in graph.node if node.name not in inside]
+        fixed += [name for node in others for name in (*node.input, *node.output)]
     present, least = defaultdict[str, set[int]](set), dict[str, int]()
     for node in graph.node:
         ends = (*node.input[: 2 if node.op_type in _JOINING else 1], node.output[0])

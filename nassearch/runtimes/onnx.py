@@ -110,7 +110,7 @@ def random_images(network: OfImages, batch: int) -> Any:
 def export_graph(network: Subnet, setting: Setting) -> bytes:
     """The network as an ONNX graph in a setting's precision and batch, wherever it is to run."""
     model = to_onnx(network, network.input_shape, batch=setting.batch)
-    return in_precision(model, network, setting, [random_images(network, setting.batch)])
+    return in_precision(model, network, setting, random_images(network, setting.batch))
 
 
 _REFUSALS = (refusal.Fail, refusal.NotImplemented, refusal.InvalidGraph, refusal.InvalidProtobuf)

@@ -67,7 +67,7 @@ class OpenVinoRuntime:
         """The network's graph; the last one is kept, since it is loaded with and without trace."""
         if self._exported is None or self._exported[0] is not network:
             model = to_onnx(network, network.input_shape, batch=self.setting.batch)
-            model = in_precision(model, network, self.setting, [self._images(network)])
+            model = in_precision(model, network, self.setting, self._images(network))
             self._exported = (network, model)
         return self._exported[1]
 

@@ -1,7 +1,6 @@
 """INT8 networks: static quantization with quantize-dequantize pairs, which every runtime reads."""
 
 import logging
-import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,17 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from nassearch.errors import ConfigError, ExportError
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import INPUT
+from nassearch.runtimes.activation_ranges import (
+    MIN_IMAGES,
+    Method,
+    check_images,
+    check_ranges,
+    measure_ranges,
+    weights_digest,
+)
+from nassearch.runtimes.activation_ranges import Images as Images
+from nassearch.runtimes.bundle_runner import BLOCK
 from nassearch.runtimes.channel_padding import pad_hidden_channels, pad_images
+from nassearch.runtimes.simulation import unsimulated
 from nassearch.setting import MIXED, Setting
 
-Images = npt.NDArray[np.float32]
+INT8 = "int8"
 _COMPUTING = ("Conv", "Gemm", "MatMul", "Add", "Mul", "GlobalAveragePool", "LayerNormalization")
 
 
@@ -39,13 +49,111 @@ def quantize(
     ranges are kept in the file `ranges`, and read from it where it is there.
     """
     float_graph = onnx.load_from_string(model)
+    _divide_by_what_is_there(float_graph)
     pad_hidden_channels(float_graph)
+    return _with_pairs(float_graph, _Batches(images), only=only, keep=keep, ranges=ranges)
+
+
+def quantize_blocks(
+    model: bytes,
+    precisions: Sequence[str],
+    images: Images,
+    *,
+    ranges: Path | None = None,
+    method: Method = "minmax",
+) -> bytes:
+    """An ONNX graph whose blocks compute as a policy says: `int8` ones quantized, others in float.
+
+    All in int8 it is what `quantize` gives with the same ranges, all in float the graph itself. A
+    float block reads what an int8 block gives through its dequantized numbers; an int8 block rounds
+    what it reads.
+
+    Args:
+        model: A network's float graph.
+        precisions: One name for each block, the stem first and the head last.
+        images: What activations are calibrated on, (n, c, h, w), normalised; at least 8.
+        ranges: The file of the architecture's ranges: read where it is there, else measured, for
+            all tensors, so that every policy shares them, and written.
+        method: How ranges are measured, see `activation_ranges.measure_ranges`.
+
+    Raises:
+        ConfigError: The policy is for another architecture, or the ranges are of another network.
+        DataError: There are too few images, or of another size.
+        ExportError: An operator cannot be calibrated or quantized.
+    """
+    float_graph = onnx.load_from_string(model)
+    blocks = node_blocks(float_graph.graph)
+    num_blocks = max(blocks.values(), default=-1) + 1
+    if len(precisions) != num_blocks:
+        raise ConfigError(
+            f"has {len(precisions)} precisions, the network {num_blocks} blocks: it is a policy"
+            " for another architecture",
+            where="policy",
+            fix="give one precision for each block, the stem first and the head last",
+        )
+    check_images(float_graph, images)
+    chosen = [name for name, block in blocks.items() if precisions[block] == INT8]
+    if not chosen:
+        return model
+    weights = weights_digest(float_graph.graph)
+    _divide_by_what_is_there(float_graph)
+    with tempfile.TemporaryDirectory(prefix="nassearch-ranges-") as folder:
+        path = Path(folder) / "ranges.json" if ranges is None else ranges
+        if path.exists():
+            check_ranges(path, method=method, weights=weights)
+        else:
+            _measure(float_graph, images, method=method, path=path, weights=weights)
+        pad_hidden_channels(float_graph, within=chosen)
+        return _with_pairs(float_graph, None, only=chosen, keep=(), ranges=path)
+
+
+def _measure(
+    float_graph: onnx.ModelProto, images: Images, *, method: Method, path: Path, weights: str
+) -> None:
+    """Ranges of all tensors, with the channels that a graph all in int8 has."""
+    missing = unsimulated(float_graph.SerializeToString())
+    if missing:
+        raise ExportError(
+            f"holds the operator {missing[0]}, whose range cannot be measured here",
+            where="int8",
+            fix="quantize the network as a whole, or write the op with others",
+        )
+    padded = onnx.ModelProto()
+    padded.CopyFrom(float_graph)
+    pad_hidden_channels(padded)
+    measure_ranges(padded, images, method=method, path=path, weights=weights)
+
+
+def node_blocks(graph: onnx.GraphProto) -> dict[str, int]:
+    """The block that each node belongs to, in the graph's order.
+
+    A node's name carries its block; what has none, between the tiles of a network that is run patch
+    by patch, belongs to the block before it.
+    """
+    blocks, current = {}, 0
+    for node in graph.node:
+        match = BLOCK.search(node.name)
+        current = current if match is None else int(match.group(1))
+        blocks[node.name] = current
+    return blocks
+
+
+def _with_pairs(
+    float_graph: onnx.ModelProto,
+    batches: "_Batches | None",
+    *,
+    only: Collection[str],
+    keep: Collection[str],
+    ranges: Path | None,
+) -> bytes:
+    """A graph, padded before, with quantize-dequantize pairs; ranges are of the file or batches."""
+    swishes = {node.name for node in float_graph.graph.node if node.op_type == "HardSwish"}
     with tempfile.TemporaryDirectory(prefix="nassearch-int8-") as folder, _quiet():
         path = Path(folder) / "int8.onnx"
         quantize_static(
             float_graph,
             path,
-            _Batches(images),
+            batches,
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -56,36 +164,32 @@ def quantize(
         )
         quantized = onnx.load(path)
     pad_images(quantized)
-    return _integer_hardswish(quantized)
+    return _integer_hardswish(quantized, swishes.intersection(only) if only else swishes)
 
 
-def quantize_blocks(
-    model: bytes,
-    precisions: Sequence[str],
-    images: Iterable[Images],
-    *,
-    ranges: Path | None = None,
-) -> bytes:
-    """interim"""
-    wanted = [name for name in quantizable(model) if precisions[block_of(name)] == "int8"]
-    return quantize(model, images, only=wanted, ranges=ranges) if wanted else model
+def _divide_by_what_is_there(model: onnx.ModelProto) -> None:
+    """Average pools without padding count no padding, in place: the same in float.
+
+    In int8 ONNX Runtime (1.32) else divides by the whole window where it reaches over the edge of
+    an image of odd size, and gives half of the average.
+    """
+    for node in model.graph.node:
+        given = {item.name: item for item in node.attribute}
+        padded = "pads" in given and any(given["pads"].ints)
+        if node.op_type == "AveragePool" and "count_include_pad" in given and not padded:
+            given["count_include_pad"].i = 0
 
 
-def block_of(name: str) -> int:
-    """The number of the block that an operator belongs to."""
-    match = re.search(r"/blocks\.(\d+)/", name)
-    assert match is not None
-    return int(match.group(1))
+def in_precision(model: bytes, network: Subnet, setting: Setting, images: Images) -> bytes:
+    """The float graph of a network as a setting's precision, or the network's policy, asks for.
 
-
-def in_precision(
-    model: bytes, network: Subnet, setting: Setting, images: Iterable[Images]
-) -> bytes:
-    """The float graph of a network as a setting's precision, or the network's policy, asks for."""
-    if setting.precision == "int8":
-        return quantize(model, images)
+    Ranges are those of `images`, a batch of the setting's size: good enough to be timed.
+    """
+    if setting.precision == INT8:
+        return quantize(model, [images])
     if setting.precision == MIXED and network.precisions is not None:
-        return quantize_blocks(model, network.precisions, images)
+        enough = np.resize(images, (max(MIN_IMAGES, len(images)), *images.shape[1:]))
+        return quantize_blocks(model, network.precisions, enough)
     return model
 
 
@@ -95,8 +199,8 @@ def quantizable(model: bytes) -> list[str]:
     return [node.name for node in nodes if node.op_type in _COMPUTING]
 
 
-def _integer_hardswish(model: onnx.ModelProto) -> bytes:
-    """x relu6(x + 3) / 6 between integers as the two integer operators it is.
+def _integer_hardswish(model: onnx.ModelProto, names: Collection[str]) -> bytes:
+    """x relu6(x + 3) / 6 between integers as the two integer operators it is, in the nodes `names`.
 
     No runtime has an int8 HardSwish: each would leave the integers and come back. The gate,
     x/6 + 1/2 within 0..1, is an addition whose unsigned output saturates at just these ends; x/6 is
@@ -109,7 +213,7 @@ def _integer_hardswish(model: onnx.ModelProto) -> bytes:
     }
     nodes = []
     for node in graph.node:
-        source = dequantized.get(node.input[0]) if node.op_type == "HardSwish" else None
+        source = dequantized.get(node.input[0]) if node.name in names else None
         if source is None:
             nodes.append(node)
             continue

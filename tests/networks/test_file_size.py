@@ -20,7 +20,7 @@ def test_the_bytes_of_a_file_are_known_within_a_tenth(name: str) -> None:
         policy = architecture.precisions
         assert policy is not None
         graph = to_onnx(network, network.input_shape)
-        model = quantize_blocks(graph, policy, [random_images(network, 1)])
+        model = quantize_blocks(graph, policy, random_images(network, 8))
         known = sum(
             file_bytes(spec, precision)
             for spec, precision in zip(network.specs, policy, strict=True)
