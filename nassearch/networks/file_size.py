@@ -11,7 +11,7 @@ from nassearch.space import BlockSpec
 # What an ONNX graph says of a layer beside its numbers: names, attributes, the activation after it
 # and, in int8, the pairs that quantize and dequantize (measured on the files of five spaces).
 _DESCRIPTION_BYTES = 500
-_INT8_DESCRIPTION_BYTES = 3300
+_INT8_DESCRIPTION_BYTES = 2700
 _FLOAT_BYTES = 4
 _INT8_CHANNEL_BYTES = 9  # bias and scale of four bytes each, and a zero point
 
