@@ -14,7 +14,7 @@ _TOLERANCE = 1e-3
 
 @torch.no_grad()
 def fold_norms(network: Subnet) -> dict[str, str]:
-    """Move each batch norm that reads a convolution alone into that, in place.
+    """Move each batch norm with weights that reads a convolution alone into that, in place.
 
     The network computes what it did, in evaluation mode: the convolution has the folded weights and
     the norm is left with a shift, which is the folded bias. So it keeps its tensors, and every
@@ -37,20 +37,16 @@ def fold_norms(network: Subnet) -> dict[str, str]:
         assert isinstance(layer, Layer) and isinstance(norm, Norm)
         mean, variance = norm.running_mean, norm.running_var
         assert mean is not None and variance is not None
-        scale = (norm.weight if norm.affine else 1.0) / torch.sqrt(variance + norm.eps)
-        shift = norm.bias if norm.affine else 0.0
+        scale = norm.weight / torch.sqrt(variance + norm.eps)
         before = 0.0 if layer.bias is None else layer.bias
-        bias = shift + (before - mean) * scale
+        bias = norm.bias + (before - mean) * scale
         layer.weight.mul_(scale.reshape(-1, 1, 1, 1))
         if layer.bias is not None:
             layer.bias.zero_()
         variance.fill_(1.0 - norm.eps)
-        if norm.affine:
-            mean.zero_()
-            norm.weight.fill_(1.0)
-            norm.bias.copy_(bias)
-        else:
-            mean.copy_(-bias)
+        mean.zero_()
+        norm.weight.fill_(1.0)
+        norm.bias.copy_(bias)
     scale_of_logits = before_folding.abs().max().clamp(min=1.0)
     difference = (network(image) - before_folding).abs().max() / scale_of_logits
     network.train(was_training)
@@ -89,7 +85,7 @@ def _pairs(network: Subnet, image: Tensor) -> dict[str, str]:
     for name, module in modules.items():
         if isinstance(module, Layer):
             after(name)
-        elif isinstance(module, Norm):
+        elif isinstance(module, Norm) and module.affine:
             before(name)
     network(image)
     for handle in handles:
