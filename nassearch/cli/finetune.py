@@ -29,7 +29,12 @@ def finetune(
     teacher: Annotated[
         Path | None, typer.Option("--teacher", help="A run whose largest network teaches.")
     ] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Default: 0.01.")] = None,
+    quantized: Annotated[
+        bool, typer.Option("--quantized", help="Train it as its int8 graph computes.")
+    ] = False,
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="Default: 0.01, quantized 0.001.")
+    ] = None,
     seed: Seed = None,
     settings: Settings = None,
     formats: Annotated[str | None, typer.Option("--format", help="Default: the export's.")] = None,
@@ -52,6 +57,7 @@ def finetune(
             data=data,
             options={key: value for key, value in given.items() if value is not None},
             teacher=teacher,
+            quantized=quantized,
             formats=None if formats is None else formats.split(","),
             batch=None if batch is None else parse_batch(batch),
             max_accuracy_loss=max_accuracy_loss,

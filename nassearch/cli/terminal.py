@@ -189,6 +189,10 @@ def finetuned_table(finetuned: Finetuned) -> Table:
         "accuracy before": "other classes" if before is None else f"{before.value:.2%}",
         "accuracy": f"{after.value:.2%} (val, {after.num_images} images)",
     }
+    if finetuned.quantized_after is not None:
+        known = finetuned.quantized_before
+        facts["quantized before"] = "other classes" if known is None else f"{known.value:.2%}"
+        facts["quantized"] = f"{finetuned.quantized_after.value:.2%} (simulated)"
     return fact_table(facts)
 
 

@@ -244,6 +244,8 @@ class FinetuneConfig(StrictModel):
     lr: float
     seed: int
     teacher: str | None = None
+    precisions: tuple[str, ...] | None = None
+    """Of each block, as it was simulated in training; None where it was trained in float."""
 
 
 class ExportConfig(StrictModel):

@@ -25,7 +25,13 @@ from nassearch.export.writer import check_place, write_export
 from nassearch.files import owned
 from nassearch.networks import Subnet
 from nassearch.networks.supernet import resize
+from nassearch.pipeline.quantized_training import (
+    QuantizedTraining,
+    export_precisions,
+    simulated_accuracy,
+)
 from nassearch.progress import Progress, silent
+from nassearch.runtimes.quantization import INT8
 from nassearch.space import lower
 from nassearch.training import checkpoint
 from nassearch.training.evaluation import Accuracy, Evaluator, measure_accuracy
@@ -34,22 +40,35 @@ from nassearch.training.training_recipe import TrainingRecipe
 
 DEFAULTS = {"lr": 0.01, "batch_size": 64}
 """Of a fine-tuning, where they differ from those of a training."""
+QUANTIZED_DEFAULTS = {**DEFAULTS, "lr": 0.001}
+"""Folded weights bear smaller steps than those before a batch norm."""
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A network before and after; `before` is None where it knew other classes."""
+    """A network before and after; `before` is None where it knew other classes.
+
+    Where it was trained quantized, `quantized_before` and `quantized_after` are the accuracies of
+    its simulated int8 graph.
+    """
 
     directory: Path
     before: Accuracy | None
     after: Accuracy
+    quantized_before: Accuracy | None = None
+    quantized_after: Accuracy | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        facts = {
             "export": str(self.directory),
             "val_accuracy_before": None if self.before is None else self.before.value,
             "val_accuracy": self.after.value,
         }
+        if self.quantized_after is not None:
+            before = self.quantized_before
+            facts["quantized_val_accuracy_before"] = None if before is None else before.value
+            facts["quantized_val_accuracy"] = self.quantized_after.value
+        return facts
 
 
 def finetune_export(
@@ -59,6 +78,7 @@ def finetune_export(
     data: AnyData | None = None,
     settings: Mapping[str, Any] | None = None,
     teacher: Path | None = None,
+    quantized: bool = False,
     formats: Sequence[str] | None = None,
     batch: Batch | None = None,
     options: Mapping[str, Any] | None = None,
@@ -76,7 +96,8 @@ def finetune_export(
             classifier starts anew.
         settings: Keys of TrainingRecipe: `lr`, `seed`, ...
         teacher: The run of a supernet that knows the same classes; its largest network teaches.
-        formats: Names of formats, by default those of the export.
+        quantized: Train it as its int8 graph computes, by the export's policy or else all of it.
+        formats: Names of formats, by default those of the export; with `quantized` int8 as well.
         batch: Images that a graph takes at once, or 'dynamic', by default as in the export.
         options: What else is asked of the formats; each reads its own.
         out: The new export's directory, by default `source`-finetuned.
@@ -95,10 +116,14 @@ def finetune_export(
     """
     export, network = read_export(source), load(source)
     chosen = tuple(formats) if formats is not None else (CONFIG_ONLY, *export.formats)
+    precisions = export_precisions(export, len(network.blocks)) if quantized else ()
+    if formats is None and set(precisions) == {INT8} and INT8 not in chosen:
+        chosen += (INT8,)
     in_graph = any(export.formats.get(name, {}).get("preprocess_in_graph") for name in chosen)
     asked = {"batch": batch or _batch(export), **photo_options(in_graph), **(options or {})}
     make_formats(chosen, asked)
-    keys = {**DEFAULTS, "epochs": epochs, **(settings or {})}
+    defaults = QUANTIZED_DEFAULTS if quantized else DEFAULTS
+    keys = {**defaults, "epochs": epochs, **(settings or {})}
     recipe = config.parse(TrainingRecipe, keys, where="fine-tuning")
     said = export.data.preprocessing
     if not export.data.class_names:
@@ -116,7 +141,7 @@ def finetune_export(
     )
     new = _for_classes(network, export, images)
     directory = out if out is not None else source.parent / f"{source.resolve().name}-finetuned"
-    facts = _facts(export, new, images, recipe, teacher)
+    facts = _facts(export, new, images, recipe, teacher, precisions)
     if directory.resolve() == source.resolve():
         raise OutputError("is the export itself", where=directory, fix="choose another --out")
     with owned(directory, doing="fine-tuning"):
@@ -125,6 +150,9 @@ def finetune_export(
             check_place(directory, facts, force=force)
         same = export.data.class_names == images.class_names
         before = _accuracy(network, images) if same else None
+        quantized_before = (
+            simulated_accuracy(network, precisions, images) if same and quantized else None
+        )
         if finished is not None:
             missing = [name for name in chosen if name not in (CONFIG_ONLY, *finished.formats)]
             if missing:
@@ -137,18 +165,28 @@ def finetune_export(
                     progress=progress,
                 )
             progress(STAGE, 1.0, "it was finished already")
-            return Finetuned(directory, before, finished.accuracy.to_accuracy())
+            after = finished.accuracy.to_accuracy()
+            quantized_after = (
+                simulated_accuracy(load(directory), precisions, images) if quantized else None
+            )
+            return Finetuned(directory, before, after, quantized_before, quantized_after)
         teaching = None if teacher is None else _teacher(teacher, images)
+        training = QuantizedTraining(new, precisions, images) if quantized else None
         finetune(
-            new,
+            new if training is None else training.simulated,
             images,
             recipe=recipe,
             out=directory,
+            place_of=new,
+            identity=precisions,
             teacher=teaching,
             resume=resume,
             progress=progress,
         )
+        if training is not None:
+            training.write_back()
         after = _accuracy(new, images)
+        quantized_after = simulated_accuracy(new, precisions, images) if quantized else None
         measured = AccuracyClaim.of(
             after,
             supernet=export.accuracy.supernet,
@@ -164,7 +202,7 @@ def finetune_export(
             force=force,
             progress=progress,
         )
-    return Finetuned(directory, before, after)
+    return Finetuned(directory, before, after, quantized_before, quantized_after)
 
 
 def _finished(directory: Path, facts: ExportConfig) -> ExportConfig | None:
@@ -207,7 +245,12 @@ def _for_classes(network: Subnet, export: ExportConfig, data: Data) -> Subnet:
 
 
 def _facts(
-    export: ExportConfig, network: Subnet, data: Data, recipe: TrainingRecipe, teacher: Path | None
+    export: ExportConfig,
+    network: Subnet,
+    data: Data,
+    recipe: TrainingRecipe,
+    teacher: Path | None,
+    precisions: Sequence[str],
 ) -> ExportConfig:
     """The new export's config, with the accuracy of the old."""
     space = export.search_space().for_data(
@@ -228,6 +271,7 @@ def _facts(
         lr=recipe.lr,
         seed=recipe.seed,
         teacher=None if teacher is None else f"largest network of {teacher.resolve().name}",
+        precisions=tuple(precisions) or None,
     )
     same = space.num_classes == len(export.data.class_names)
     latency = tuple(item if same else _of_another_head(item) for item in export.latency)

@@ -1002,6 +1002,7 @@ def finetune_export(
     data: AnyData | None = None,
     options: Mapping[str, Any] | None = None,
     teacher: TrainedSupernet | Directory | None = None,
+    quantized: bool = False,
     formats: Sequence[str] | None = None,
     batch: Batch | None = None,
     max_accuracy_loss: float = 0.01,
@@ -1018,7 +1019,8 @@ def finetune_export(
         data: The images, by default the export's; with other classes the classifier starts anew.
         options: Keys of a recipe's `training` section, for instance {"lr": 0.001}.
         teacher: A supernet, or its run, whose largest network teaches.
-        formats: By default those of the export.
+        quantized: Train it as its int8 graph computes, so that int8 costs less accuracy.
+        formats: By default those of the export; with `quantized` int8 as well.
         batch: Images that a graph takes at once, or 'dynamic'.
         max_accuracy_loss: What int8 may cost on validation images; 0.01 is one point.
         out: By default the export's name with '-finetuned'.
@@ -1049,6 +1051,7 @@ def finetune_export(
         data=data,
         settings=options,
         teacher=_path(teacher),
+        quantized=quantized,
         formats=formats,
         batch=batch,
         options={"max_accuracy_loss": max_accuracy_loss},

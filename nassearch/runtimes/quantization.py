@@ -138,6 +138,24 @@ def node_blocks(graph: onnx.GraphProto) -> dict[str, int]:
     return blocks
 
 
+def node_modules(model: bytes) -> dict[str, str]:
+    """The module of each matrix product, by the tensor that it multiplies with.
+
+    A node's name is the path of its module; what lies in a container repeats the container's name.
+    """
+    found = {}
+    for node in onnx.load_from_string(model).graph.node:
+        if node.op_type != "MatMul":
+            continue
+        path: list[str] = []
+        for part in node.name.strip("/").split("/")[:-1]:
+            if path and part.startswith(f"{path[-1]}."):
+                path.pop()
+            path.append(part)
+        found[node.input[1]] = ".".join(path)
+    return found
+
+
 def _with_pairs(
     float_graph: onnx.ModelProto,
     batches: "_Batches | None",

@@ -31,10 +31,13 @@ def simulate(model: bytes, *, weights: bytes | None = None) -> "SimulatedNetwork
         weights: The float graph that `model` was made of. The weights are then those, to be
             trained; without it they are what the integers of `model` stand for.
 
+    Returns:
+        A module in evaluation mode. In training mode the scales of the weights follow them.
+
     Raises:
         ExportError: The graph holds an operator that is not simulated.
     """
-    return SimulatedNetwork(onnx.load_from_string(model), weights)
+    return SimulatedNetwork(onnx.load_from_string(model), weights).eval()
 
 
 def unsimulated(model: bytes) -> list[str]:
@@ -79,6 +82,8 @@ class SimulatedNetwork(nn.Module):
             weight.refresh_scale()
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            self.refresh_scales()
         return self.observe(images, None)
 
     def observe(self, images: Tensor, watch: Watch | None) -> Tensor:

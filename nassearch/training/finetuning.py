@@ -1,9 +1,10 @@
 """Fine-tuning: one plain network trained on from the weights it has."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -29,11 +30,16 @@ STATE = "model-finetuning.pt"
 STAGE = "fine-tuning"
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 @dataclass
 class Finetuning:
-    """A fine-tuning under way."""
+    """A fine-tuning under way; `identity` says which network it is."""
 
-    network: Subnet
+    network: nn.Module
+    input_shape: tuple[int, int, int]
+    identity: list[str]
     data: Data
     recipe: TrainingRecipe
     optimizer: torch.optim.Optimizer
@@ -53,16 +59,21 @@ class Finetuning:
 
 
 def finetune(
-    network: Subnet,
+    network: Network,
     data: Data,
     *,
     recipe: TrainingRecipe,
     out: Path,
+    place_of: Subnet | None = None,
+    identity: Sequence[str] = (),
     teacher: Callable[[Tensor], Tensor] | None = None,
     resume: bool = False,
     progress: Progress = silent,
-) -> Subnet:
+) -> Network:
     """Train `network` itself on `data`; it ends on the CPU and in evaluation mode.
+
+    A network that is no plain one trains in the `place_of` one; `identity` then says how it differs
+    from that. Only what has gradients is trained.
 
     With a `teacher` (normalised images to logits) half of the loss is against its predictions. The
     state is kept in `out` after every epoch and on Ctrl-C; with `resume` it is taken up again, to
@@ -71,9 +82,18 @@ def finetune(
     """
     network.to(training_device(recipe.device))
     network.train()
-    tuning = Finetuning(network, data, recipe, make_optimizer(network, recipe))
+    plain = network if place_of is None else place_of
+    assert isinstance(plain, Subnet)
+    tuning = Finetuning(
+        network,
+        plain.input_shape,
+        [*(spec.key for spec in plain.specs), *identity],
+        data,
+        recipe,
+        make_optimizer(network, recipe),
+    )
     if recipe.batch_size == 1:
-        image = torch.zeros(1, *network.input_shape, device=tuning.device)
+        image = torch.zeros(1, *tuning.input_shape, device=tuning.device)
         refuse_lone_values([network], image, keeper=network)
     if resume and (out / STATE).exists():
         _restore(tuning, out / STATE)
@@ -101,7 +121,7 @@ def _train_step(
     torch.manual_seed(derive_seed(recipe.seed, Stream.LAYERS, position.step))
     for group in tuning.optimizer.param_groups:
         group["lr"] = learning_rate(recipe, position.epochs)
-    logits = tuning.network(resize(images, tuning.network.input_shape[1]))
+    logits = tuning.network(resize(images, tuning.input_shape[1]))
     loss = F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
     if teacher is not None:
         with torch.no_grad():
@@ -128,7 +148,7 @@ def _facts(tuning: Finetuning) -> dict[str, object]:
     return {
         "recipe": tuning.recipe.model_dump(mode="json"),
         "data": tuning.data.name,
-        "network": [spec.key for spec in tuning.network.specs],
+        "network": tuning.identity,
     }
 
 

@@ -12,8 +12,15 @@ import yaml
 from PIL import Image
 
 import nassearch as package
+from nassearch.export.export_config import read_export
+from nassearch.export.onnx_file import open_graph
 from nassearch.files import owned
 from nassearch.pipeline.finetune import finetune_export
+from nassearch.pipeline.quantized_training import (
+    QuantizedTraining,
+    export_precisions,
+    simulated_network,
+)
 from nassearch.training.finetuning import STATE
 from tests.pipeline.conftest import CommandLine
 from tests.pipeline.test_bad_input import refused
@@ -206,3 +213,77 @@ def test_a_loss_that_diverges_is_one_line(export: Path, nassearch: CommandLine) 
 def test_a_device_that_is_none_is_refused(export: Path, nassearch: CommandLine) -> None:
     command = ("finetune", export, "--epochs", 1, "--set")
     assert "is not a torch device" in refused(nassearch, *command, "device=toaster")
+
+
+@pytest.mark.usefixtures("without_memory")
+def test_it_learns_as_its_int8_graph_computes(
+    run: Path, export: Path, nassearch: CommandLine
+) -> None:
+    command = ("finetune", export, "--epochs", 2, "--quantized", "--json")
+    answer = nassearch(*command)
+    assert answer.code == 0, answer.err
+    found = answer.json()
+    assert 0 < found["quantized_val_accuracy_before"] <= 1
+    assert found["quantized_val_accuracy"] >= found["quantized_val_accuracy_before"]
+    new, said = Path(found["export"]), facts(Path(found["export"]))
+    assert set(said["formats"]) == {*facts(export)["formats"], "int8"}
+    network = package.load(new)
+    assert said["finetuned"]["precisions"] == ["int8"] * len(network.blocks)
+    # the file is what was simulated
+    data = package.load_data("digits")
+    pixels = network.input_shape[1]
+    images = data.inputs(data.val.images, pixels)
+    with torch.inference_mode():
+        simulated = simulated_network(network, ["int8"] * len(network.blocks), data)(images)
+    logits = open_graph((new / "model-int8.onnx").read_bytes())(images)
+    assert (logits.argmax(1) == simulated.argmax(1)).float().mean() > 0.99
+    assert nassearch("verify", new).code == 0
+
+
+def test_what_is_written_back_is_what_was_trained(export: Path) -> None:
+    """The plain network computes what the simulated one's float weights say."""
+    data, network = package.load_data("digits"), package.load(export)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    training = QuantizedTraining(network, ["int8"] * len(network.blocks), data)
+    weights = training.simulated.named_weights()
+    trained = [name for name, weight in weights.items() if weight.value.requires_grad]
+    assert len(trained) > 0.9 * len(weights)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name in trained:
+            value = weights[name].value
+            value.mul_(1 + 0.1 * torch.rand(value.shape, generator=generator))
+    training.write_back()
+    assert network.state_dict().keys() == before.keys()
+    again = QuantizedTraining(network, training.precisions, data).simulated.named_weights()
+    for name in trained:
+        expected = weights[name].value
+        torch.testing.assert_close(again[name].value, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_a_quantized_one_that_was_interrupted_goes_on_to_the_same_weights(export: Path) -> None:
+    options = {"epochs": 1, "quantized": True, "formats": ["weights"]}
+    straight = finetune_export(export, out=export.parent / "straight", **options)
+    broken = export.parent / "broken"
+    with pytest.raises(KeyboardInterrupt):
+        finetune_export(export, out=broken, progress=Stop(5), **options)
+    resumed = finetune_export(export, out=broken, resume=True, **options)
+    assert resumed.quantized_after == straight.quantized_after
+    expected = package.load(straight.directory).state_dict()
+    for name, tensor in package.load(broken).state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ({}, ("int8", "int8", "int8")),
+        ({"precisions": ["int8", "fp32", "int8"]}, ("int8", "fp32", "int8")),
+    ],
+)
+def test_a_policy_is_the_export_s_own_or_int8(
+    export: Path, architecture: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    config = read_export(export)
+    config = config.model_copy(update={"architecture": {**config.architecture, **architecture}})
+    assert export_precisions(config, 3) == expected
