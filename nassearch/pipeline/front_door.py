@@ -722,8 +722,9 @@ def search_subnets(
             latency; of a supernet that was imported without images `zero_cost` and latency.
         evaluate: Measures the accuracy instead of the validation images: takes the subnet, an
             `nn.Module` with recalibrated batch norm, and returns its accuracy, or that and its
-            standard error. Of images with targets of your own a `Metric`, which says whether more
-            or less is better. Or its name, 'my_package.module:metric'.
+            standard error. Of images with targets of your own it takes the network and batches of
+            (images, targets), and says what is better: `function.direction = "max"`, or "min". Or
+            its name, 'my_package.module:function'.
         accuracies: A CSV that says the accuracies of networks of the space, instead of measuring
             any: those of others are predicted from it. Its columns: `genes`, or once-for-all's
             `resolution`, `ks`, `e`, `d`; `accuracy`; and `error`, a standard error, if known.
