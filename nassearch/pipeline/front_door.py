@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nassearch import config
 from nassearch.adoption.elastic_space import Elasticity
 from nassearch.budget import BudgetSet
-from nassearch.data.dataset import AnyData, parse_preprocessing
+from nassearch.data.dataset import AnyData, names_code, parse_preprocessing
 from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.errors import ConfigError
 from nassearch.export import verify as verification
@@ -320,6 +320,8 @@ def train_recipe(
         address=ray_address,
         progress=progress,
     )
+    if data is None and names_code(known.data):  # a run that is opened runs no code
+        data = known.data
     return TrainedSupernet.load(run, data=data)
 
 

@@ -451,6 +451,20 @@ def test_a_loss_given_in_python_must_be_given_again(
         ns.train_recipe(recipe, data=_data(boxes), out=trained.directory, resume=True)
 
 
+def test_opening_a_run_runs_no_code(
+    finder: Path, boxes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _train(finder, boxes, tmp_path / "run").directory
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    (tmp_path / "stranger.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    (run / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "data": "stranger:make"}))
+    with pytest.raises(NassearchError, match="made by code, stranger:make") as caught:
+        ns.load_supernet(run)
+    assert caught.value.fix == "name it: --data stranger:make"
+    assert not (tmp_path / "ran").exists()
+
+
 def test_data_may_be_named_and_must_be_data(place: Path, boxes: ModuleType) -> None:
     data = ns.load_data("boxes:make_data")
     assert (data.name, data.has_targets, len(data.train)) == ("boxes:make_data", True, 1200)
