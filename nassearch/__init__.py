@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from nassearch.pipeline.trained_supernet import TrainedSupernet as TrainedSupernet
     from nassearch.space import Architecture as Architecture
     from nassearch.space import SearchSpace as SearchSpace
-    from nassearch.training.task import Metric as Metric
 
 __version__ = "0.2.0"
 
@@ -59,7 +58,6 @@ _HOMES = {
     "Data": "data.dataset",
     "ExportedNetwork": "pipeline.export",
     "LatencyTable": "latency.table",
-    "Metric": "training.task",
     "SearchResult": "pipeline.search_result",
     "SearchSpace": "space",
     "Subnet": "networks",
@@ -98,7 +96,6 @@ __all__ = [
     "Data",
     "ExportedNetwork",
     "LatencyTable",
-    "Metric",
     "SearchResult",
     "SearchSpace",
     "Subnet",

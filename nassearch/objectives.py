@@ -282,7 +282,7 @@ def metric_objective(metric: Metric, context: Context) -> Objective:
         raise ConfigError(
             f"is called {metric.name}, as an objective of nassearch is",
             where="evaluate",
-            fix="give it a name of its own, Metric(..., name='mean_iou')",
+            fix="give it a name of its own: f.name = 'mean_iou'",
         )
 
     def measure(architecture: Architecture) -> Estimate:

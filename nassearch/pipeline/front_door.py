@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nassearch import config
 from nassearch.adoption.elastic_space import Elasticity
 from nassearch.budget import BudgetSet
-from nassearch.data.dataset import AnyData, parse_preprocessing
+from nassearch.data.dataset import AnyData, names_code, parse_preprocessing
 from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.errors import ConfigError
 from nassearch.export import verify as verification
@@ -332,6 +332,8 @@ def train_recipe(
         address=ray_address,
         progress=progress,
     )
+    if data is None and names_code(known.data):  # a run that is opened runs no code
+        data = known.data
     return TrainedSupernet.load(run, data=data)
 
 
@@ -734,8 +736,9 @@ def search_subnets(
             latency; of a supernet that was imported without images `zero_cost` and latency.
         evaluate: Measures the accuracy instead of the validation images: takes the subnet, an
             `nn.Module` with recalibrated batch norm, and returns its accuracy, or that and its
-            standard error. Of images with targets of your own a `Metric`, which says whether more
-            or less is better. Or its name, 'my_package.module:metric'.
+            standard error. Of images with targets of your own it takes the network and batches of
+            (images, targets), and says what is better: `function.direction = "max"`, or "min". Or
+            its name, 'my_package.module:function'.
         accuracies: A CSV that says the accuracies of networks of the space, instead of measuring
             any: those of others are predicted from it. Its columns: `genes`, or once-for-all's
             `resolution`, `ks`, `e`, `d`; `accuracy`; and `error`, a standard error, if known.

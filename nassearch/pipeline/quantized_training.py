@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from nassearch.data.dataset import Data
+from nassearch.export.deployment import simulated_network
 from nassearch.export.export_config import ExportConfig
 from nassearch.export.int8 import calibration_images
 from nassearch.networks import Subnet
 from nassearch.networks.norm_folding import fold_norms
 from nassearch.networks.onnx_graph import to_onnx
 from nassearch.runtimes.quantization import INT8, node_modules, quantize_blocks
-from nassearch.runtimes.simulation import SimulatedNetwork, simulate
+from nassearch.runtimes.simulation import simulate
 from nassearch.training.evaluation import Accuracy, measure_accuracy
 
 
@@ -75,13 +76,6 @@ def simulated_accuracy(network: Subnet, precisions: Sequence[str], data: Data) -
     simulated = simulated_network(network, precisions, data)
     pixels = network.input_shape[1]
     return measure_accuracy(simulated, data.val, data, split="val", resolution=pixels)
-
-
-def simulated_network(network: Subnet, precisions: Sequence[str], data: Data) -> SimulatedNetwork:
-    """What an export of `network` by a policy computes."""
-    graph = to_onnx(network, network.input_shape, batch=None)
-    images = calibration_images(data, network.input_shape[1])
-    return simulate(quantize_blocks(graph, precisions, images.numpy()))
 
 
 def _merged(network: Subnet, norms: dict[str, str]) -> Subnet:

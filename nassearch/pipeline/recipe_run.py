@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nassearch.data.dataset import names_code
 from nassearch.export.format import photo_options
 from nassearch.export.verify import Verification, verify
 from nassearch.latency.device import load_device
@@ -43,7 +44,7 @@ def run_recipe(
 ) -> tuple[SearchResult, list[VerifiedPick]]:
     """Train, profile this machine, search, export, verify: everything the recipe says."""
     train_supernet(recipe, run, resume=resume, progress=progress)
-    supernet = TrainedSupernet.load(run)
+    supernet = TrainedSupernet.load(run, data=recipe.data if names_code(recipe.data) else None)
     device = load_device(recipe.device)
     if device.present:
         profile_device(

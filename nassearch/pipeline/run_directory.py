@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from nassearch import config
-from nassearch.data.dataset import AnyData, Data, load_data, restore_data
+from nassearch.data.dataset import AnyData, Data, load_data, names_code, restore_data
 from nassearch.data.identity import DataIdentity
 from nassearch.data.location import located_data, located_path, portable_data, portable_path
 from nassearch.data.preprocessing import Preprocessing
@@ -204,6 +204,12 @@ def run_data(run: Path, override: AnyData | None = None) -> Data:
     identity = DataIdentity.from_dict(saved.data)
     if override is not None:
         return restore_data(override, identity, seed=seed)
+    if names_code(recipe.data):
+        raise DataError(
+            f"its images are made by code, {recipe.data}, which opening a run does not run",
+            where=run,
+            fix=f"name it: --data {recipe.data}",
+        )
     try:
         return restore_data(recipe.data, identity, seed=seed)
     except DataError as error:

@@ -128,7 +128,7 @@ def resolve_evaluate(
         raise ConfigError(
             f"is a {type(found).__name__}, not a function",
             where="evaluate",
-            fix="give a function of the network that returns its accuracy, or a Metric",
+            fix="give a function of the network that returns its accuracy",
         )
     function: Callable[[nn.Module], float | tuple[float, float]] = found
     return function
@@ -147,8 +147,8 @@ def usual_objectives(
         raise ConfigError(
             "has targets of its own, and nobody says what is measured",
             where=supernet.images.name,
-            fix="give evaluate=nassearch.Metric(function, direction='max'), --evaluate"
-            " my_package.module:metric",
+            fix="give evaluate=..., a function of a network and batches, or its name, --evaluate"
+            " my_package.module:function",
         )
     if supernet.images is not None or knows_accuracy:
         return (ACCURACY, LATENCY)

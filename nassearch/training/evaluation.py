@@ -185,7 +185,7 @@ class Evaluator:
             raise DataError(
                 "has targets of its own and no classes, so networks have no accuracy",
                 where=self._data.name,
-                fix="say what is measured: evaluate=nassearch.Metric(function, direction='max')",
+                fix="say what is measured, --evaluate my_package.module:function",
             )
 
     def loss(self, architecture: Architecture, loss: Loss) -> float:

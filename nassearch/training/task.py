@@ -35,14 +35,6 @@ class Metric:
         direction: 'max' or 'min'.
         name: What it is called in files and tables, by default as the function.
         unit: Of the number.
-
-    Examples:
-        >>> import nassearch as ns
-        >>> def hits(network, batches):
-        ...     found = [network(images).argmax(1) == labels for images, labels in batches]
-        ...     return float(torch.cat(found).float().mean())
-        >>> ns.Metric(hits, direction="max").name
-        'hits'
     """
 
     measure: Measure
@@ -69,7 +61,7 @@ class Metric:
             raise ConfigError(
                 "has no name for files and tables",
                 where=where,
-                fix="name it with small letters, digits and underscores, name='mean_iou'",
+                fix="give it a name of small letters, digits and underscores: f.name = 'mean_iou'",
             )
 
     def __call__(
@@ -113,9 +105,10 @@ def _is_number(value: object) -> bool:
 
 
 def as_metric(given: Any, *, where: object = "evaluate") -> Metric:
-    """A Metric as it is, or a function of (network, batches) that says its `direction`.
+    """The metric of a function of (network, batches), which says its `direction`.
 
-    Raises ConfigError where it says none.
+    What else it may say is read from attributes too: `name`, by default the function's, and `unit`.
+    Raises ConfigError where it says no direction.
     """
     if isinstance(given, Metric):
         return given
@@ -124,9 +117,10 @@ def as_metric(given: Any, *, where: object = "evaluate") -> Metric:
         raise ConfigError(
             "does not say whether more or less is better",
             where=where,
-            fix="wrap it: nassearch.Metric(function, direction='max')",
+            fix="say so on the function: mean_iou.direction = 'max', or 'min'",
         )
-    return Metric(given, direction, unit=getattr(given, "unit", ""))
+    name, unit = getattr(given, "name", ""), getattr(given, "unit", "")
+    return Metric(given, direction, name=name, unit=unit)
 
 
 def checked_loss(

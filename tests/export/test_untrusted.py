@@ -59,6 +59,25 @@ def test_links_out_of_the_export_are_not_followed(
     assert "which lies outside it" in refused(export, digits)
 
 
+@pytest.mark.parametrize("classes", [None, []])
+def test_images_that_code_makes_are_not_made(
+    write: WriteExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: list[str] | None
+) -> None:
+    """Neither of a network that tells classes apart, nor of one for other targets."""
+    (tmp_path / "stranger.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    export = write()
+    said = yaml.safe_load((export / "config.yaml").read_text())["data"]
+    names = said["class_names"] if classes is None else classes
+    change(export, data={**said, "spec": "stranger:make", "class_names": names})
+    if classes is None:
+        with pytest.raises(NassearchError, match="made by code, stranger:make"):
+            verify(export, seconds=0.05)
+    else:
+        assert verify(export, seconds=0.05).unmeasured is not None
+    assert not (tmp_path / "ran").exists()
+
+
 def test_what_is_written_replaces_links(write: WriteExport, digits: Data, outside: Path) -> None:
     export = write()
     (export / "verify.json").symlink_to(outside)
