@@ -21,11 +21,13 @@ from nassearch.networks.file_size import file_bytes
 from nassearch.networks.zero_cost import StructuralScore
 from nassearch.provenance import Estimate, Provenance
 from nassearch.search.problem import Direction, Objective
+from nassearch.setting import INT8
 from nassearch.space import Architecture, BlockSpec, SearchSpace
 from nassearch.space.additive import AdditiveCost, Floats, PolicyCost
 from nassearch.space.search_space import Genes
 from nassearch.training.evaluation import Z_95, Evaluator
 from nassearch.training.evaluation import Accuracy as MeasuredAccuracy
+from nassearch.training.sensitivity_record import SensitivityRecord
 from nassearch.training.task import Metric
 
 OBJECTIVES = {
@@ -37,6 +39,7 @@ OBJECTIVES = {
     "peak_activation_bytes": "nassearch.objectives:PeakActivationBytes",
     "peak_memory_bytes": "nassearch.objectives:PeakMemoryBytes",
     "size_bytes": "nassearch.objectives:SizeBytes",
+    "sensitivity": "nassearch.objectives:Sensitivity",
     "zero_cost": "nassearch.objectives:ZeroCost",
     "effectiveness": "nassearch.objectives:Effectiveness",
 }
@@ -51,6 +54,8 @@ class Context:
     targets: tuple[Target, ...] = ()
     evaluator: Evaluator | None = None
     supernet: str = ""
+    sensitivity: Callable[[], SensitivityRecord] | None = None
+    """Measures how much the largest network minds int8; None without images."""
 
     def trained_evaluator(self) -> Evaluator:
         """The evaluator; ConfigError where no supernet was trained."""
@@ -416,6 +421,37 @@ def _in_bytes_of(count: Callable[[BlockSpec], int], spec: BlockSpec, precision: 
 
 def _num_params(spec: BlockSpec) -> int:
     return block_cost(spec).params
+
+
+class Sensitivity:
+    """The loss that the largest network is expected to have by an architecture's policy, in nats.
+
+    Its loss in float, and what int8 adds in each block that the policy has in int8 (HAWQ): cheap,
+    and a hint of which policies are worth an evaluation.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._space = space = context.space
+        if space.policies is None or INT8 not in space.precisions or context.sensitivity is None:
+            raise ConfigError(
+                "sensitivity is that of policies with int8, of a supernet with images",
+                where="objectives",
+                fix="search a setting of --precision mixed, and name images with --data",
+            )
+        known = context.sensitivity()
+        self._policies, self._int8 = space.policies, space.precisions.index(INT8)
+        self._loss = known.loss
+        self._increases = np.array([block.loss_increase for block in known.blocks])
+        self.source = known.supernet
+
+    def __call__(self, architecture: Architecture) -> Estimate:
+        genes = np.array([self._space.encode(architecture)], dtype=np.uint8)
+        return Estimate(float(self.of_genes(genes)[0]), Provenance("curvature"))
+
+    def of_genes(self, genes: Genes) -> Floats:
+        """Nats, (n,), of gene vectors, (n, genes)."""
+        quantized = genes[:, self._policies.columns] == self._int8
+        return self._loss + (quantized & self._policies.present(genes)) @ self._increases
 
 
 class ZeroCost:

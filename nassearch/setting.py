@@ -17,6 +17,7 @@ _STEM = re.compile(
 _DEVICE = re.compile(r"[^\W_][\w .()+-]{0,99}(?<!\.)(?<! )")
 _RUNTIME = re.compile(r"[^\W_][\w.+-]*(:[\w.]+)?")
 _PRECISION = re.compile(r"\w+")
+INT8 = "int8"
 MIXED = "mixed"
 """The precision of a setting in which each block of a network has one of its own."""
 

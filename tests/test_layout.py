@@ -37,8 +37,8 @@ ALLOWED: dict[str, set[str]] = {
     "latency": {*NETWORKS, "runtimes"},
     "search": {*BASE, "cluster", "space"},
     "objectives": {
-        *NETWORKS, "training.evaluation", "training.task", "latency", "search.candidate",
-        "search.problem",
+        *NETWORKS, "training.evaluation", "training.sensitivity_record", "training.task", "latency",
+        "search.candidate", "search.problem",
     },
     "export": {
         *NETWORKS, "latency", "runtimes", "data", "training.evaluation", "training.task",

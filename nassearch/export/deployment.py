@@ -9,8 +9,9 @@ from nassearch.export.int8 import calibration_images
 from nassearch.export.onnx_file import open_graph
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import to_onnx
-from nassearch.runtimes.quantization import INT8, quantize_blocks
+from nassearch.runtimes.quantization import quantize_blocks
 from nassearch.runtimes.simulation import SimulatedNetwork, simulate
+from nassearch.setting import INT8
 
 
 def deployed(subnet: Subnet, *, data: Data) -> Callable[[Tensor], Tensor]:

@@ -32,13 +32,13 @@ from nassearch.latency.timing import interleave
 from nassearch.networks import Subnet
 from nassearch.progress import Progress
 from nassearch.runtimes.quantization import (
-    INT8,
     Images,
     node_blocks,
     quantizable,
     quantize,
     quantize_blocks,
 )
+from nassearch.setting import INT8
 from nassearch.training.evaluation import measure_accuracy
 
 CALIBRATION_IMAGES = 256

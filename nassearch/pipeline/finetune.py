@@ -31,7 +31,7 @@ from nassearch.pipeline.quantized_training import (
     simulated_accuracy,
 )
 from nassearch.progress import Progress, silent
-from nassearch.runtimes.quantization import INT8
+from nassearch.setting import INT8
 from nassearch.space import lower
 from nassearch.training import checkpoint
 from nassearch.training.evaluation import Accuracy, Evaluator, measure_accuracy

@@ -13,8 +13,9 @@ from nassearch.export.int8 import calibration_images
 from nassearch.networks import Subnet
 from nassearch.networks.norm_folding import fold_norms
 from nassearch.networks.onnx_graph import to_onnx
-from nassearch.runtimes.quantization import INT8, node_modules, quantize_blocks
+from nassearch.runtimes.quantization import node_modules, quantize_blocks
 from nassearch.runtimes.simulation import simulate
+from nassearch.setting import INT8
 from nassearch.training.evaluation import Accuracy, measure_accuracy
 
 

@@ -44,9 +44,9 @@ from nassearch.search.feasible_region import FeasibleRegion
 from nassearch.search.front_remark import front_remark
 from nassearch.search.journal import latest_search, load_latest
 from nassearch.search.pareto import ParetoFront
-from nassearch.search.problem import ACCURACY, LATENCY, Objective, Problem
+from nassearch.search.problem import ACCURACY, LATENCY, SENSITIVITY, Objective, Problem
 from nassearch.search.runner import SearchPlan, search
-from nassearch.setting import Setting
+from nassearch.setting import INT8, Setting
 from nassearch.space import Architecture, SearchSpace
 from nassearch.training.evaluation import warn_of_coarse_validation
 from nassearch.training.task import Metric, as_metric
@@ -400,6 +400,8 @@ def make_problem(
         score = ACCURACY  # it is known of every network, as well as it ever will be
     if score is not None and score not in kinds | budgeted:
         recorded += build(score, context)
+    if INT8 in context.space.precisions and ACCURACY in kinds and request.evaluate is None:
+        recorded += build(SENSITIVITY, context) if SENSITIVITY not in kinds | budgeted else []
     return Problem(
         context.space,
         tuple(chosen),

@@ -21,6 +21,8 @@ from nassearch.recipe import Recipe
 from nassearch.space import Architecture, SearchSpace
 from nassearch.training import checkpoint
 from nassearch.training.evaluation import Evaluator
+from nassearch.training.sensitivity import supernet_sensitivity
+from nassearch.training.sensitivity_record import SensitivityRecord, read_sensitivity
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,20 @@ class TrainedSupernet:
         return Evaluator(self.supernet, self.data, deploy=deploy)
 
     @cached_property
+    def sensitivity(self) -> SensitivityRecord:
+        """How much the largest network minds int8, block by block; measured once and kept."""
+        known = read_sensitivity(self.directory)
+        if known is not None and known.supernet == self.fingerprint:
+            return known
+        plain = self.deployed_in(())
+        loss = plain.evaluator.accuracy(plain.space.largest).loss
+        assert loss is not None
+        blocks = supernet_sensitivity(self.supernet, self.data)
+        measured = SensitivityRecord.of(blocks, supernet=self.fingerprint, loss=loss)
+        measured.save(self.directory)
+        return measured
+
+    @cached_property
     def cache(self) -> EvaluationCache:
         """Measurements by earlier searches of these weights on these images."""
         images = NO_IMAGES
@@ -126,7 +142,13 @@ class TrainedSupernet:
         said = "" if self.images is None else self.images.preprocessing.fingerprint
         source = f"{self.name} {self.fingerprint} {said}".rstrip()
         evaluator = None if self.images is None else self.evaluator
-        return objectives.Context(self.space, tuple(targets), evaluator, source)
+        return objectives.Context(
+            self.space,
+            tuple(targets),
+            evaluator,
+            source,
+            sensitivity=None if evaluator is None else lambda: self.sensitivity,
+        )
 
     def extract(self, architecture: Architecture) -> Subnet:
         """The subnet as a plain module with recalibrated batch norm, in evaluation mode."""

@@ -27,9 +27,8 @@ from nassearch.runtimes.activation_ranges import Images as Images
 from nassearch.runtimes.bundle_runner import BLOCK
 from nassearch.runtimes.channel_padding import pad_hidden_channels, pad_images
 from nassearch.runtimes.simulation import unsimulated
-from nassearch.setting import MIXED, Setting
+from nassearch.setting import INT8, MIXED, Setting
 
-INT8 = "int8"
 _COMPUTING = ("Conv", "Gemm", "MatMul", "Add", "Mul", "GlobalAveragePool", "LayerNormalization")
 
 

@@ -20,6 +20,8 @@ from nassearch.space.search_space import Genes, SearchSpace
 Floats = npt.NDArray[np.float64]
 Direction = Literal["max", "min"]
 ACCURACY, LATENCY = "accuracy", "latency"
+SENSITIVITY = "sensitivity"
+"""A cheap quantity that says which places of a space of policies mind a lower precision most."""
 
 
 @dataclass(frozen=True, slots=True)

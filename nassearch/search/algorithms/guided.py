@@ -9,6 +9,7 @@ set of them: the one expected to improve most on its best.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -21,7 +22,7 @@ from nassearch.search.candidate import Candidate
 from nassearch.search.feasible_region import FeasibleRegion, key, neighbours
 from nassearch.search.pareto import hypervolume_gain, non_dominated
 from nassearch.search.posterior import FEWEST, Outlook, Posterior
-from nassearch.search.problem import Floats, Problem
+from nassearch.search.problem import SENSITIVITY, Floats, Problem
 from nassearch.space.architecture import Architecture
 from nassearch.space.search_space import Genes
 
@@ -106,6 +107,9 @@ class Guided:
         tries = 1 if self.problem.warm_start_score is None else TRIES
         chance = self._rng.random((tries, len(scale), len(top))) * (scale < 1.0)
         rounded = np.minimum(np.floor(scale * top + chance), top).astype(np.uint8)
+        if space.policies is not None and self._tolerant_first is not None:
+            columns = space.policies.columns  # half of the policies: the most tolerant places low
+            rounded[:, 1:-1:2, columns] = self._by_tolerance(scale[1:-1:2, columns][:, 0])
         scaled = self._most_promising(rounded)
         scaled[0] = 0
         order = [0, len(scaled) - 1, *self._rng.permutation(np.arange(1, len(scaled) - 1))]
@@ -113,6 +117,31 @@ class Guided:
         start = self.region.repair(start, rng=self._rng)
         _, first = np.unique(start, axis=0, return_index=True)
         return start[np.sort(first)]
+
+    @cached_property
+    def _tolerant_first(self) -> npt.NDArray[np.intp] | None:
+        """Places of a space of policies, those that mind the lowest precision least first.
+
+        None where no quantity tells.
+        """
+        space, known = self.problem.space, {item.name for item in self.problem.quantities}
+        if space.policies is None or SENSITIVITY not in known:
+            return None
+        columns = space.policies.columns
+        highest = np.array(space.encode(space.largest), dtype=np.uint8)
+        probes = np.tile(highest, (columns.stop - columns.start, 1))
+        probes[:, columns][np.diag_indices(len(probes))] = 0
+        return np.argsort(self.problem.quantity(SENSITIVITY).numbers(probes), kind="stable")
+
+    def _by_tolerance(self, shares: Floats) -> Genes:
+        """Policies, (n, places), with such shares of their places in the highest precision."""
+        assert self._tolerant_first is not None
+        places = len(self._tolerant_first)
+        highest = len(self.problem.space.precisions) - 1
+        rank = np.empty(places, dtype=np.intp)
+        rank[self._tolerant_first] = np.arange(places)
+        low = rank < np.rint((1 - shares) * places)[:, None]
+        return np.where(low, 0, highest).astype(np.uint8)
 
     def _most_promising(self, tries: Genes) -> Genes:
         """Of (tries, n, genes) for each of the n the one of the best warm-start score."""
