@@ -56,7 +56,7 @@ def quantize(
 def quantize_blocks(
     model: bytes,
     precisions: Sequence[str],
-    images: Images,
+    images: Images | Iterable[Images],
     *,
     ranges: Path | None = None,
     method: Method = "minmax",
@@ -70,7 +70,8 @@ def quantize_blocks(
     Args:
         model: A network's float graph.
         precisions: One name for each block, the stem first and the head last.
-        images: What activations are calibrated on, (n, c, h, w), normalised; at least 8.
+        images: What activations are calibrated on, (n, c, h, w), normalised, or batches of them; at
+            least 8.
         ranges: The file of the architecture's ranges: read where it is there, else measured, for
             all tensors, so that every policy shares them, and written.
         method: How ranges are measured, see `activation_ranges.measure_ranges`.
@@ -90,6 +91,7 @@ def quantize_blocks(
             where="policy",
             fix="give one precision for each block, the stem first and the head last",
         )
+    images = images if isinstance(images, np.ndarray) else np.concatenate(list(images))
     check_images(float_graph, images)
     chosen = [name for name, block in blocks.items() if precisions[block] == INT8]
     if not chosen:
