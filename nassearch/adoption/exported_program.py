@@ -270,6 +270,25 @@ class ProgramReader:
             **(grouped if given["groups"] > 1 else {}),
         )
 
+    def _conv_transpose2d(self, node: fx.Node, given: dict[str, Any]) -> None:
+        weight = given["weight"].meta["val"].shape
+        if given["groups"] != 1:
+            raise self._unknown(node, "a transposed convolution in groups")
+        extra = _pair(given["output_padding"])
+        self._emit(
+            node,
+            "conv_transpose",
+            [given["input"]],
+            tensors={"weight": given["weight"], "bias": given["bias"]},
+            wants=int(weight[1]),
+            kernel=(int(weight[2]), int(weight[3])),
+            stride=_pair(given["stride"]),
+            padding=_pair(given["padding"]),
+            dilation=_pair(given["dilation"]),
+            bias=given["bias"] is not None,
+            **_given(output_padding=extra if any(extra) else None),
+        )
+
     def _linear(self, node: fx.Node, given: dict[str, Any]) -> None:
         self._emit(
             node,
