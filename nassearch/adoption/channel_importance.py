@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nassearch.adoption.dependency import Dependencies
+from nassearch.adoption.dependency import LAYERS, Dependencies
 from nassearch.space.graph_config import CONSTANT, INPUT, Axis
 
 Orders = Mapping[str, Tensor]
@@ -23,8 +23,8 @@ def sorted_tensors(found: Dependencies, tensors: Mapping[str, Tensor]) -> dict[s
     for operator in found.operators:
         if not operator.tensors:
             continue
-        axes = found.tensor_axes(operator)
-        for name in operator.tensors.values():
+        for leaf, name in operator.tensors.items():
+            axes = found.tensor_axes(operator, leaf)
             tensor = tensors[name]
             if operator.op == "parameter":
                 result[name] = _ordered_parameter(tensor, axes, found, orders)
@@ -40,11 +40,12 @@ def channel_orders(found: Dependencies, tensors: Mapping[str, Tensor]) -> Orders
     """Symbol -> its channels from the most to the least important."""
     importance: dict[str, Tensor] = {}
     for operator in found.operators:
-        if operator.op not in ("conv", "linear"):
+        if operator.op not in LAYERS:
             continue
         weight = tensors[operator.tensors["weight"]].detach().abs()
-        axis = found.tensor_axes(operator)[1]
-        read = weight.transpose(0, 1).flatten(1).sum(1)
+        dim = 0 if operator.op == "conv_transpose" else 1  # of what is read
+        axis = found.tensor_axes(operator)[dim]
+        read = weight.movedim(dim, 0).flatten(1).sum(1)
         start = 0
         for symbol, count in axis:
             size = count if symbol == CONSTANT else count * found.table.full[symbol]

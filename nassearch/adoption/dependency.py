@@ -13,6 +13,8 @@ from nassearch.space.graph_config import INPUT, Axis, NodeConfig, format_axis
 from nassearch.space.layout_inference import Layout, constant, group_axis, infer_node
 
 FIXED = "--fixed"  # the reason of what the user fixed
+LAYERS = ("conv", "conv_transpose", "linear")
+"""Operators that give channels of their own."""
 _FEW_GROUPS = 4
 
 
@@ -41,9 +43,11 @@ class Dependencies:
             found[key] = _resolved(value, self.table)
         return found
 
-    def tensor_axes(self, operator: Operator) -> tuple[Axis, ...]:
-        """The axes of the weight of an operator, those of its kernel left out."""
+    def tensor_axes(self, operator: Operator, leaf: str = "weight") -> tuple[Axis, ...]:
+        """The axes of a tensor of an operator, those of its kernel left out."""
         out = self.axes(operator.id)
+        if operator.op == "conv_transpose":
+            return (out[0],) if leaf == "bias" else (self.axes(operator.of[0])[0], out[0])
         if operator.op == "parameter":
             return out
         given = self.axes(operator.of[0])
@@ -92,7 +96,7 @@ def _infer(operator: Operator, found: Dependencies) -> None:
     at = f"{operator.path}.{operator.op}".strip(".")
     if operator.op == "conv":
         _group(operator, given[0][0], table, at)
-    if operator.op in ("conv", "linear") and operator.attributes.get("group_in") is None:
+    if operator.op in LAYERS and operator.attributes.get("group_in") is None:
         if operator.id not in found.made:
             found.made[operator.id] = table.new(operator.wants)
         said["out"] = found.made[operator.id]

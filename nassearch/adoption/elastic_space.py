@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nassearch.adoption.dependency import Dependencies, node_config
+from nassearch.adoption.dependency import LAYERS, Dependencies, node_config
 from nassearch.adoption.exported_program import Operator
 from nassearch.adoption.partition import Part, Parts
 from nassearch.adoption.trace import Trace
@@ -293,7 +293,7 @@ class _GraphWriter:
         if part.is_block:
             kind = type(self._module.get_submodule(part.path)).__name__
         else:
-            layers = [one.op for one in part.operators if one.op in ("conv", "linear")]
+            layers = [one.op for one in part.operators if one.op in LAYERS]
             kind = layers[0] if layers else "part"
         return re.sub(r"[^a-z0-9]+", "_", kind.lower()).strip("_") or "part"
 
@@ -357,4 +357,4 @@ def _named(axis: Axis) -> list[str]:
 
 def layers_of(operators: Sequence[Operator]) -> Iterator[Operator]:
     """The operators with channels of their own."""
-    return (operator for operator in operators if operator.op in ("conv", "linear"))
+    return (operator for operator in operators if operator.op in LAYERS)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from nassearch.adoption.dependency import FIXED, Dependencies
+from nassearch.adoption.dependency import FIXED, LAYERS, Dependencies
 from nassearch.adoption.elastic_space import Cell, ElasticSpace
 from nassearch.adoption.exported_program import Operator
 from nassearch.space.block_graph import scaled
@@ -75,7 +75,7 @@ def _reports(
     if stage is None:  # what lies in the head follows its input
         shares = [width / max(given) for width in given]
     for operator in cell.part.operators:
-        if operator.op not in ("conv", "linear"):
+        if operator.op not in LAYERS:
             continue
         axis = found.axes(operator.id)[-1 if operator.op == "linear" else 0]
         named = {symbol for symbol, _ in axis if symbol != CONSTANT}
@@ -119,7 +119,7 @@ def _why(operator: Operator, found: Dependencies) -> str:
 
 
 def _last_layer(cell: Cell) -> str:
-    return [one.id for one in cell.part.operators if one.op in ("conv", "linear")][-1]
+    return [one.id for one in cell.part.operators if one.op in LAYERS][-1]
 
 
 def _channels(axis: Axis, found: Dependencies, share: float) -> int:
@@ -148,7 +148,8 @@ def _described(operator: Operator) -> str:
         return "linear"
     attributes = operator.attributes
     kernel, stride = attributes["kernel"], attributes["stride"]
-    text = f"conv {kernel[0]}x{kernel[1]}" + (f"/{stride[0]}" if stride[0] > 1 else "")
+    name = "transposed conv" if operator.op == "conv_transpose" else "conv"
+    text = f"{name} {kernel[0]}x{kernel[1]}" + (f"/{stride[0]}" if stride[0] > 1 else "")
     grouped = attributes.get("group_in")
     if grouped is None:
         groups = attributes.get("groups", 1)

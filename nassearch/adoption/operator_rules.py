@@ -34,6 +34,26 @@ def _conv2d(reader: ProgramReader, node: fx.Node, given: dict[str, Any]) -> None
     )
 
 
+def _conv_transpose2d(reader: ProgramReader, node: fx.Node, given: dict[str, Any]) -> None:
+    weight = given["weight"].meta["val"].shape
+    if given["groups"] != 1:
+        raise reader.unknown(node, "a transposed convolution in groups")
+    extra = _pair(given["output_padding"])
+    reader.emit(
+        node,
+        "conv_transpose",
+        [given["input"]],
+        tensors={"weight": given["weight"], "bias": given["bias"]},
+        wants=int(weight[1]),
+        kernel=(int(weight[2]), int(weight[3])),
+        stride=_pair(given["stride"]),
+        padding=_pair(given["padding"]),
+        dilation=_pair(given["dilation"]),
+        bias=given["bias"] is not None,
+        **_given(output_padding=extra if any(extra) else None),
+    )
+
+
 def _linear(reader: ProgramReader, node: fx.Node, given: dict[str, Any]) -> None:
     reader.emit(
         node,
@@ -388,6 +408,7 @@ RULES: Mapping[str, Rule] = {
     "batch_norm": _batch_norm,
     "cat": _cat,
     "conv2d": _conv2d,
+    "conv_transpose2d": _conv_transpose2d,
     "dropout": _dropout,
     "elu": _elu,
     "gelu": _gelu,

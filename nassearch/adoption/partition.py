@@ -15,17 +15,16 @@ from itertools import pairwise
 
 from torch import nn
 
-from nassearch.adoption.dependency import Dependencies
+from nassearch.adoption.dependency import LAYERS, Dependencies
 from nassearch.adoption.exported_program import Operator
 from nassearch.adoption.trace import Trace
 from nassearch.errors import AdoptionError
 from nassearch.space.graph_config import CONSTANT, INPUT, Axis
 
 _JOINS = ("add", "concat", "sub")
-_LAYERS = ("conv", "linear")
 _GLOBAL_POOLS = ("adaptive_avg_pool", "adaptive_max_pool", "mean")
 _POOLS = ("max_pool", "avg_pool", *_GLOBAL_POOLS)
-_ENLARGES = "upsample"
+_ENLARGES = ("upsample", "conv_transpose")
 _MOST_MERGED = 4
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -181,7 +180,7 @@ def _joins_within_a_block(end: str, rest: Sequence[Operator], kept: Collection[s
     """
     from_end, from_taps = {end}, set(kept) - {end}
     for operator in rest:
-        is_small = any(read in from_end for read in operator.of) and operator.op != _ENLARGES
+        is_small = any(read in from_end for read in operator.of) and operator.op not in _ENLARGES
         is_tapped = any(read in from_taps for read in operator.of)
         if is_small and is_tapped:
             return True
@@ -203,7 +202,7 @@ def _layers_before(ordered: Sequence[Operator]) -> dict[str, frozenset[str]]:
     found: dict[str, frozenset[str]] = {INPUT: frozenset()}
     for operator in ordered:
         before = frozenset().union(*(found[read] for read in operator.of))
-        found[operator.id] = frozenset((operator.id,)) if operator.op in _LAYERS else before
+        found[operator.id] = frozenset((operator.id,)) if operator.op in LAYERS else before
     return found
 
 
@@ -294,7 +293,7 @@ def _parts(
     for number, segment in enumerate(segments):
         is_last = has_head and number == len(segments) - 1
         block = _block_of(segment, blocks)
-        has_layer = any(operator.op in _LAYERS for operator in segment)
+        has_layer = any(operator.op in LAYERS for operator in segment)
         before = parts[-1] if parts and parts[-1].gives not in kept else None
         joins_block = (
             block is not None and before is not None and before.path == block and not pending
@@ -447,7 +446,7 @@ def _too_long(merged: Sequence[Part], parts: Sequence[Part]) -> Part | None:
 
 def _stands_alone(part: Part, found: Dependencies) -> bool:
     """Whether a part has a layer, and its output channels are its own or all its input's."""
-    if not any(operator.op in _LAYERS for operator in part.operators):
+    if not any(operator.op in LAYERS for operator in part.operators):
         return False
     given, made = _channels(part.reads, found), _channels(part.gives, found)
     if not (_symbols(given) & _symbols(made)):

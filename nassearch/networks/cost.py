@@ -22,6 +22,7 @@ with warnings.catch_warnings():
     from fvcore.nn.jit_analysis import JitModelAnalysis
 
 FLOAT_BYTES = 4
+_PLAIN_INPUTS = 7  # of aten::conv2d; aten::_convolution says whether it is transposed as well
 _SMALLER = "use smaller widths"
 
 # Operators that do no multiply-accumulate of their own. Batch norm folds into its convolution.
@@ -222,6 +223,9 @@ def _shape(value: Any) -> list[int]:
 def _count_convolution(inputs: list[Any], outputs: list[Any]) -> Counter[Layer]:
     """A convolution: output elements x the weights behind each."""
     image, weight, out = _shape(inputs[0]), _shape(inputs[1]), _shape(outputs[0])
+    macs = math.prod(out) * math.prod(weight[1:])
+    if len(inputs) > _PLAIN_INPUTS and inputs[6].toIValue():  # transposed: each input spreads out
+        macs, weight = math.prod(image) * math.prod(weight[1:]), [out[1], image[1], *weight[2:]]
     if weight[1] < image[1]:
         kind = "depthwise" if weight[1] == 1 else "grouped"
     else:
@@ -236,7 +240,7 @@ def _count_convolution(inputs: list[Any], outputs: list[Any]) -> Counter[Layer]:
                 inputs=math.prod(image),
                 outputs=math.prod(out),
                 weights=math.prod(weight),
-                macs=math.prod(out) * math.prod(weight[1:]),
+                macs=macs,
             )
         ]
     )

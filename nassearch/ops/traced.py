@@ -101,6 +101,13 @@ class Traced(StaticOp):
                 inputs = (layer.weight.shape[1],)
             kernel = [(size,) for size in layer.weight.shape[2:]]
             self._note(node.id, layer, (layout.segments(gives), inputs, *kernel))
+        elif node.op == "conv_transpose":
+            read, gives = given[0].axes[0], made.axes[0]
+            layer = _conv_transpose(node, layout.size(read), layout.size(gives))
+            kernel = [(size,) for size in layer.weight.shape[2:]]
+            made_of = layout.segments(gives)
+            self._segments[f"{node.id}.weight"] = (layout.segments(read), made_of, *kernel)
+            self._segments |= {f"{node.id}.bias": (made_of,)} if node.bias else {}
         elif node.op == "linear":
             read, gives = given[0].axes[-1], made.axes[-1]
             layer = nn.Linear(layout.size(read), layout.size(gives), bias=bool(node.bias))
@@ -183,6 +190,23 @@ def _conv(
     )
 
 
+def _conv_transpose(node: NodeConfig, inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    assert node.kernel is not None
+    assert node.stride is not None
+    assert node.padding is not None
+    assert node.dilation is not None
+    return nn.ConvTranspose2d(
+        inputs,
+        outputs,
+        node.kernel,
+        stride=node.stride,
+        padding=node.padding,
+        output_padding=node.output_padding or 0,
+        bias=bool(node.bias),
+        dilation=node.dilation,
+    )
+
+
 def _norm(node: NodeConfig, channels: int, *, is_image: bool) -> nn.Module:
     assert node.eps is not None and node.affine is not None
     if node.op == "batch_norm":
@@ -259,7 +283,17 @@ def _take(given: Sequence[Tensor], taken: tuple[int, int, int]) -> Tensor:
 
 _RUN: dict[str, Callable[[Sequence[Tensor], Any], Tensor]] = {
     **dict.fromkeys(
-        ("conv", "linear", "batch_norm", "layer_norm", "group_norm", "dropout", "parameter"), _layer
+        (
+            "conv",
+            "conv_transpose",
+            "linear",
+            "batch_norm",
+            "layer_norm",
+            "group_norm",
+            "dropout",
+            "parameter",
+        ),
+        _layer,
     ),
     "add": _binary(torch.add),
     "sub": _binary(torch.sub),

@@ -23,6 +23,7 @@ _TERM = re.compile(r"([a-z][a-z0-9_]*)(?:\*([1-9][0-9]{0,8}))?|([1-9][0-9]{0,8})
 # operator -> the keys that it needs; a value that it may have is in OPTIONAL
 OPERATORS: dict[str, tuple[str, ...]] = {
     "conv": ("kernel", "stride", "padding", "dilation", "bias"),
+    "conv_transpose": ("out", "kernel", "stride", "padding", "dilation", "bias"),
     "linear": ("out", "bias"),
     "batch_norm": ("eps", "momentum", "affine"),
     "layer_norm": ("eps", "affine"),
@@ -63,6 +64,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
 }
 OPTIONAL: dict[str, tuple[str, ...]] = {
     "conv": ("out", "group_in", "group_out", "groups"),
+    "conv_transpose": ("output_padding",),
     "add": ("value",),
     "sub": ("value",),
     "mul": ("value",),
@@ -131,6 +133,7 @@ class NodeConfig(StrictModel):
     kernel: Pair | None = None
     stride: Pair | None = None
     padding: tuple[Few, Few] | None = None
+    output_padding: tuple[Few, Few] | None = None
     dilation: Pair | None = None
     bias: bool | None = None
     affine: bool | None = None

@@ -161,6 +161,23 @@ def _conv(node: NodeConfig, inputs: list[Layout], rules: Rules, at: str) -> Layo
     return Layout((channels, *_slide(node, image, rules, at)))
 
 
+def _conv_transpose(node: NodeConfig, inputs: list[Layout], rules: Rules, at: str) -> Layout:
+    assert node.kernel is not None
+    assert node.stride is not None
+    assert node.padding is not None
+    assert node.dilation is not None
+    if len(inputs[0].axes) != 3:
+        raise _refused("is a convolution of what is no image", at)
+    pixels = []
+    for number, axis in enumerate(inputs[0].axes[1:3]):
+        reach = node.dilation[number] * (node.kernel[number] - 1) + 1
+        size = (rules.fix(axis, at=at) - 1) * node.stride[number] - 2 * node.padding[number]
+        pixels.append(size + reach + (node.output_padding or (0, 0))[number])
+    if min(pixels) < 1:
+        raise _refused("has no pixel left", at)
+    return Layout((rules.resolve(node.out_axis), *map(constant, pixels)))
+
+
 def group_axis(axis: Axis, groups: int, rules: Rules, at: str) -> Axis:
     """The channels of one of so many equal groups of an axis."""
     if all(symbol == CONSTANT for symbol, _ in axis) and rules.size(axis) % groups == 0:
@@ -319,6 +336,7 @@ def _group_norm(node: NodeConfig, inputs: list[Layout], rules: Rules, at: str) -
 
 _RULES = {
     "conv": _conv,
+    "conv_transpose": _conv_transpose,
     "linear": _linear,
     "max_pool": _pool,
     "avg_pool": _pool,

@@ -58,13 +58,14 @@ class Masks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.backbone = Backbone()
-        self.up = nn.Conv2d(32 + 24, 16, 3, padding=1)
+        self.enlarge = nn.ConvTranspose2d(32, 20, 2, 2)
+        self.up = nn.Conv2d(20 + 24, 16, 3, padding=1)
         self.top = nn.Conv2d(16 + 16, 16, 3, padding=1)
         self.classes = nn.Conv2d(16, 3, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         half, quarter, eighth = self.backbone(images).values()
-        out = torch.cat([F.interpolate(eighth, size=quarter.shape[-2:]), quarter], 1)
+        out = torch.cat([torch.relu(self.enlarge(eighth)), quarter], 1)
         out = torch.relu(self.up(out))
         big = F.interpolate(out, scale_factor=2, mode="bilinear", align_corners=False)
         out = torch.relu(self.top(torch.cat([big, half], 1)))
@@ -73,7 +74,24 @@ class Masks(nn.Module):
         )
 
 
-BRANCHING = {kind.__name__: kind for kind in (Backbone, Sequence, Pyramid, Masks)}
+class Restored(nn.Module):
+    """An encoder and a decoder in a row: one output, as large as the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(),
+            nn.Conv2d(16, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU(),
+            nn.ConvTranspose2d(32, 24, 3, 2, 1, output_padding=1, bias=False), nn.ReLU(),
+            nn.ConvTranspose2d(24, 8, 4, 2, 1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, images: Tensor) -> Tensor:
+        restored: Tensor = self.body(images)
+        return restored
+
+
+BRANCHING = {kind.__name__: kind for kind in (Backbone, Sequence, Pyramid, Masks, Restored)}
 
 
 @cache

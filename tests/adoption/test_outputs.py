@@ -89,6 +89,12 @@ def test_outputs_are_what_stages_give_or_values_of_the_head() -> None:
     assert adopted_branching("Masks")[1].space.definition.head.taps == {"tap0": 0, "tap1": 1}
 
 
+def test_a_decoder_in_a_row_is_a_body_with_a_head() -> None:
+    space = adopted_branching("Restored")[1].space.definition
+    assert space.outputs == {"output": "body_10"}
+    assert [stage.width for stage in space.stages] == [(8, 16), (16, 32), (12, 24), (4, 8)]
+
+
 def test_feature_maps_are_elastic_and_predictions_are_not() -> None:
     space = adopted_branching("Backbone")[1].space
     assert [stage.width for stage in space.definition.stages] == [(8, 16), (12, 24), (16, 32)]
@@ -158,11 +164,16 @@ def test_what_waits_for_a_head_or_for_the_end_takes_memory() -> None:
         genes = np.array([space.encode(one) for one in some], dtype=np.uint8)
         expected = [peak_activation_bytes(lower(space, one)) for one in some]
         assert PeakActivations(space).of_genes(genes).tolist() == expected
-    specs = lower(space, space.largest)
+    specs = lower(*(_space_and_largest("Masks")))
     half = 16 * 8**2  # waits while the rest of the body runs
     alone = [peak_activation_bytes([spec]) for spec in specs]
     with_it = max(bytes_ + 4 * half for bytes_ in alone[-3:-1])
     assert peak_activation_bytes(specs) >= with_it
+
+
+def _space_and_largest(name: str) -> tuple[SearchSpace, Architecture]:
+    space = adopted_branching(name)[1].space
+    return space, space.largest
 
 
 def test_a_key_says_what_a_head_reads() -> None:
@@ -245,3 +256,20 @@ def test_a_head_alone_with_a_fixed_backbone() -> None:
     """Everything below a path stays, and the network is adopted all the same."""
     adoption = adopt(Pyramid(), _images(1), elasticity=Elasticity(fixed=("backbone",)))
     assert all(layer.reason for layer in adoption.layers if layer.path.startswith("backbone."))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv4_conv_small", "efficientnet_b0"])
+def test_timm_s_features_are_adopted(name: str) -> None:
+    timm = pytest.importorskip("timm")
+    module = timm.create_model(name, features_only=True).eval()
+    adoption = adopt(module, torch.randn(1, 3, 64, 64), name=name)
+    assert adoption.change < 1e-5
+    assert adoption.space.size() > 10**6
+    assert list(adoption.space.definition.outputs or {}) == [f"out{n}" for n in range(5)]
+    for architecture in _some(adoption.space, 2):
+        images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            expected = adoption.supernet(images, architecture)
+            found = adoption.supernet.extract(architecture)(images)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
