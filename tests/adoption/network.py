@@ -97,10 +97,18 @@ def _timm(name: str) -> Callable[[], nn.Module]:
     return make
 
 
+def _small_vgg() -> nn.Module:
+    """VGG for small images: ONNX holds no pooling of one pixel to seven."""
+    module = torchvision.models.vgg11_bn(weights=None, num_classes=5)
+    module.avgpool = nn.AdaptiveAvgPool2d(1)
+    module.classifier[0] = nn.Linear(512, 4096)
+    return module
+
+
 def _networks() -> list[Network]:
     plain = {"resnet18": 32, "squeezenet1_1": 32, "shufflenet_v2_x0_5": 32, "mobilenet_v2": 32}
     more = {
-        "alexnet": 64, "vgg11_bn": 32, "resnet50": 32, "resnext50_32x4d": 32,
+        "alexnet": 224, "resnet50": 32, "resnext50_32x4d": 32,
         "regnet_y_400mf": 32, "densenet121": 32, "mobilenet_v3_small": 32, "efficientnet_b0": 32,
         "mnasnet1_0": 32, "convnext_tiny": 32,
     }  # fmt: skip
@@ -112,6 +120,7 @@ def _networks() -> list[Network]:
         Network("own", OwnNetwork, 16),
         *(Network(name, _torchvision(name), pixels) for name, pixels in {**plain, **more}.items()),
         Network("googlenet", _torchvision("googlenet", aux_logits=False, init_weights=False), 32),
+        Network("vgg11_bn", _small_vgg, 32),
         *(Network(name, _timm(name), pixels) for name, pixels in of_timm.items()),
     ]
 
