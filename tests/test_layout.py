@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
 # a report shows what a run holds: its checkpoint's space, its journal, its exports
 ALLOWED["report"] = {
     *ALLOWED["export"], "export", "search.journal", "search.problem", "search.algorithm",
-    "training.checkpoint",
+    "training.checkpoint", "training.sensitivity_record",
 }  # fmt: skip
 # these may import every room; of all others, nobody may import them (recipe: one file of a run)
 TOP = {"pipeline", "cli", "__main__"}

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
+from nassearch.training.sensitivity_record import BlockRecord
+
 Floats = npt.NDArray[np.float64]
 
 GREY, ORANGE, GREEN, BLUE, VERMILLION = "#8a929c", "#e69f00", "#009e73", "#0072b2", "#d55e00"
@@ -240,6 +242,30 @@ def training_figure(metrics: Sequence[Mapping[str, Any]]) -> go.Figure:
             "tickmode": "auto",
             "nticks": 5,
         },
+        legend=_LEGEND,
+    )
+    return figure
+
+
+def sensitivity_figure(blocks: Sequence[BlockRecord]) -> go.Figure:
+    """What int8 adds to the loss, block by block: by the weights, and by the output."""
+    figure = go.Figure()
+    at = list(range(len(blocks)))
+    for name, color in (("weights", BLUE), ("output", VERMILLION)):
+        nats = [block.weights if name == "weights" else block.output for block in blocks]
+        figure.add_bar(
+            x=at,
+            y=nats,
+            name=name,
+            marker={"color": color},
+            customdata=[block.key for block in blocks],
+            hovertemplate="%{customdata}<br>%{y:.3g} nats<extra>" + name + "</extra>",
+        )
+    labels = [block.key.partition("-")[0] for block in blocks]
+    figure.update_layout(
+        barmode="stack",
+        xaxis={"tickvals": at, "ticktext": labels, "tickangle": -90},
+        yaxis={"title": "added loss, nats"},
         legend=_LEGEND,
     )
     return figure

@@ -19,7 +19,7 @@ from nassearch.errors import ConfigError, RuntimeUnavailableError
 from nassearch.files import atomic_write, write_text
 from nassearch.report import document, latency_chart
 from nassearch.report.beside import Beside
-from nassearch.report.figure import for_paper, training_figure
+from nassearch.report.figure import for_paper, sensitivity_figure, training_figure
 from nassearch.report.latency_chart import Chart
 from nassearch.report.quantity import quantities
 from nassearch.report.record import RunRecord, read_run
@@ -93,6 +93,7 @@ def render(records: Sequence[RunRecord], beside: Beside | None = None) -> str:
         "prediction": _charts(records, latency_chart.prediction_charts),
         "training": _charts(records, _training),
         "blocks": _charts(records, latency_chart.heat_charts),
+        "sensitivity": _charts(records, _sensitivity),
     }
     content = {
         "runs": [
@@ -172,6 +173,22 @@ def _training(record: RunRecord) -> list[Chart]:
     epochs = record.metrics[-1]["epoch"]
     note = f"{epochs} epochs in {seconds:.0f} s; accuracies with recalibrated batch norm."
     return [Chart("training", note, training_figure(record.metrics))]
+
+
+def _sensitivity(record: RunRecord) -> list[Chart]:
+    """How much the largest network minds int8, where a search of policies asked."""
+    known = record.sensitivity
+    if known is None:
+        return []
+    least_first = sorted(known.blocks, key=lambda block: block.loss_increase)
+    most = ", ".join(f"{item.key} ({item.loss_increase:.2g})" for item in least_first[:-6:-1])
+    every = sum(block.loss_increase for block in known.blocks)
+    note = (
+        f"What int8 in each block of the largest network is expected to add to its loss of"
+        f" {known.loss:.3g} nats, from the loss's curvature (HAWQ); {every:.2g} in all."
+        f" Most of all: {most}. Blocks go to int8 from the least on."
+    )
+    return [Chart("sensitivity to int8", note, sensitivity_figure(known.blocks))]
 
 
 def _not_compared(series: Sequence[Series], shown: Sequence[View]) -> bool:

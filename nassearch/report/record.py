@@ -25,6 +25,7 @@ from nassearch.search.problem import Axis
 from nassearch.setting import Setting
 from nassearch.space import Architecture, BlockSpec, SearchSpace, lower
 from nassearch.training import checkpoint
+from nassearch.training.sensitivity_record import SensitivityRecord, read_sensitivity
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,8 @@ class RunRecord:
     verified: tuple[Mapping[str, Any], ...]
     """The verify.json of every export."""
     missing: tuple[str, ...]
+    sensitivity: SensitivityRecord | None = None
+    """How much its largest network minds int8."""
 
     @property
     def name(self) -> str:
@@ -185,6 +188,7 @@ def read_run(path: Path) -> RunRecord:
         searches=tuple(searches),
         verified=tuple(map(read_json, sorted(path.glob("exports/*/verify.json")))),
         missing=tuple(dict.fromkeys(missing)),
+        sensitivity=read_sensitivity(home),
     )
 
 

@@ -45,7 +45,7 @@ def test_policies_are_searched_exported_and_verified(place: Path, nassearch: Com
     names = ("accuracy", "latency", "size_bytes")
     objectives = [word for name in names for word in ("--objective", name)]
     searched = nassearch(
-        *("search", *setting, "--supernet", place, "--budget", "95%", "--trials", 12),
+        *("search", *setting, "--supernet", place, "--budget", "95%", "--trials", 8),
         *(*objectives, "--json"),
     )
     assert searched.code == 0, searched.err
@@ -69,7 +69,11 @@ def test_policies_are_searched_exported_and_verified(place: Path, nassearch: Com
     assert predicted["setting"] == "host/onnxruntime-mixed-b1-t1"
 
     assert nassearch("report", place).code == 0
-    assert '"p":"int8"' in (place / "report.html").read_text()
+    page = (place / "report.html").read_text()
+    assert '"p":"int8"' in page
+    known = json.loads((place / "sensitivity.json").read_text())
+    assert len(known["blocks"]) == 9
+    assert "is expected to add to its loss" in page
 
 
 def test_settings_of_one_precision_are_searched_apart(run: Path) -> None:
