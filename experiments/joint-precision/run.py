@@ -4,19 +4,23 @@
     python experiments/joint-precision/run.py search --run RUN --data FOLDER --seed N [--modes ...]
     python experiments/joint-precision/run.py fronts --run RUN --data FOLDER --seed N
     python experiments/joint-precision/run.py simulated --run RUN --data FOLDER
+    python experiments/joint-precision/run.py policies --run RUN --data FOLDER
     python experiments/joint-precision/run.py report
 
 `latency` measures tables of fp32, of int8 and of borders, then held-out mixed networks in a session
 of their own: it wants a quiet machine. `search` searches a trained supernet three ways with as many
 evaluations; `fronts` measures what each found, accuracy on test images and latency, all in one
-session. `simulated` compares simulated with exported accuracies. What results.jsonl beside this
-file holds is not done again. RUN is a run of a supernet, FOLDER its images.
+session. `simulated` compares simulated with exported accuracies; `policies` evaluates every policy
+of one network of nine blocks. What results.jsonl beside this file holds is not done again. RUN is a
+run of a supernet, FOLDER its images.
 """
 
 import argparse
+import itertools
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +31,21 @@ from scipy.stats import spearmanr
 import nassearch as ns
 from nassearch import files
 from nassearch.export.deployment import deployed
-from nassearch.export.int8 import Int8, Int8Options
+from nassearch.export.int8 import Int8, Int8Options, calibration_images
+from nassearch.export.onnx_file import open_graph
 from nassearch.latency.border_profiler import mixed_networks
 from nassearch.latency.device import host_device
 from nassearch.latency.target import Target, load_target
 from nassearch.latency.timing import interleave, reference_ms, references
 from nassearch.networks import Subnet
 from nassearch.networks.file_size import file_bytes
+from nassearch.networks.onnx_graph import to_onnx
+from nassearch.objectives import build
 from nassearch.pipeline.trained_supernet import TrainedSupernet
 from nassearch.progress import silent
+from nassearch.runtimes.quantization import quantize_blocks
 from nassearch.runtimes.runtime import deployed_space, make_runtime
-from nassearch.search.pareto import hypervolume
+from nassearch.search.pareto import hypervolume, non_dominated
 from nassearch.setting import MIXED, Setting
 from nassearch.space import Architecture, SearchSpace, lower
 from nassearch.training.evaluation import measure_accuracy
@@ -49,6 +57,7 @@ TRIALS = 100
 HELD_OUT = 100
 SECONDS = 60.0
 SIMULATED = 20
+NUM_BLOCKS = 9  # of the network whose every policy is evaluated
 
 
 def main() -> None:
@@ -257,6 +266,51 @@ def simulated(arguments: argparse.Namespace) -> None:
         )
 
 
+# -- policies of one network -----------------------------------------------------------------------
+
+
+def policies(arguments: argparse.Namespace) -> None:
+    """Accuracies of every policy of a network, beside what sensitivity says of each."""
+    supernet, data = load(arguments)
+    mixed = deployed_space(supernet.space, setting(MIXED))
+    mixing = supernet.deployed_in(mixed.precisions)
+    drawn = mixed.plain.sample_many(np.random.default_rng(0), 1000)
+    network = next(item for item in drawn if len(lower(mixed, item)) == NUM_BLOCKS)
+    (sensitivity,) = build("sensitivity", mixing.context())
+    subnet = supernet.extract(network)
+    pixels = network.resolution
+    graph = to_onnx(subnet, subnet.input_shape, batch=None)
+    images = calibration_images(data, pixels).numpy()
+    known = {tuple(line["policy"]) for line in results(kind="policy", id=network.id)}
+    ranges = arguments.out / f"ranges-{network.id}.json"
+    for policy in itertools.product(mixed.precisions, repeat=NUM_BLOCKS):
+        if policy in known:
+            continue
+        run = open_graph(quantize_blocks(graph, policy, images, ranges=ranges))
+        measured = measure_accuracy(run, data.val, data, split="val", resolution=pixels)
+        architecture = replace(network, precisions=policy)
+        keep(
+            {
+                "kind": "policy",
+                "id": network.id,
+                "policy": list(policy),
+                "accuracy": measured.value,
+                "loss": measured.loss,
+                "bytes": size(mixed, architecture),
+                "sensitivity": sensitivity.evaluate(architecture).value,
+            }
+        )
+
+
+def share_by_sensitivity(lines: Sequence[dict[str, Any]]) -> tuple[int, float]:
+    """How many policies are least sensitive for their bytes, and their share of all hypervolume."""
+    points = np.array([[-line["accuracy"], line["bytes"]] for line in lines])
+    hints = np.array([[line["sensitivity"], line["bytes"]] for line in lines])
+    reference = points.max(axis=0) + 1e-9
+    chosen = points[non_dominated(hints)]
+    return len(chosen), hypervolume(chosen, reference) / hypervolume(points, reference)
+
+
 # -- results ---------------------------------------------------------------------------------------
 
 
@@ -290,6 +344,10 @@ def report(arguments: argparse.Namespace) -> None:
     if apart:
         most = f"at most {100 * max(apart):.2f} points apart"
         lines += ["", f"Simulated and exported accuracies of {len(apart)} mixed networks: {most}."]
+    if policies_known := results(kind="policy"):
+        count, share = share_by_sensitivity(policies_known)
+        lines += ["", f"Of {len(policies_known)} policies the {count} that are least sensitive for"]
+        lines += [f"their bytes have {share:.1%} of the hypervolume of all."]
     lines += ["", "| seed | " + " | ".join(NAMES) + " | mixed over fp32, then int8 |"]
     lines.append("| --- " * (len(NAMES) + 2) + "|")
     for line in results(kind="fronts"):
@@ -310,6 +368,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "search": search,
     "fronts": fronts,
     "simulated": simulated,
+    "policies": policies,
     "report": report,
 }
 
