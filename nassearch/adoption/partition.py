@@ -134,8 +134,11 @@ def _partition_branching(
                 found.table.fix(axis, at=OUTPUT)
     parts = _parts(list(_segments(body)), trace.module, kept=kept, has_head=False)
     merged = _merged_between(parts, found, kept, name=name)
-    taps = tuple(part.gives for part in merged[:-1] if part.gives in kept and
-                 any(part.gives in one.of for one in rest))  # fmt: skip
+    taps = tuple(
+        part.gives
+        for part in merged[:-1]
+        if part.gives in kept and any(part.gives in one.of for one in rest)
+    )
     _untie([*taps, merged[-1].gives] if rest else [], found)
     stages = _stages(merged, found, kept)
     head = Part(rest, merged[-1].gives, _common_path(rest), False) if rest else None
@@ -162,8 +165,11 @@ def _head_start(ordered: Sequence[Operator], outputs: Sequence[str]) -> int | No
         kept |= made.intersection(outputs)
         if rest and ends & made:
             continue
-        if any(layers[value].isdisjoint(one.id for one in rest)
-               for value in outputs if value not in made):  # fmt: skip
+        if any(
+            layers[value].isdisjoint(one.id for one in rest)
+            for value in outputs
+            if value not in made
+        ):
             continue
         if not _ends_cut(body) or _joins_within_a_block(body[-1].id, rest, kept):
             continue
