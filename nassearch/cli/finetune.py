@@ -33,7 +33,7 @@ def finetune(
         bool, typer.Option("--quantized", help="Train it as its int8 graph computes.")
     ] = False,
     lr: Annotated[
-        float | None, typer.Option("--lr", help="Default: 0.01, quantized 0.001.")
+        float | None, typer.Option("--lr", help="Default: 0.01, quantized 0.0003.")
     ] = None,
     seed: Seed = None,
     settings: Settings = None,

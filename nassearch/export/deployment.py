@@ -1,6 +1,7 @@
 """Networks as a policy deploys them: what it makes of their accuracy, without exporting them."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from torch import Tensor
 
@@ -28,13 +29,19 @@ def deployed(subnet: Subnet, *, data: Data) -> Callable[[Tensor], Tensor]:
     return simulated_network(subnet.cpu(), subnet.precisions, data).to(device)
 
 
-def simulated_network(subnet: Subnet, precisions: Sequence[str], data: Data) -> SimulatedNetwork:
-    """What an export of a subnet by a policy computes, in PyTorch."""
-    return simulate(_quantized_graph(subnet, precisions, data))
+def simulated_network(
+    subnet: Subnet, precisions: Sequence[str], data: Data, *, ranges: Path | None = None
+) -> SimulatedNetwork:
+    """What an export of a subnet by a policy computes, in PyTorch, under ranges of a file or of its
+    own.
+    """
+    return simulate(_quantized_graph(subnet, precisions, data, ranges=ranges))
 
 
-def _quantized_graph(subnet: Subnet, precisions: Sequence[str], data: Data) -> bytes:
+def _quantized_graph(
+    subnet: Subnet, precisions: Sequence[str], data: Data, *, ranges: Path | None = None
+) -> bytes:
     """Ranges of activations are those of the images that an export is calibrated with."""
     images = calibration_images(data, subnet.input_shape[1])
     graph = to_onnx(subnet, subnet.input_shape, batch=None)
-    return quantize_blocks(graph, precisions, images.numpy())
+    return quantize_blocks(graph, precisions, images.numpy(), ranges=ranges)

@@ -53,6 +53,8 @@ class Int8Options(PhotoOptions):
     """An int8 graph may lose so much accuracy on validation images; 0.01 is one point."""
 
     max_accuracy_loss: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.01
+    ranges: Path | None = None
+    """A file of activation ranges to take, of a network that was trained under them."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Int8:
                 network_graph(subnet, self.options),
                 images,
                 batch or _OPEN_BATCH,
-                Path(folder) / "ranges.json",
+                self.options.ranges or Path(folder) / "ranges.json",
             )
             whole = accuracy(subnet)
 

@@ -40,8 +40,8 @@ from nassearch.training.training_recipe import TrainingRecipe
 
 DEFAULTS = {"lr": 0.01, "batch_size": 64}
 """Of a fine-tuning, where they differ from those of a training."""
-QUANTIZED_DEFAULTS = {**DEFAULTS, "lr": 0.001}
-"""Folded weights bear smaller steps than those before a batch norm."""
+QUANTIZED_DEFAULTS = {**DEFAULTS, "optimizer": "adamw", "lr": 0.0003}
+"""Without batch norm, channels want steps in proportion to their own gradients."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,11 @@ def finetune_export(
         quantized_before = (
             simulated_accuracy(network, precisions, images) if same and quantized else None
         )
+        training = QuantizedTraining(new, precisions, images) if quantized else None
         if finished is not None:
+            if training is not None:
+                new.load_state_dict(load(directory).state_dict())
+                asked["ranges"] = training.ranges()
             missing = [name for name in chosen if name not in (CONFIG_ONLY, *finished.formats)]
             if missing:
                 write_export(
@@ -166,12 +170,9 @@ def finetune_export(
                 )
             progress(STAGE, 1.0, "it was finished already")
             after = finished.accuracy.to_accuracy()
-            quantized_after = (
-                simulated_accuracy(load(directory), precisions, images) if quantized else None
-            )
+            quantized_after = None if training is None else training.accuracy()
             return Finetuned(directory, before, after, quantized_before, quantized_after)
         teaching = None if teacher is None else _teacher(teacher, images)
-        training = QuantizedTraining(new, precisions, images) if quantized else None
         finetune(
             new if training is None else training.simulated,
             images,
@@ -185,8 +186,9 @@ def finetune_export(
         )
         if training is not None:
             training.write_back()
+            asked["ranges"] = training.ranges()
         after = _accuracy(new, images)
-        quantized_after = simulated_accuracy(new, precisions, images) if quantized else None
+        quantized_after = None if training is None else training.accuracy()
         measured = AccuracyClaim.of(
             after,
             supernet=export.accuracy.supernet,

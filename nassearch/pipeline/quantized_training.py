@@ -1,7 +1,9 @@
 """Quantization-aware recovery: an export's network is trained as its int8 graph computes."""
 
 import copy
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from nassearch.export.int8 import calibration_images
 from nassearch.networks import Subnet
 from nassearch.networks.norm_folding import fold_norms
 from nassearch.networks.onnx_graph import to_onnx
+from nassearch.runtimes.activation_ranges import ranges_for
 from nassearch.runtimes.quantization import node_modules, quantize_blocks
 from nassearch.runtimes.simulation import simulate
 from nassearch.setting import INT8
@@ -37,10 +40,13 @@ class QuantizedTraining:
     def __init__(self, network: Subnet, precisions: Sequence[str], data: Data) -> None:
         self.network = network
         self.precisions = tuple(precisions)
+        self._data = data
         self._norms = fold_norms(network)
         graph = to_onnx(_merged(network, self._norms), network.input_shape, batch=None)
         images = calibration_images(data, network.input_shape[1])
-        int8 = quantize_blocks(graph, self.precisions, images.numpy())
+        self._place = tempfile.TemporaryDirectory(prefix="nassearch-ranges-")
+        self._ranges = Path(self._place.name) / "measured.json"
+        int8 = quantize_blocks(graph, self.precisions, images.numpy(), ranges=self._ranges)
         self.simulated = simulate(int8, weights=graph)
         self._layers = node_modules(graph)
         for name, weight in self.simulated.named_weights().items():
@@ -53,6 +59,21 @@ class QuantizedTraining:
             target = self._tensor(name)
             if target is not None:
                 target.copy_(weight.value)
+
+    def ranges(self) -> Path:
+        """The file of the ranges it was trained under, as the plain network's; it is kept as long
+        as this is.
+        """
+        path = Path(self._place.name) / "trained.json"
+        if not self._ranges.exists():  # nothing is in int8
+            return self._ranges
+        graph = to_onnx(self.network, self.network.input_shape, batch=None)
+        ranges_for(graph, self._ranges, path)
+        return path
+
+    def accuracy(self) -> Accuracy:
+        """That of the plain network's graph by its policy, on validation images."""
+        return simulated_accuracy(self.network, self.precisions, self._data, ranges=self.ranges())
 
     def _tensor(self, name: str) -> Tensor | None:
         """Where in the plain network a tensor of the graph lies; None for what is no tensor of it.
@@ -72,9 +93,11 @@ class QuantizedTraining:
         return None
 
 
-def simulated_accuracy(network: Subnet, precisions: Sequence[str], data: Data) -> Accuracy:
+def simulated_accuracy(
+    network: Subnet, precisions: Sequence[str], data: Data, *, ranges: Path | None = None
+) -> Accuracy:
     """The accuracy on validation images of the graph that an export of `network` would hold."""
-    simulated = simulated_network(network, precisions, data)
+    simulated = simulated_network(network, precisions, data, ranges=ranges)
     pixels = network.input_shape[1]
     return measure_accuracy(simulated, data.val, data, split="val", resolution=pixels)
 

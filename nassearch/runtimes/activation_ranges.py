@@ -114,6 +114,16 @@ def weights_digest(graph: onnx.GraphProto) -> str:
     return digest.hexdigest()[:16]
 
 
+def ranges_for(float_graph: bytes, ranges: Path, path: Path) -> None:
+    """Write the ranges of a network to `path` as those of `float_graph`, the same one trained on.
+
+    A network that learned under ranges is deployed with them: it counts on what they clamp.
+    """
+    content = json.loads(ranges.read_text(encoding="utf-8"))
+    weights = weights_digest(onnx.load_from_string(float_graph).graph)
+    write_text(path, json.dumps({**content, _WEIGHTS: weights}))
+
+
 def check_ranges(path: Path, *, method: Method, weights: str) -> None:
     """ConfigError where the file holds ranges of another method or other weights, or none."""
     try:
