@@ -24,10 +24,10 @@ from nassearch.space.graph_config import (
     format_axis,
     parse_axis,
 )
-from nassearch.space.lowering import head_stages
 
 ENOUGH_NETWORKS = 10**6
 MOST_HEADS = 256
+_HALVES = (0.5, 1.0)
 _COARSE = (0.5, 0.75, 1.0)
 _FINE = (0.5, 0.625, 0.75, 0.875, 1.0)
 _FINER = tuple(step / 16 for step in range(4, 17))
@@ -104,13 +104,16 @@ def elastic_space(
         },
     }
     space = None
-    for width, inner, most, least in LEVELS:
+    levels = LEVELS
+    if _num_heads(parts, len(_COARSE)) > MOST_HEADS:
+        levels = [(_HALVES, _COARSE, 4, 0.5)]
+    for width, inner, most, least in levels:
         said = elasticity.model_copy(
             update={"width": elasticity.width or width, "inner": elasticity.inner or inner}
         )
         rows = [_stage(cells, found, said, most=most, least=least) for cells in stages]
         finer = SearchSpace.from_dict({**content, "stages": rows}, where=name)
-        if space is not None and _num_heads(finer) > MOST_HEADS:
+        if space is not None and finer.definition.num_heads > MOST_HEADS and parts.taps:
             break  # each is a block of its own, to be measured and looked up
         space = finer
         if space.size() >= ENOUGH_NETWORKS:
@@ -119,11 +122,9 @@ def elastic_space(
     return ElasticSpace(space, stages, head, parts.taps)
 
 
-def _num_heads(space: SearchSpace) -> int:
-    """Heads that differ in the channels they read, where one reads those of several stages."""
-    if space.definition.head.taps is None:
-        return 1
-    return math.prod(len(space.definition.stages[index].width) for index in head_stages(space))
+def _num_heads(parts: Parts, num_widths: int) -> int:
+    """Heads that differ in the channels they read, at most, with so many widths in each stage."""
+    return int(num_widths ** (len(parts.taps) + 1)) if parts.taps else 1
 
 
 def _ends(trace: Trace, found: Dependencies, parts: Parts, head: Cell | None) -> dict[str, Any]:

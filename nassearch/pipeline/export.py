@@ -59,12 +59,15 @@ class ExportedNetwork:
         return load(self.directory)
 
     def to_row(self) -> dict[str, Any]:
-        """A row of a table: the network, its accuracy, its files."""
+        """A row of a table: the network, its accuracy or metric, its files."""
+        metric = self.config.metric
+        own = {} if metric is None else {metric.name: metric.value}
         return {
             "id": self.config.id,
             "budget": None if self.pick is None else self.pick.budget,
             "accuracy": self.config.accuracy.value,
             "top5": self.config.accuracy.top5,
+            **own,
             "params": self.config.params,
             "macs": self.config.macs,
             "formats": ", ".join(self.config.formats),

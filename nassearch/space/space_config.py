@@ -1,6 +1,7 @@
 """The YAML form of a search space: one value fixes a dimension, a list makes it elastic."""
 
 import itertools
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -12,6 +13,7 @@ from nassearch.space.graph_config import GraphConfig
 
 MAX_CHOICES = 256  # a gene is a byte
 MAX_DEPTH = 1000
+MAX_HEADS = 10_000
 
 
 def _as_tuple(value: Any) -> Any:
@@ -209,6 +211,12 @@ class SpaceConfig(StrictModel):
     that takes none from its head has no head, and ends with its last stage."""
 
     @property
+    def num_heads(self) -> int:
+        """How many heads there are that read other channels."""
+        read = {len(self.stages) - 1, *(self.head.taps or {}).values()}
+        return math.prod(len(self.stages[number].width) for number in read)
+
+    @property
     def has_head(self) -> bool:
         places = (self.outputs or {}).values()
         return self.outputs is None or any(isinstance(place, str) for place in places)
@@ -239,6 +247,11 @@ class SpaceConfig(StrictModel):
                 raise ValueError(
                     f"outputs: there is no stage {number}; name 0 to {len(self.stages) - 1}"
                 )
+        if self.num_heads > MAX_HEADS:
+            raise ValueError(
+                f"head.taps: {self.num_heads} combinations of widths are more than {MAX_HEADS};"
+                " give the stages that the head reads fewer widths"
+            )
         return self
 
     @model_validator(mode="after")

@@ -245,6 +245,15 @@ def test_an_edited_space_that_cannot_be_is_one_line(case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_heads_without_number_are_refused() -> None:
+    """A table of them would fill the memory of whoever opens the space."""
+    content = adopted_branching("Masks")[1].space.to_dict()
+    for stage in content["stages"]:  # type: ignore[attr-defined]
+        stage["width"] = list(range(1, 250))
+    with pytest.raises(SpaceError, match="15438249 combinations of widths are more than 10000"):
+        SearchSpace.from_dict(content, where="mine.yaml")
+
+
 def test_a_stage_s_width_that_the_head_cannot_read_is_one_line() -> None:
     content = adopted_branching("Masks")[1].space.to_dict()
     content["head"]["taps"] = {"tap0": 0, "other": 1}  # type: ignore[index]

@@ -237,6 +237,22 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     assert all(torch.equal(whole[name], parted[name]) for name in whole)
 
 
+def test_every_network_of_a_step_learns_from_the_targets(
+    finder: Path, boxes: ModuleType, tmp_path: Path
+) -> None:
+    """Nothing is distilled: the loss is asked for each of the sandwich's four networks."""
+    calls = []
+
+    def counted(outputs: Any, targets: Any) -> Tensor:
+        calls.append(torch.is_grad_enabled() and outputs["score"].shape[0] == 8)
+        return boxes.loss(outputs, targets)
+
+    run = _train(finder, boxes, tmp_path / "run", loss=counted).directory
+    assert sum(calls) == 3 * 4
+    said = yaml.safe_load((run / "recipe.yaml").read_text())["training"]
+    assert said["distillation"] == "none"
+
+
 def test_a_batch_whose_targets_have_parts_is_shared_among_networks() -> None:
     """Tensors and lists have one for each image; nothing is guessed of other forms."""
     half = slice(1, None, 2)
