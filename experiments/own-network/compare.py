@@ -17,6 +17,7 @@ with a tiny network and few images; its results lie in --out.
 
 import argparse
 import math
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -417,7 +418,8 @@ class Comparison:
 
     def _adopted(self) -> Path:
         run = self.out / "adopted"
-        if not run.exists():
+        if not (run / "recipe.yaml").exists():  # which is written last
+            shutil.rmtree(run, ignore_errors=True)
             ns.adopt(self._base(), SHAPE, data=self.data, out=run)
         return run
 

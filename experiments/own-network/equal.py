@@ -232,12 +232,16 @@ def section() -> str:
     if lines:
         text += ["| network | networks | adopted over hand-written, latency | largest difference |"]
         text += ["|---|---|---|---|"]
+    else:
+        text.append("Latencies were not measured yet: that wants a quiet machine.")
     for name, line in lines.items():
         ratios = line["ratios"]
         worst = max(abs(ratio - 1) for ratio in ratios)
         spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
         text.append(f"| {name} | {len(ratios)} | {spread} | {worst:.1%} |")
     found = {kind: RESULTS.of(kind="accuracy", space=kind) for kind in KINDS}
+    if not all(found.values()):
+        text += ["", "The trainings were not run yet."]
     if all(found.values()):
         text += [
             "",

@@ -138,12 +138,23 @@ def read_classifier(path: Path) -> OnnxClassifier:
     if path.stat().st_size > MOST_BYTES:
         raise CheckpointError("is larger than an ONNX file can be", where=path, fix=_ANEW)
     graph = onnx.load_from_string(network_part(read_graph(path)))
+    _check_names(graph, path)
     batch, shape = _input(graph, path)
     _rename(graph, _inputs(graph)[0].name, INPUT)
     classes = _classes(graph, path)
     _rename(graph, graph.graph.output[0].name, OUTPUT)
     model: bytes = graph.SerializeToString()
     return OnnxClassifier(path, model, shape, batch, classes, is_quantized(graph))
+
+
+def _check_names(model: onnx.ModelProto, path: Path) -> None:
+    """CheckpointError where a name is no text: a damaged file is read as bytes there."""
+    for graph in _graphs(model.graph):
+        named = [item.name for item in (*graph.initializer, *graph.input, *graph.output)]
+        for node in graph.node:
+            named += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        if not all(isinstance(name, str) for name in named):
+            raise CheckpointError("holds names that are no text", where=path, fix=_ANEW)
 
 
 def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

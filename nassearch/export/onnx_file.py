@@ -96,11 +96,12 @@ def read_graph(path: Path) -> bytes:
     content = path.read_bytes()
     try:
         model = onnx.load_from_string(content)
-    except DecodeError as error:
+        is_elsewhere = any(tensor.external_data for tensor in _tensors(model))
+    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointError(
             "is no ONNX graph", where=path, fix="export the network again"
         ) from error
-    if any(tensor.external_data for tensor in _tensors(model)):
+    if is_elsewhere:
         raise CheckpointError(
             "its tensors lie in other files, which are not read",
             where=path,

@@ -74,7 +74,13 @@ class OnnxRuntime:
             # a provider that takes no node of the graph is still listed as the session's first
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
-            session = onnxruntime.InferenceSession(model, options, providers=providers)
+            session = onnxruntime.InferenceSession(
+                model,
+                options,
+                providers=providers,
+                # from the CPU there is nothing to fall back to; it would print, and try again
+                enable_fallback=self.provider != OnnxRuntime.provider,
+            )
         except Exception as error:
             if "fallback" in str(error):
                 raise fell_back(self.provider, [OnnxRuntime.provider], self.setting) from error
@@ -113,7 +119,15 @@ def export_graph(network: Subnet, setting: Setting) -> bytes:
     return in_precision(model, network, setting, random_images(network, setting.batch))
 
 
-_REFUSALS = (refusal.Fail, refusal.NotImplemented, refusal.InvalidGraph, refusal.InvalidProtobuf)
+_REFUSALS = (
+    refusal.Fail,
+    refusal.InvalidArgument,
+    refusal.InvalidGraph,
+    refusal.InvalidProtobuf,
+    refusal.NotImplemented,
+    refusal.RuntimeException,
+    UnicodeDecodeError,  # of what it says about names that are no text
+)
 
 
 def _refusal(error: Exception) -> str:

@@ -254,3 +254,26 @@ def test_what_fails_while_it_runs_is_one_line(write: Callable[..., Path]) -> Non
         model = read_classifier(path)
         model.open()(torch.zeros(1, *SHAPE))
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_file_works_or_is_refused_in_one_line(write: Callable[..., Path]) -> None:
+    """Bytes changed, cut out and put in, a few at a time, by chance that is always the same."""
+    path = write()
+    good, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(good)
+        for _ in range(rng.integers(1, 4)):
+            at, kind = int(rng.integers(len(damaged))), rng.integers(3)
+            if kind == 0:
+                damaged[at] = int(rng.integers(256))
+            elif kind == 1:
+                del damaged[at : at + int(rng.integers(1, 30))]
+            else:
+                damaged[at:at] = rng.bytes(int(rng.integers(1, 9)))
+        path.write_bytes(bytes(damaged))
+        try:
+            model = read_classifier(path)
+            model.open()(torch.zeros(1, *model.input_shape))
+            _ = model.cost
+        except NassearchError as error:
+            assert "\n" not in str(error)
