@@ -53,7 +53,7 @@ class Int8Options(PhotoOptions):
     """An int8 graph may lose so much accuracy on validation images; 0.01 is one point."""
 
     max_accuracy_loss: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.01
-    ranges: Path | None = None
+    ranges: Annotated[Path | None, Field(exclude=True)] = None
     """A file of activation ranges to take, of a network that was trained under them."""
 
 

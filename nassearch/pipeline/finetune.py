@@ -20,6 +20,7 @@ from nassearch.export.export_config import (
     read_export,
 )
 from nassearch.export.format import CONFIG_ONLY, Batch, make_formats, photo_options
+from nassearch.export.int8 import calibration_images
 from nassearch.export.weights import load
 from nassearch.export.writer import check_place, write_export
 from nassearch.files import owned
@@ -153,7 +154,10 @@ def finetune_export(
         quantized_before = (
             simulated_accuracy(network, precisions, images) if same and quantized else None
         )
-        training = QuantizedTraining(new, precisions, images) if quantized else None
+        training = None
+        if quantized:
+            shown = calibration_images(images, new.input_shape[1])
+            training = QuantizedTraining(new, precisions, shown)
         if finished is not None:
             if training is not None:
                 new.load_state_dict(load(directory).state_dict())
@@ -170,7 +174,7 @@ def finetune_export(
                 )
             progress(STAGE, 1.0, "it was finished already")
             after = finished.accuracy.to_accuracy()
-            quantized_after = None if training is None else training.accuracy()
+            quantized_after = None if training is None else training.accuracy(images)
             return Finetuned(directory, before, after, quantized_before, quantized_after)
         teaching = None if teacher is None else _teacher(teacher, images)
         finetune(
@@ -188,7 +192,7 @@ def finetune_export(
             training.write_back()
             asked["ranges"] = training.ranges()
         after = _accuracy(new, images)
-        quantized_after = None if training is None else training.accuracy()
+        quantized_after = None if training is None else training.accuracy(images)
         measured = AccuracyClaim.of(
             after,
             supernet=export.accuracy.supernet,

@@ -34,16 +34,14 @@ class QuantizedTraining:
     """A network that is trained as the graph of a policy computes.
 
     `simulated` is what is trained; `write_back` then gives `network` its weights. That is changed
-    from the start: its norms are folded, as in the graph.
+    from the start: its norms are folded, as in the graph. Ranges are those of normalised `images`.
     """
 
-    def __init__(self, network: Subnet, precisions: Sequence[str], data: Data) -> None:
+    def __init__(self, network: Subnet, precisions: Sequence[str], images: Tensor) -> None:
         self.network = network
         self.precisions = tuple(precisions)
-        self._data = data
         self._norms = fold_norms(network)
         graph = to_onnx(_merged(network, self._norms), network.input_shape, batch=None)
-        images = calibration_images(data, network.input_shape[1])
         self._place = tempfile.TemporaryDirectory(prefix="nassearch-ranges-")
         self._ranges = Path(self._place.name) / "measured.json"
         int8 = quantize_blocks(graph, self.precisions, images.numpy(), ranges=self._ranges)
@@ -71,9 +69,9 @@ class QuantizedTraining:
         ranges_for(graph, self._ranges, path)
         return path
 
-    def accuracy(self) -> Accuracy:
+    def accuracy(self, data: Data) -> Accuracy:
         """That of the plain network's graph by its policy, on validation images."""
-        return simulated_accuracy(self.network, self.precisions, self._data, ranges=self.ranges())
+        return simulated_accuracy(self.network, self.precisions, data, ranges=self.ranges())
 
     def _tensor(self, name: str) -> Tensor | None:
         """Where in the plain network a tensor of the graph lies; None for what is no tensor of it.

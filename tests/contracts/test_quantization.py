@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from nassearch.networks import Subnet, Supernet
 from nassearch.networks.onnx_graph import to_onnx
+from nassearch.pipeline.quantized_training import QuantizedTraining
 from nassearch.runtimes.quantization import node_blocks, quantize, quantize_blocks
 from nassearch.runtimes.simulated_graph import WHOLE
 from nassearch.runtimes.simulation import simulate
@@ -122,3 +123,21 @@ def test_policies_quantize_their_blocks_alone(
             assert weights <= set(found[node.name].input), node.name
         elif node.op_type in ("Conv", "Gemm"):
             assert node.input[1] not in found[node.name].input, node.name
+
+
+def test_every_weight_learns_quantized_and_is_written_back(
+    supernet: Supernet, architectures: list[Architecture]
+) -> None:
+    subnet = supernet.extract(architectures[0])
+    images = torch.from_numpy(_images(subnet))
+    training = QuantizedTraining(subnet, ["int8"] * len(subnet.blocks), images)
+    weights = training.simulated.named_weights()
+    assert [name for name, weight in weights.items() if not weight.value.requires_grad] == []
+    training.simulated.train()(images).square().sum().backward()
+    with torch.no_grad():
+        for weight in weights.values():
+            weight.value.mul_(1.05)
+    training.write_back()
+    again = QuantizedTraining(subnet, training.precisions, images).simulated.named_weights()
+    for name, weight in weights.items():
+        torch.testing.assert_close(again[name].value, weight.value, atol=1e-6, rtol=1e-5)

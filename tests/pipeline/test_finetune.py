@@ -12,9 +12,12 @@ import yaml
 from PIL import Image
 
 import nassearch as package
+from nassearch.data.dataset import Data
 from nassearch.export.export_config import read_export
+from nassearch.export.int8 import calibration_images
 from nassearch.export.onnx_file import open_graph
 from nassearch.files import owned
+from nassearch.networks import Subnet
 from nassearch.pipeline.finetune import QUANTIZED_DEFAULTS, finetune_export
 from nassearch.pipeline.quantized_training import (
     QuantizedTraining,
@@ -239,11 +242,16 @@ def test_it_learns_as_its_int8_graph_computes(
     assert nassearch("verify", new).code == 0
 
 
+def quantized_training(network: Subnet, data: Data) -> QuantizedTraining:
+    images = calibration_images(data, network.input_shape[1])
+    return QuantizedTraining(network, ["int8"] * len(network.blocks), images)
+
+
 def test_what_is_written_back_is_what_was_trained(export: Path) -> None:
     """The plain network computes what the simulated one's float weights say."""
     data, network = package.load_data("digits"), package.load(export)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    training = QuantizedTraining(network, ["int8"] * len(network.blocks), data)
+    training = quantized_training(network, data)
     weights = training.simulated.named_weights()
     trained = [name for name, weight in weights.items() if weight.value.requires_grad]
     assert len(trained) > 0.9 * len(weights)
@@ -254,7 +262,7 @@ def test_what_is_written_back_is_what_was_trained(export: Path) -> None:
             value.mul_(1 + 0.1 * torch.rand(value.shape, generator=generator))
     training.write_back()
     assert network.state_dict().keys() == before.keys()
-    again = QuantizedTraining(network, training.precisions, data).simulated.named_weights()
+    again = quantized_training(network, data).simulated.named_weights()
     for name in trained:
         expected = weights[name].value
         torch.testing.assert_close(again[name].value, expected, atol=1e-6, rtol=1e-5)
@@ -303,8 +311,8 @@ def test_what_int8_loses_is_learned_again(export: Path, tmp_path: Path) -> None:
                 block.depthwise.conv.weight[0] /= 300
     precisions = ["int8"] * len(network.blocks)
     before = simulated_accuracy(network, precisions, data)
-    training = QuantizedTraining(network, precisions, data)
+    training = quantized_training(network, data)
     recipe = TrainingRecipe(epochs=3, **QUANTIZED_DEFAULTS)
     finetune(training.simulated, data, recipe=recipe, out=tmp_path / "tuned", place_of=network)
     training.write_back()
-    assert training.accuracy().value > before.value + 0.1
+    assert training.accuracy(data).value > before.value + 0.1
