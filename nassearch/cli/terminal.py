@@ -126,19 +126,23 @@ def verified_table(verified: Sequence[VerifiedPick]) -> Table:
     rows = []
     for item in verified:
         verification = item.verification
-        accuracy = verification.accuracy
+        accuracy, metric = verification.accuracy, verification.metric
+        tested = "not exported" if accuracy is None else f"{accuracy.value:.2%}"
+        tested = tested if metric is None else f"{metric.value:.4g}"
         for claim, check in zip(item.pick.latency, verification.latency, strict=True):
             rows.append(
                 (
                     budget_text(claim, item.pick.budget),
                     prediction_text(claim),
                     measurement_text(check),
-                    "not exported" if accuracy is None else f"{accuracy.value:.2%}",
+                    tested,
                     format_count(verification.export.params),
                     str(item.exported.directory),
                 )
             )
-    names = ("budget", "predicted (90 %)", "measured", "test accuracy", "parameters", "files")
+    owns = any(item.verification.metric is not None for item in verified)
+    quality = "test metric" if owns else "test accuracy"
+    names = ("budget", "predicted (90 %)", "measured", quality, "parameters", "files")
     return table(names, rows)
 
 

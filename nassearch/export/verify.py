@@ -166,7 +166,7 @@ class Verification:
         """A form that JSON holds, as `verify.json` has it."""
         apart = {} if self.unmeasured is None else {"unmeasured": self.unmeasured}
         metrics = {
-            name: check.metric.to_dict()
+            name: _metric_record(check.metric)
             for name, check in self.formats.items()
             if check.metric is not None
         }
@@ -480,6 +480,11 @@ def _accuracy_record(accuracy: Accuracy) -> dict[str, object]:
     images = accuracy.num_images
     beside = {} if accuracy.top5 is None else {"top5": accuracy.top5}
     return {"value": accuracy.value, "low": low, "high": high, "num_images": images, **beside}
+
+
+def _metric_record(metric: Estimate) -> dict[str, object]:
+    images = metric.provenance.num_images
+    return {"value": metric.value, "low": metric.low, "high": metric.high, "num_images": images}
 
 
 def _format_record(check: FormatCheck) -> dict[str, object]:

@@ -151,7 +151,9 @@ def chosen_rows(run: RunRecord) -> list[dict[str, Any]]:
                 row["accuracy"] = None if value is None else f"{value.value:.2%}"
                 if metric is not None:
                     row["accuracy"] = f"{metric[0]} {metric[1].value:.4g}"
-                row["tested"] = None if own is None else f"{own['value']:.4g}"
+                row["tested"] = None
+                if own is not None:
+                    row["tested"] = f"{own['value']:.4g} ({own['num_images']} images)"
                 if tested is not None:
                     row["tested"] = f"{tested['value']:.2%} ({tested['num_images']} images)"
                 row["params"] = _params(run, pick.architecture)

@@ -106,6 +106,9 @@ def test_from_the_page_s_detector_to_a_verified_file(
     assert facts["metric"]["low"] < facts["metric"]["value"] < facts["metric"]["high"]
     found = json.loads((directory / "verify.json").read_text())
     assert list(found["test_metric"]) == ["weights", "onnx", "pt2"]
+    tested = found["test_metric"]["onnx"]["value"]
+    assert nassearch("report", "found").code == 0
+    assert f"{tested:.4g} (297 images)" in (place / "found" / "report.html").read_text()
     assert found["largest_difference"] < 1e-4
     assert "unmeasured" not in found
     session = onnxruntime.InferenceSession(directory / "model.onnx")
@@ -133,6 +136,32 @@ def test_from_the_page_s_detector_to_a_verified_file(
     answer = nassearch("report", "found")
     assert answer.code == 0, answer.err
     assert "mean_iou" in (place / "found" / "report.html").read_text()
+
+
+def test_a_recipe_names_data_loss_and_metric(
+    place: Path, finder: Path, nassearch: CommandLine
+) -> None:
+    out = ("--runtime", "fake", "--seconds", "1", "--space", finder / "space.yaml")
+    assert nassearch("profile", "--device", "recipe_box", *out).code == 0
+    training = {"loss": "boxes:loss", "epochs": 1, "optimizer": "adamw", "lr": 0.003}
+    wanted = {"objectives": ["mean_iou", "latency"], "evaluate": "boxes:mean_iou", "trials": 4}
+    recipe = {
+        "name": "whole",
+        "space": str(finder / "space.yaml"),
+        "data": "boxes:make_data",
+        "device": "recipe_box",
+        "threads": 1,
+        "training": {**training, "strategy": "sandwich"},
+        "search": wanted,
+        "export": {"formats": ["weights"]},
+    }
+    (place / "whole.yaml").write_text(yaml.safe_dump(recipe))
+    answer = nassearch("run", "whole.yaml", "--out", "whole")
+    assert answer.code == 0, answer.err
+    (export,) = (place / "whole" / "exports").iterdir()
+    found = json.loads((export / "verify.json").read_text())
+    assert found["test_metric"]["weights"]["num_images"] == 297
+    assert f"{found['test_metric']['weights']['value']:.4g}" in answer.out
 
 
 def _search(supernet: ns.TrainedSupernet, table: Any, out: Path, **given: Any) -> ns.SearchResult:
