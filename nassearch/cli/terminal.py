@@ -202,9 +202,9 @@ def finetuned_table(finetuned: Finetuned) -> Table:
 
 def checked_table(check: Verification | ModelCheck) -> Group | Table:
     """What was found of an export, or of an ONNX file."""
-    return (
-        fact_table(check.to_dict()) if isinstance(check, ModelCheck) else verification_table(check)
-    )
+    if isinstance(check, Verification):
+        return verification_table(check)
+    return fact_table(check.to_dict() | {"test_accuracy": _test_accuracy_text(check.accuracy)})
 
 
 def verification_table(verification: Verification) -> Group:

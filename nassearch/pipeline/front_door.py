@@ -913,8 +913,8 @@ def load_export(export: Directory) -> ExportedNetwork:
 
 def verify_exports(
     exports: ExportedNetwork | Directory | Sequence[ExportedNetwork | Directory],
-    *,
     data: AnyData | None = None,
+    *,
     preprocessing: Preprocessing | Mapping[str, Any] | str | None = None,
     evaluate: Evaluate | None = None,
     device: str | None = None,

@@ -112,7 +112,7 @@ def test_rates_come_from_what_a_chain_takes_longer_than_one_layer() -> None:
 def test_a_file_s_accuracy_is_that_of_its_network(
     model: Path, digits: Data, tmp_path: Path
 ) -> None:
-    (check,) = ns.verify_exports(model, data=digits, seconds=0.1, out=tmp_path / "checks")
+    (check,) = ns.verify_exports(model, digits, seconds=0.1, out=tmp_path / "checks")
     assert isinstance(check, ModelCheck)
     test = in_memory(digits.test())
     with torch.no_grad():
@@ -122,6 +122,13 @@ def test_a_file_s_accuracy_is_that_of_its_network(
     assert check.broken == ()
     written = json.loads((tmp_path / "checks" / "mine" / "verify.json").read_text())
     assert written["test_accuracy"]["value"] == check.accuracy.value
+
+
+def test_what_was_found_of_a_file_is_a_table(model: Path, nassearch: CommandLine) -> None:
+    answer = nassearch("verify", model, "--data", "digits")
+    assert answer.code == 0, answer.err
+    assert re.search(r"test_accuracy +\d+\.\d+%", answer.out)
+    assert re.search(r"latency_ms +\d", answer.out)
 
 
 def test_images_are_prepared_as_the_user_says(model: Path, nassearch: CommandLine) -> None:
