@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from nassearch.data.dataset import Data
 from nassearch.export.deployment import simulated_network
 from nassearch.export.export_config import ExportConfig
-from nassearch.export.int8 import calibration_images
 from nassearch.networks import Subnet
 from nassearch.networks.norm_folding import fold_norms
 from nassearch.networks.onnx_graph import to_onnx
