@@ -3,22 +3,19 @@
     python experiments/joint-precision/run.py latency --space NAME [--resolution N]
     python experiments/joint-precision/run.py search --run RUN --data FOLDER --seed N [--modes ...]
     python experiments/joint-precision/run.py fronts --run RUN --data FOLDER --seed N
-    python experiments/joint-precision/run.py simulated --run RUN --data FOLDER
     python experiments/joint-precision/run.py policies --run RUN --data FOLDER
     python experiments/joint-precision/run.py report
 
 `latency` measures tables of fp32, of int8 and of borders, then held-out mixed networks in a session
 of their own: it wants a quiet machine. `search` searches a trained supernet three ways with as many
 evaluations; `fronts` measures what each found, accuracy on test images and latency, all in one
-session. `simulated` compares simulated with exported accuracies; `policies` evaluates every policy
-of one network of nine blocks. What results.jsonl beside this file holds is not done again. RUN is a
-run of a supernet, FOLDER its images.
+session. `policies` evaluates every policy of one network of nine blocks. What results.jsonl beside
+this file holds is not done again. RUN is a run of a supernet, FOLDER its images.
 """
 
 import argparse
 import itertools
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +28,7 @@ from scipy.stats import spearmanr
 import nassearch as ns
 from nassearch import files
 from nassearch.export.deployment import deployed
-from nassearch.export.int8 import Int8, Int8Options, calibration_images
+from nassearch.export.int8 import calibration_images
 from nassearch.export.onnx_file import open_graph
 from nassearch.latency.border_profiler import mixed_networks
 from nassearch.latency.device import host_device
@@ -42,7 +39,6 @@ from nassearch.networks.file_size import file_bytes
 from nassearch.networks.onnx_graph import to_onnx
 from nassearch.objectives import build
 from nassearch.pipeline.trained_supernet import TrainedSupernet
-from nassearch.progress import silent
 from nassearch.runtimes.quantization import quantize_blocks
 from nassearch.runtimes.runtime import deployed_space, make_runtime
 from nassearch.search.pareto import hypervolume, non_dominated
@@ -56,7 +52,6 @@ MODES = ("mixed", "int8", "fp32")
 TRIALS = 100
 HELD_OUT = 100
 SECONDS = 60.0
-SIMULATED = 20
 NUM_BLOCKS = 9  # of the network whose every policy is evaluated
 
 
@@ -237,35 +232,6 @@ def tested(supernet: TrainedSupernet, architecture: Architecture, data: Any) -> 
     return measured.value
 
 
-def simulated(arguments: argparse.Namespace) -> None:
-    """How far simulated accuracies are from those of exported graphs, on validation images."""
-    supernet, data = load(arguments)
-    mixed = deployed_space(supernet.space, setting(MIXED))
-    mixing = supernet.deployed_in(mixed.precisions)
-    options = Int8Options(batch="dynamic")
-    for item in mixed_networks(mixed, np.random.default_rng(2), SIMULATED):
-        if done(kind="simulated", id=item.id):
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / Int8.file_name
-            network = mixing.extract(item)
-            Int8(options).write(network, path, data=data, progress=silent)
-            exported = measure_accuracy(
-                Int8(options).open(path), data.val, data, split="val", resolution=item.resolution
-            )
-        known = mixing.evaluator.accuracy(item)
-        floats = supernet.evaluator.accuracy(item.plain)
-        keep(
-            {
-                "kind": "simulated",
-                "id": item.id,
-                "simulated": known.value,
-                "exported": exported.value,
-                "float": floats.value,
-            }
-        )
-
-
 # -- policies of one network -----------------------------------------------------------------------
 
 
@@ -340,10 +306,6 @@ def report(arguments: argparse.Namespace) -> None:
         errors = f"{line['mean_error']:.1%} | {line['floor']:.1%} | {line['within_5_percent']:.0%}"
         ranks = f"{line['rank_correlation']:.3f} | {line['inside_interval']:.0%}"
         lines.append(f"| {line['space']} | {line['networks']} | {errors} | {ranks} |")
-    apart = [abs(line["simulated"] - line["exported"]) for line in results(kind="simulated")]
-    if apart:
-        most = f"at most {100 * max(apart):.2f} points apart"
-        lines += ["", f"Simulated and exported accuracies of {len(apart)} mixed networks: {most}."]
     if policies_known := results(kind="policy"):
         count, share = share_by_sensitivity(policies_known)
         lines += ["", f"Of {len(policies_known)} policies the {count} that are least sensitive for"]
@@ -367,7 +329,6 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "latency": latency,
     "search": search,
     "fronts": fronts,
-    "simulated": simulated,
     "policies": policies,
     "report": report,
 }
