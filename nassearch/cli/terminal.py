@@ -22,6 +22,7 @@ from nassearch.pipeline.onnx_model import ModelCheck
 from nassearch.pipeline.recipe_run import VerifiedPick
 from nassearch.pipeline.search_result import SearchResult
 from nassearch.provenance import Estimate
+from nassearch.training.evaluation import Accuracy
 
 _EVERY_S = 30.0  # seconds between lines where there are no bars
 NOISY = 0.02  # a noise floor over which a table says so
@@ -204,7 +205,7 @@ def checked_table(check: Verification | ModelCheck) -> Group | Table:
     """What was found of an export, or of an ONNX file."""
     if isinstance(check, Verification):
         return verification_table(check)
-    return fact_table(check.to_dict() | {"test_accuracy": _test_accuracy_text(check.accuracy)})
+    return fact_table(check.to_dict() | {"test_accuracy": _share_text(check.accuracy)})
 
 
 def verification_table(verification: Verification) -> Group:
@@ -252,6 +253,10 @@ def _test_accuracy_text(check: FormatCheck) -> str:
     accuracy = check.accuracy
     if accuracy is None:
         return "not measured" if check.metric is None else f"{check.metric.value:.4g}"
+    return _share_text(accuracy)
+
+
+def _share_text(accuracy: Accuracy) -> str:
     top5 = "" if accuracy.top5 is None else f"top-5 {accuracy.top5:.2%}, "
     return f"{accuracy.value:.2%} ({top5}{accuracy.num_images} images)"
 
