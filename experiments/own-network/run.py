@@ -129,7 +129,7 @@ def table(rows: list[dict[str, object]]) -> str:
     text = [
         "# A network of one's own, twenty-five times",
         "",
-        "`python experiments/own-network/run.py` prints this page (`results.jsonl` holds a line",
+        "`python experiments/own-network/run.py` prints this section (`results.jsonl` holds a line",
         "for each network; a run that was stopped goes on). torchvision and timm with random",
         f"weights, adopted at {PIXELS} pixels with no options, then at {SMALL} (AlexNet and VGG at",
         f"{PIXELS}) for the random subnets, their number in brackets. Differences are of logits,",
