@@ -310,9 +310,10 @@ def report(arguments: argparse.Namespace) -> None:
         count, share = share_by_sensitivity(policies_known)
         lines += ["", f"Of {len(policies_known)} policies the {count} that are least sensitive for"]
         lines += [f"their bytes have {share:.1%} of the hypervolume of all."]
-    lines += ["", "| seed | " + " | ".join(NAMES) + " | mixed over fp32, then int8 |"]
-    lines.append("| --- " * (len(NAMES) + 2) + "|")
-    for line in results(kind="fronts"):
+    if found := results(kind="fronts"):
+        lines += ["", "| seed | " + " | ".join(NAMES) + " | mixed over fp32, then int8 |"]
+        lines.append("| --- " * (len(NAMES) + 2) + "|")
+    for line in found:
         reference = np.array([-line["ends"]["smallest"][0], line["ends"]["largest"][1]])
         volumes = {
             name: hypervolume(np.array([[-point[0], point[1]] for point in front]), reference)
