@@ -26,6 +26,14 @@ for _number, _handler in (
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
 
+LONGEST = ("test_quickstart.py", "test_generated.py", "test_notebook.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no worker is left with one when the others are done."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 SPACE = {
     "name": "two_stages",
     "resolution": 8,

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,6 +13,7 @@ from nassearch.errors import OutputError
 
 if TYPE_CHECKING:
     from nassearch.export.verify import Verification
+    from nassearch.pipeline.onnx_model import ModelCheck
 
 BROKEN_PROMISE = 3
 
@@ -76,9 +77,9 @@ def note(text: str) -> None:
             sys.stderr.write(text + "\n")
 
 
-def exit_if_broken(verified: "list[Verification]") -> None:
+def exit_if_broken(verified: "Sequence[Verification | ModelCheck]") -> None:
     """Exit 3, naming each promise that a verified export does not keep."""
-    broken = [f"{item.export.id}: {line}" for item in verified for line in item.broken]
+    broken = [f"{item.name}: {line}" for item in verified for line in item.broken]
     for line in dict.fromkeys(broken):  # one network may be the pick of several budgets
         note(f"nassearch: promise broken: {line}")
     if broken:

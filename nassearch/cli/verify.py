@@ -24,7 +24,6 @@ def verify(
 ) -> None:
     """Measure an export, or any ONNX classifier: accuracy, speed, agreement of its formats."""
     from nassearch.cli.terminal import Bars, checked_table
-    from nassearch.export.verify import Verification
 
     with Bars() as bars:
         (verification,) = nassearch.verify_exports(
@@ -36,8 +35,7 @@ def verify(
             out=out,
             progress=bars.stage,
         )
-    if isinstance(verification, Verification) and verification.unmeasured is not None:
+    if verification.unmeasured is not None:
         note(verification.unmeasured)
     print_result(as_json, verification.to_dict(), lambda: checked_table(verification))
-    if isinstance(verification, Verification):
-        exit_if_broken([verification])
+    exit_if_broken([verification])

@@ -83,6 +83,11 @@ class Verification:
     """Why a network for targets of the user's own was not measured on images."""
 
     @property
+    def name(self) -> str:
+        """What the export is called in a line."""
+        return self.export.id
+
+    @property
     def metric(self) -> Estimate | None:
         """The user's metric of the network in its first format; None where it was not measured."""
         return next((check.metric for check in self.formats.values()), None)

@@ -160,6 +160,13 @@ class ModelCheck:
     accuracy: Accuracy
     latency: ModelLatency
     broken: Sequence[str] = ()
+    unmeasured: str | None = None
+    """Always None: what cannot be measured of a file is refused."""
+
+    @property
+    def name(self) -> str:
+        """What the file is called in a line."""
+        return self.model.path.name
 
     def to_dict(self) -> dict[str, Any]:
         """A form that JSON holds."""
