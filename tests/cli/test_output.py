@@ -64,7 +64,7 @@ def test_a_full_or_closed_stdout_is_one_line(redirection: str) -> None:
 def test_a_broken_promise_of_several_picks_is_told_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    network: Any = SimpleNamespace(export=SimpleNamespace(id="1b2c3d4e"), broken=("too slow",))
+    network: Any = SimpleNamespace(name="1b2c3d4e", broken=("too slow",))
     with pytest.raises(typer.Exit) as stop:
         exit_if_broken([network, network])
     assert stop.value.exit_code == 3
