@@ -21,7 +21,7 @@ quickstart: install ## install, then train, profile, search, export and verify o
 	$(BIN)/nassearch quickstart
 
 test: install ## install, then run the quick tests
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: install ## every test, the slow ones too
 	$(BIN)/pytest
