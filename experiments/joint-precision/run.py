@@ -308,8 +308,8 @@ def report(arguments: argparse.Namespace) -> None:
         lines.append(f"| {line['space']} | {line['networks']} | {errors} | {ranks} |")
     if policies_known := results(kind="policy"):
         count, share = share_by_sensitivity(policies_known)
-        lines += ["", f"Of {len(policies_known)} policies the {count} that are least sensitive for"]
-        lines += [f"their bytes have {share:.1%} of the hypervolume of all."]
+        least = f"the {count} that are least sensitive for their bytes have {share:.1%}"
+        lines += ["", f"Of {len(policies_known)} policies {least} of the hypervolume of all."]
     if found := results(kind="fronts"):
         lines += ["", "| seed | " + " | ".join(NAMES) + " | mixed over fp32, then int8 |"]
         lines.append("| --- " * (len(NAMES) + 2) + "|")
