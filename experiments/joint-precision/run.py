@@ -310,6 +310,19 @@ def report(arguments: argparse.Namespace) -> None:
         count, share = share_by_sensitivity(policies_known)
         least = f"the {count} that are least sensitive for their bytes have {share:.1%}"
         lines += ["", f"Of {len(policies_known)} policies {least} of the hypervolume of all."]
+        shares = sorted(line["accuracy"] for line in policies_known)
+        losses = [line["loss"] for line in policies_known]
+        rank = spearmanr([line["sensitivity"] for line in policies_known], losses).statistic
+        lines += [
+            f"Accuracies {shares[0]:.2%} to {shares[-1]:.2%}, losses {min(losses):.4f} to"
+            f" {max(losses):.4f}; rank correlation of sensitivity and loss {rank:.2f}.",
+            *(
+                f"All in {name}: {line['accuracy']:.2%}."
+                for name in ("fp32", "int8")
+                for line in policies_known
+                if set(line["policy"]) == {name}
+            ),
+        ]
     if found := results(kind="fronts"):
         lines += ["", "| seed | " + " | ".join(NAMES) + " | mixed over fp32, then int8 |"]
         lines.append("| --- " * (len(NAMES) + 2) + "|")
