@@ -226,23 +226,26 @@ def _count_convolution(inputs: list[Any], outputs: list[Any]) -> Counter[Layer]:
     macs = math.prod(out) * math.prod(weight[1:])
     if len(inputs) > _PLAIN_INPUTS and inputs[6].toIValue():  # transposed: each input spreads out
         macs, weight = math.prod(image) * math.prod(weight[1:]), [out[1], image[1], *weight[2:]]
+    return Counter([convolution_layer(image, weight, out, macs=macs)])
+
+
+def convolution_layer(
+    image: Sequence[int], weight: Sequence[int], out: Sequence[int], *, macs: int
+) -> Layer:
+    """A convolution of these shapes, (n, channels, rows, columns); weights are (out, in, ...)."""
     if weight[1] < image[1]:
         kind = "depthwise" if weight[1] == 1 else "grouped"
     else:
         kind = "pointwise" if math.prod(weight[2:]) == 1 else "dense"
-    return Counter(
-        [
-            Layer(
-                kind,
-                in_channels=image[1],
-                out_channels=weight[0],
-                kernel=max(weight[2:]),
-                inputs=math.prod(image),
-                outputs=math.prod(out),
-                weights=math.prod(weight),
-                macs=macs,
-            )
-        ]
+    return Layer(
+        kind,
+        in_channels=image[1],
+        out_channels=weight[0],
+        kernel=max(weight[2:]),
+        inputs=math.prod(image),
+        outputs=math.prod(out),
+        weights=math.prod(weight),
+        macs=macs,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import onnx
 
 from nassearch.errors import SpaceError
-from nassearch.networks.cost import Cost, Layer
+from nassearch.networks.cost import Cost, Layer, convolution_layer
 
 _CONVOLUTIONS = {"Conv": (0, 1), "ConvInteger": (0, 1), "QLinearConv": (0, 3)}
 _PRODUCTS = {"Gemm": (0, 1), "MatMul": (0, 1), "MatMulInteger": (0, 1), "QLinearMatMul": (0, 3)}
@@ -76,20 +76,7 @@ def _counted(
 
 
 def _convolution(image: list[int], weight: list[int], out: list[int]) -> Layer:
-    if weight[1] < image[1]:
-        kind = "depthwise" if weight[1] == 1 else "grouped"
-    else:
-        kind = "pointwise" if math.prod(weight[2:]) == 1 else "dense"
-    return Layer(
-        kind,
-        in_channels=image[1],
-        out_channels=weight[0],
-        kernel=max(weight[2:]),
-        inputs=math.prod(image),
-        outputs=math.prod(out),
-        weights=math.prod(weight),
-        macs=math.prod(out) * math.prod(weight[1:]),
-    )
+    return convolution_layer(image, weight, out, macs=math.prod(out) * math.prod(weight[1:]))
 
 
 def _product(node: onnx.NodeProto, left: list[int], right: list[int], out: list[int]) -> Layer:
