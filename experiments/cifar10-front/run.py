@@ -212,17 +212,20 @@ def train_strategy(name: str, times: float, data: Data, seed: int, out: Path) ->
     """A supernet by one of plan.yaml's strategies, with so many times the compute N."""
     if done(kind="strategy", name=name, seed=seed, times=times):
         return
-    keys = {**PLAN["shared"], **OUTER, **PLAN["strategies"][name], "seed": seed}
-    per_image = cost_of_an_image(TrainingRecipe(**keys, epochs=PLAN["epochs"]))
-    images = times * supernet_compute(seed) / per_image
-    epochs = max(1, math.ceil(images / len(data.train)))
-    part = some(data, round(images / epochs), seed)
+    own = {**OUTER, **PLAN["strategies"][name]}
     space = SearchSpace.load(PLAN["space"])
-    directory = out / f"strategy-{name}-{times:g}-{seed}"
-    state = train(
-        space, part, recipe=TrainingRecipe(**keys, epochs=epochs), out=directory, resume=True
-    )
-    evaluator = Evaluator(state, data)
+    if times == 1 and own == PLAN["supernet"]:  # trained already
+        directory, epochs, part = out / f"supernet-{seed}", PLAN["epochs"], data
+        evaluator = ns.load_supernet(directory, data=data).evaluator
+    else:
+        keys = {**PLAN["shared"], **own, "seed": seed}
+        per_image = cost_of_an_image(TrainingRecipe(**keys, epochs=PLAN["epochs"]))
+        images = times * supernet_compute(seed) / per_image
+        epochs = max(1, math.ceil(images / len(data.train)))
+        part = some(data, round(images / epochs), seed)
+        directory = out / f"strategy-{name}-{times:g}-{seed}"
+        recipe = TrainingRecipe(**keys, epochs=epochs)
+        evaluator = Evaluator(train(space, part, recipe=recipe, out=directory, resume=True), data)
     rng = np.random.default_rng(0)
     networks = [space.largest, space.smallest, *(space.sample(rng) for _ in range(OTHERS))]
     line = {"kind": "strategy", "name": name, "seed": seed, "times": times}
