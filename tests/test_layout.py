@@ -23,7 +23,7 @@ BASE = {
     "budget",
     "progress",
     "interruption",
-    "memory",
+    "free_memory",
 }
 NETWORKS = {*BASE, "space", "ops", "networks"}
 # room -> what it may import, besides itself; a dotted name allows that module alone
@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "setting": {"errors", "config"},
     "progress": {"errors"},
     "interruption": {"errors"},
-    "memory": {"errors"},
+    "free_memory": {"errors"},
     "provenance": {"errors", "setting"},
     "budget": {"errors", "config"},
     "space": BASE,

@@ -32,7 +32,7 @@ from nassearch.data.split import draw_validation, draw_validation_0_1
 from nassearch.data.target_set import Collate, TargetSet
 from nassearch.data.torch_dataset import UserDataset
 from nassearch.errors import ConfigError, DataError
-from nassearch.memory import free_bytes
+from nassearch.free_memory import free_bytes
 
 FORMS = (
     "digits, cifar10[:PATH], cifar100[:PATH], fashion-mnist[:PATH], imagefolder:PATH[@PIXELS] or"

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from nassearch.data.image_set import ImageSet
 from nassearch.data.preprocessing import SQUASH, Resize, View, fit_photo
 from nassearch.errors import DataError
-from nassearch.memory import free_bytes
+from nassearch.free_memory import free_bytes
 
 _MAX_DAMAGED = 0.01
 _CHUNK, _CHUNK_BYTES = 256, 8 * 2**20  # decoded at a time where no batch size is given
