@@ -25,7 +25,13 @@ from nassearch.export.onnx_classifier import read_classifier
 from nassearch.export.writer import VERIFICATION
 from nassearch.files import write_json
 from nassearch.latency.coverage import MAX_NETWORKS
-from nassearch.latency.device import HOST, Device, known_or_new_device, resolve_setting
+from nassearch.latency.device import (
+    HOST,
+    Device,
+    device_elsewhere,
+    known_or_new_device,
+    resolve_setting,
+)
 from nassearch.latency.table import LatencyTable, find_table
 from nassearch.latency.target import Target
 from nassearch.ops import check_space
@@ -592,7 +598,7 @@ def write_bundle(
         >>> ns.write_bundle("digits_tiny", "my_board", "bundle.zip", seconds=5).name
         'bundle.zip'
     """
-    known = known_or_new_device(device, [Path(TABLES)], elsewhere=True)
+    known = device_elsewhere(device, [Path(TABLES)], runtime=runtime)
     setting = known.setting(runtime=runtime, precision=precision, batch=batch, threads=threads)
     return profiling.bundle_for(load_space(space), setting, Path(path), seconds=seconds)
 
@@ -608,6 +614,7 @@ def import_measurements(
     space: SearchSpace | Directory | None = None,
     bundle: Directory | None = None,
     column: str | None = None,
+    architecture: str | None = None,
     unit: str | None = None,
     out: Directory = TABLES,
 ) -> LatencyTable:
@@ -621,7 +628,9 @@ def import_measurements(
             By default the device's own.
         space: Whose networks a .csv holds.
         bundle: The bundle that the results must be of.
-        column: Of a .csv: which column holds the times.
+        column: Of a .csv: which column holds the times; each is of one setting.
+        architecture: Of a .csv: which column says what network a row is, where its columns do not
+            tell (docs/devices.md lists the forms).
         unit: Of the times: ms (by default), us or s.
         out: The directory of tables; what it holds already is kept.
 
@@ -649,7 +658,7 @@ def import_measurements(
         1
     """
     directory, file = Path(out), Path(path)
-    known = known_or_new_device(device, [directory], elsewhere=True)
+    known = device_elsewhere(device, [directory], runtime=runtime)
     setting = known.setting(runtime=runtime, precision=precision, batch=batch, threads=threads)
     return importing.import_measurements(
         file,
@@ -659,6 +668,7 @@ def import_measurements(
         space=load_space(space) if file.suffix.lower() == ".csv" else None,
         bundle=_path(bundle),
         column=column,
+        architecture=architecture,
         unit=unit,
     )
 

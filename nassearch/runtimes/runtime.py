@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,8 @@ class Runtime(Protocol):
     (then `precisions` has 'mixed' too); optional."""
     on_gpu: bool
     """Whether networks run on a GPU, which is then part of what the machine is."""
+    wherever: ClassVar[bool]
+    """Whether they run on a GPU where there is one, and on the CPU elsewhere; optional."""
     version: str
 
     def __init__(self, setting: Setting) -> None: ...
@@ -112,6 +114,15 @@ def runtime_class(name: str) -> type[Runtime]:
 
 
 _FACTS = ("title", "precisions", "profiles_blocks", "graph_formats", "on_gpu", "load", "trace")
+
+
+def runs_on(name: str) -> Literal["cpu", "gpu"] | None:
+    """What a runtime of RUNTIMES runs on, whatever the machine; None where that decides, or where
+    it is none of them.
+    """
+    if name not in RUNTIMES or getattr(runtime_class(name), "wherever", False):
+        return None
+    return "gpu" if runtime_class(name).on_gpu else "cpu"
 
 
 def check_setting(setting: Setting) -> None:

@@ -1,9 +1,11 @@
 """Lookup tables in the form of once-for-all and ProxylessNAS, read into ours.
 
 One YAML for each input resolution; a key is an operator with its shapes, its value a mapping with
-`mean` (ms), `std` or `var`, and `count`. What our spaces call the head is four entries there. Of
-MobileNetV3's tables, which say `se` and `hs`, `expand` is the middle width; of ProxylessNAS's it is
-the ratio (https://github.com/mit-han-lab/proxylessnas, search/utils/latency_estimator.py).
+`mean` (ms), `std` or `var`, and perhaps `count`. What our spaces call the head is two to four
+entries there. Operators are called as in TensorFlow's MobileNets or as once-for-all's own modules
+are (`_NAMES`). Of MobileNetV3's tables, which say `se` and `hs`, `expand` is the middle width; of
+ProxylessNAS's it is the ratio (https://github.com/mit-han-lab/proxylessnas,
+search/utils/latency_estimator.py).
 """
 
 import math
@@ -23,6 +25,15 @@ from nassearch.space.architecture import Value, canonical_choices
 _SHAPE = re.compile(r"(?:(\d+)x(\d+)x)?(\d+)")
 _Z90 = 1.2816  # the 90th percentile of a normal distribution, in standard deviations
 _HEAD = ("Conv_1", "AvgPool2D", "Conv_2", "Logits")
+_NAMES = {
+    "first_conv": "Conv",
+    "MBConv": "expanded_conv",
+    "final_expand_layer": "Conv_1",
+    "feature_mix_layer": "Conv_2",  # Conv_1 where there is no final_expand_layer: ProxylessNAS's
+    "classifier": "Logits",
+}
+"""Once-for-all's names of its modules, and what TensorFlow's MobileNets, of which its first tables
+were, call them."""
 MAX_BYTES = 64 * 2**20  # of a table; the largest published ones are under one megabyte
 
 Entry = tuple[dict[str, str], Measurement]
@@ -86,15 +97,23 @@ def _read_table(path: Path, *, scale: float) -> list[tuple[BlockSpec, Measuremen
     gated = any("-se:" in str(key) for key in entries)
     blocks: list[tuple[BlockSpec, Measurement]] = []
     head: dict[str, Entry] = {}
+    names = _names_in(entries)
     for key, value in entries.items():
         where = f"{path}: {key}"
         name, fields = _fields(str(key), where)
+        name = names.get(name, name)
         measured = _measurement(value, where, scale=scale)
         if name in _HEAD:
             head[name] = (fields, measured)
         else:
             blocks.append((_block(name, fields, gated, where), measured))
     return [*blocks, _head(head, gated, path)] if head else blocks
+
+
+def _names_in(entries: Mapping[object, object]) -> dict[str, str]:
+    """What the operators of a table, as it calls them, are called in the others."""
+    expands = any(str(key).startswith("final_expand_layer-") for key in entries)
+    return _NAMES if expands else {**_NAMES, "feature_mix_layer": "Conv_1"}
 
 
 def _fields(key: str, where: str) -> tuple[str, dict[str, str]]:
@@ -193,7 +212,8 @@ def _block(name: str, fields: dict[str, str], gated: bool, where: str) -> BlockS
         expand = _whole(fields, "expand", where)
         choices = {
             "kernel_size": _whole(fields, "kernel", where),
-            "expand_ratio": expand / channels if _is_v3(fields) else expand,
+            # no block is narrower within than at its input: a smaller number is the ratio
+            "expand_ratio": expand / channels if _is_v3(fields) and expand >= channels else expand,
             "attention": "se" if fields.get("se") == "1" else "none",
             "activation": _activation(fields),
         }
@@ -201,7 +221,7 @@ def _block(name: str, fields: dict[str, str], gated: bool, where: str) -> BlockS
         raise TableError(
             f"the operator '{name}' is not known",
             where=where,
-            fix=f"known: Conv, expanded_conv, {', '.join(_HEAD)}",
+            fix=f"known: {', '.join(('Conv', 'expanded_conv', *_HEAD, *_NAMES))}",
         )
     stride = _whole(fields, "stride", where, default=str(max(1, round(pixels / out_pixels))))
     return BlockSpec(op, channels, out_channels, pixels, stride, canonical_choices(choices))
