@@ -15,7 +15,7 @@ from nassearch.latency.importing.ofa import import_ofa_tables
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.table import LatencyTable
 from nassearch.setting import Setting
-from nassearch.space import Architecture, SearchSpace, block_specs, lower
+from nassearch.space import Architecture, BlockSpec, SearchSpace, block_specs, lower
 
 SETTING = Setting("note10", "tflite", "fp32", 1, 1)
 DATA = Path(__file__).parents[3] / "shared" / "data" / "latency"
@@ -140,6 +140,21 @@ def test_once_for_all_s_own_names_give_the_same_blocks(tmp_path: Path) -> None:
     assert measured.p90_ms == pytest.approx(1.25 + 1.2816 * 0.01)
     assert measured.runs == 1
     assert sum(m.median_ms for m in table.blocks.values()) == pytest.approx(sum(entries.values()))
+
+
+def test_a_table_of_several_resolutions_has_a_head_for_each(tmp_path: Path) -> None:
+    shared = {
+        "feature_mix_layer-input:1x1x1152-output:1x1x1536": 0.7,
+        "classifier-input:1x1x1536-output:1000": 0.6,
+    }
+    entries = {
+        f"final_expand_layer-input:{r}x{r}x192-output:{r}x{r}x1152": r / 10 for r in (5, 6, 7)
+    }
+    pool = {"AvgPool2D-input:6x6x1152-output:1x1x1152": 0.05}  # the others' is in their expansion
+    path = _write(tmp_path / "all.yaml", {**entries, **shared, **pool})
+    table = import_ofa_tables([path], SETTING)
+    found = {BlockSpec.from_key(key).resolution: m.median_ms for key, m in table.blocks.items()}
+    assert found == pytest.approx({5: 0.5 + 1.3, 6: 0.6 + 0.05 + 1.3, 7: 0.7 + 1.3})
 
 
 def test_a_mix_layer_alone_is_the_whole_head_of_a_proxyless_table(tmp_path: Path) -> None:

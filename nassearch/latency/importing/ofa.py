@@ -10,7 +10,7 @@ search/utils/latency_estimator.py).
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nassearch import config
@@ -96,7 +96,7 @@ def _read_table(path: Path, *, scale: float) -> list[tuple[BlockSpec, Measuremen
         )
     gated = any("-se:" in str(key) for key in entries)
     blocks: list[tuple[BlockSpec, Measurement]] = []
-    head: dict[str, Entry] = {}
+    head: dict[str, list[Entry]] = {}
     names = _names_in(entries)
     for key, value in entries.items():
         where = f"{path}: {key}"
@@ -104,10 +104,10 @@ def _read_table(path: Path, *, scale: float) -> list[tuple[BlockSpec, Measuremen
         name = names.get(name, name)
         measured = _measurement(value, where, scale=scale)
         if name in _HEAD:
-            head[name] = (fields, measured)
+            head.setdefault(name, []).append((fields, measured))
         else:
             blocks.append((_block(name, fields, gated, where), measured))
-    return [*blocks, _head(head, gated, path)] if head else blocks
+    return [*blocks, *_heads(head, gated, path)] if head else blocks
 
 
 def _names_in(entries: Mapping[object, object]) -> dict[str, str]:
@@ -238,8 +238,14 @@ def _activation(fields: dict[str, str]) -> str:
     return "hswish" if fields["hs"] == "1" else "relu"
 
 
-def _head(entries: dict[str, Entry], gated: bool, path: Path) -> tuple[BlockSpec, Measurement]:
-    """The head: expansion, pooling, features and classifier as one block."""
+def _heads(
+    entries: Mapping[str, Sequence[Entry]], gated: bool, path: Path
+) -> list[tuple[BlockSpec, Measurement]]:
+    """The heads: expansion, pooling, features and classifier as one block each.
+
+    A table of several resolutions has an expansion for each; what comes after it is the layer that
+    takes what it gives, which several heads may share.
+    """
     missing = [name for name in ("Conv_1", "Logits") if name not in entries]
     if missing:
         raise TableError(
@@ -247,20 +253,59 @@ def _head(entries: dict[str, Entry], gated: bool, path: Path) -> tuple[BlockSpec
             where=path,
             fix="give all layers of the head (Conv_1, Logits) or none of them",
         )
-    pixels, channels = _shape(entries["Conv_1"][0]["input"], f"{path}: Conv_1")
+    return [_head(first, entries, gated, path) for first in entries["Conv_1"]]
+
+
+def _head(
+    first: Entry, entries: Mapping[str, Sequence[Entry]], gated: bool, path: Path
+) -> tuple[BlockSpec, Measurement]:
+    """The head that begins with the expansion `first`."""
+    pixels, channels = _shape(first[0]["input"], f"{path}: Conv_1")
+    given = _shape(first[0]["output"], f"{path}: Conv_1")
     choices: dict[str, Value] = {
-        "expand_width": _shape(entries["Conv_1"][0]["output"], f"{path}: Conv_1")[1],
+        "expand_width": given[1],
         "activation": "hswish" if gated else "relu6",
     }
-    if "Conv_2" in entries:
-        choices["feature_width"] = _shape(entries["Conv_2"][0]["output"], f"{path}: Conv_2")[1]
-    classes = _shape(entries["Logits"][0]["output"], f"{path}: Logits")[1]
+    parts, classes = [first], 0
+    for name in _HEAD[1:]:
+        shared = len(entries["Conv_1"]) > 1
+        found = _taking(entries.get(name, ()), given, f"{path}: {name}", shared=shared)
+        if found is None:
+            continue
+        parts.append(found)
+        given = _shape(found[0]["output"], f"{path}: {name}")
+        if name == "Conv_2":
+            choices["feature_width"] = given[1]
+        if name == "Logits":
+            classes = given[1]
+    if not classes:
+        raise TableError(
+            f"has no Logits that take the {given[1]} channels before them",
+            where=path,
+            fix="give every head's layers",
+        )
     spec = BlockSpec("head", channels, classes, pixels, 1, canonical_choices(choices))
-    parts = [measured for _, measured in entries.values()]
     total = Measurement(
-        sum(part.median_ms for part in parts),
-        sum(part.p10_ms for part in parts),
-        sum(part.p90_ms for part in parts),
-        min(part.runs for part in parts),
+        sum(part.median_ms for _, part in parts),
+        sum(part.p10_ms for _, part in parts),
+        sum(part.p90_ms for _, part in parts),
+        min(part.runs for _, part in parts),
     )
     return spec, total
+
+
+def _taking(
+    entries: Sequence[Entry], given: tuple[int, int], where: str, *, shared: bool
+) -> Entry | None:
+    """The layer that takes what is `given`, (pixels, channels), of a table of several heads.
+
+    Of one head's it is the only one. A pooled input has one pixel whatever was given, where no
+    entry says the pooling.
+    """
+    if len(entries) == 1 and not shared:
+        return entries[0]
+    shapes = [_shape(fields["input"], where) for fields, _ in entries]
+    for wanted in (given, (1, given[1])):
+        if wanted in shapes:
+            return entries[shapes.index(wanted)]
+    return None
