@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     from nassearch.networks import Subnet as Subnet
     from nassearch.networks import Supernet as Supernet
     from nassearch.pipeline.export import ExportedNetwork as ExportedNetwork
-    from nassearch.pipeline.front_door import adopt as adopt
-    from nassearch.pipeline.front_door import export_subnets as export_subnets
-    from nassearch.pipeline.front_door import export_supernet as export_supernet
-    from nassearch.pipeline.front_door import finetune_export as finetune_export
-    from nassearch.pipeline.front_door import import_measurements as import_measurements
-    from nassearch.pipeline.front_door import import_subnet as import_subnet
-    from nassearch.pipeline.front_door import import_supernet as import_supernet
-    from nassearch.pipeline.front_door import load_export as load_export
-    from nassearch.pipeline.front_door import load_search as load_search
-    from nassearch.pipeline.front_door import load_space as load_space
-    from nassearch.pipeline.front_door import load_supernet as load_supernet
-    from nassearch.pipeline.front_door import load_table as load_table
-    from nassearch.pipeline.front_door import predict_latency as predict_latency
-    from nassearch.pipeline.front_door import profile_device as profile_device
-    from nassearch.pipeline.front_door import run_recipe as run_recipe
-    from nassearch.pipeline.front_door import search_subnets as search_subnets
-    from nassearch.pipeline.front_door import train_recipe as train_recipe
-    from nassearch.pipeline.front_door import train_supernet as train_supernet
-    from nassearch.pipeline.front_door import verify_exports as verify_exports
-    from nassearch.pipeline.front_door import write_bundle as write_bundle
-    from nassearch.pipeline.front_door import write_report as write_report
+    from nassearch.pipeline.front_door.exports import export_subnets as export_subnets
+    from nassearch.pipeline.front_door.exports import finetune_export as finetune_export
+    from nassearch.pipeline.front_door.exports import import_subnet as import_subnet
+    from nassearch.pipeline.front_door.exports import load_export as load_export
+    from nassearch.pipeline.front_door.exports import verify_exports as verify_exports
+    from nassearch.pipeline.front_door.latencies import import_measurements as import_measurements
+    from nassearch.pipeline.front_door.latencies import load_table as load_table
+    from nassearch.pipeline.front_door.latencies import predict_latency as predict_latency
+    from nassearch.pipeline.front_door.latencies import profile_device as profile_device
+    from nassearch.pipeline.front_door.latencies import write_bundle as write_bundle
+    from nassearch.pipeline.front_door.searches import load_search as load_search
+    from nassearch.pipeline.front_door.searches import run_recipe as run_recipe
+    from nassearch.pipeline.front_door.searches import search_subnets as search_subnets
+    from nassearch.pipeline.front_door.searches import write_report as write_report
+    from nassearch.pipeline.front_door.supernets import adopt as adopt
+    from nassearch.pipeline.front_door.supernets import export_supernet as export_supernet
+    from nassearch.pipeline.front_door.supernets import import_supernet as import_supernet
+    from nassearch.pipeline.front_door.supernets import load_space as load_space
+    from nassearch.pipeline.front_door.supernets import load_supernet as load_supernet
+    from nassearch.pipeline.front_door.supernets import train_recipe as train_recipe
+    from nassearch.pipeline.front_door.supernets import train_supernet as train_supernet
     from nassearch.pipeline.listing import describe as describe
     from nassearch.pipeline.listing import list_plugins as list_plugins
     from nassearch.pipeline.search_result import SearchResult as SearchResult
@@ -63,31 +63,31 @@ _HOMES = {
     "Subnet": "networks",
     "Supernet": "networks",
     "TrainedSupernet": "pipeline.trained_supernet",
-    "adopt": "pipeline.front_door",
+    "adopt": "pipeline.front_door.supernets",
     "describe": "pipeline.listing",
-    "export_subnets": "pipeline.front_door",
-    "export_supernet": "pipeline.front_door",
-    "finetune_export": "pipeline.front_door",
-    "import_measurements": "pipeline.front_door",
-    "import_subnet": "pipeline.front_door",
-    "import_supernet": "pipeline.front_door",
+    "export_subnets": "pipeline.front_door.exports",
+    "export_supernet": "pipeline.front_door.supernets",
+    "finetune_export": "pipeline.front_door.exports",
+    "import_measurements": "pipeline.front_door.latencies",
+    "import_subnet": "pipeline.front_door.exports",
+    "import_supernet": "pipeline.front_door.supernets",
     "list_plugins": "pipeline.listing",
     "load": "export.weights",
     "load_data": "data.dataset",
-    "load_export": "pipeline.front_door",
-    "load_search": "pipeline.front_door",
-    "load_space": "pipeline.front_door",
-    "load_supernet": "pipeline.front_door",
-    "load_table": "pipeline.front_door",
-    "predict_latency": "pipeline.front_door",
-    "profile_device": "pipeline.front_door",
-    "run_recipe": "pipeline.front_door",
-    "search_subnets": "pipeline.front_door",
-    "train_recipe": "pipeline.front_door",
-    "train_supernet": "pipeline.front_door",
-    "verify_exports": "pipeline.front_door",
-    "write_bundle": "pipeline.front_door",
-    "write_report": "pipeline.front_door",
+    "load_export": "pipeline.front_door.exports",
+    "load_search": "pipeline.front_door.searches",
+    "load_space": "pipeline.front_door.supernets",
+    "load_supernet": "pipeline.front_door.supernets",
+    "load_table": "pipeline.front_door.latencies",
+    "predict_latency": "pipeline.front_door.latencies",
+    "profile_device": "pipeline.front_door.latencies",
+    "run_recipe": "pipeline.front_door.searches",
+    "search_subnets": "pipeline.front_door.searches",
+    "train_recipe": "pipeline.front_door.supernets",
+    "train_supernet": "pipeline.front_door.supernets",
+    "verify_exports": "pipeline.front_door.exports",
+    "write_bundle": "pipeline.front_door.latencies",
+    "write_report": "pipeline.front_door.searches",
 }
 """Public name -> the module that holds it, read on first use: `import nassearch` costs nothing."""
 

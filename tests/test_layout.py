@@ -14,7 +14,17 @@ import nassearch
 from nassearch import config
 
 PACKAGE = Path(nassearch.__file__).parent
-BASE = {"errors", "config", "files", "setting", "provenance", "budget", "progress", "interruption"}
+BASE = {
+    "errors",
+    "config",
+    "files",
+    "setting",
+    "provenance",
+    "budget",
+    "progress",
+    "interruption",
+    "memory",
+}
 NETWORKS = {*BASE, "space", "ops", "networks"}
 # room -> what it may import, besides itself; a dotted name allows that module alone
 ALLOWED: dict[str, set[str]] = {
@@ -25,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "setting": {"errors", "config"},
     "progress": {"errors"},
     "interruption": {"errors"},
+    "memory": {"errors"},
     "provenance": {"errors", "setting"},
     "budget": {"errors", "config"},
     "space": BASE,

@@ -29,6 +29,7 @@ import nassearch as ns
 from nassearch import files
 from nassearch.data.dataset import Data
 from nassearch.data.seeding import Stream, numpy_generator
+from nassearch.errors import TableError
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.target import Target, target_from_table
 from nassearch.latency.timing import interleave, reference_ms, references
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=PLAN["seeds"])
     parser.add_argument("--names", nargs="+", help="of strategies or networks")
     parser.add_argument("--times", type=float, default=1, help="of N, for strategies")
+    parser.add_argument("--shares", type=float, nargs="+", default=PLAN["shares"], help="of N")
     arguments = parser.parse_args()
     if arguments.what == "report":
         from tables import report
@@ -93,7 +95,7 @@ def main() -> None:
             for name in arguments.names or PLAN["strategies"]:
                 train_strategy(name, arguments.times, data, seed, arguments.out)
         if arguments.what in ("all", "alone"):
-            for share in PLAN["shares"]:
+            for share in arguments.shares:
                 for name in arguments.names or PLAN["hand_designed"]:
                     train_alone(name, share, data, seed, arguments.out)
 
@@ -189,35 +191,41 @@ def train_alone(name: str, share: float, data: Data, seed: int, out: Path) -> No
 
 
 def hand_designed(name: str) -> SearchSpace:
-    """The space of one network: the ResNet of CIFAR-10 with this width and depth."""
-    width, blocks = PLAN["hand_designed"][name]["width"], PLAN["hand_designed"][name]["blocks"]
+    """The space of one network of plan.yaml: written out, or a ResNet of CIFAR-10 by its size."""
+    network = PLAN["hand_designed"][name]
+    shape = network if "stages" in network else resnet(**network)
+    return SearchSpace.from_dict({"name": name, "resolution": 32, "num_classes": 10, **shape})
+
+
+def resnet(width: int, blocks: int) -> dict[str, Any]:
+    """A ResNet of three stages, the first of this width, with so many blocks each."""
     plain = {"kernel_size": 3, "activation": "relu"}
     stages = [
         {"op": "basic", "width": width << stage, "depth": blocks, "expand_ratio": 1}
         | {"stride": 1 if stage == 0 else 2, **plain}
         for stage in range(3)
     ]
-    stem = {"op": "conv", "width": width, "stride": 1, **plain}
-    return SearchSpace.from_dict(
-        {"name": name, "resolution": 32, "num_classes": 10, "stem": stem, "stages": stages}
-    )
+    return {"stem": {"op": "conv", "width": width, "stride": 1, **plain}, "stages": stages}
 
 
 def train_strategy(name: str, times: float, data: Data, seed: int, out: Path) -> None:
     """A supernet by one of plan.yaml's strategies, with so many times the compute N."""
     if done(kind="strategy", name=name, seed=seed, times=times):
         return
-    keys = {**PLAN["shared"], **OUTER, **PLAN["strategies"][name], "seed": seed}
-    per_image = cost_of_an_image(TrainingRecipe(**keys, epochs=PLAN["epochs"]))
-    images = times * supernet_compute(seed) / per_image
-    epochs = max(1, math.ceil(images / len(data.train)))
-    part = some(data, round(images / epochs), seed)
+    own = {**OUTER, **PLAN["strategies"][name]}
     space = SearchSpace.load(PLAN["space"])
-    directory = out / f"strategy-{name}-{times:g}-{seed}"
-    state = train(
-        space, part, recipe=TrainingRecipe(**keys, epochs=epochs), out=directory, resume=True
-    )
-    evaluator = Evaluator(state, data)
+    if times == 1 and own == PLAN["supernet"]:  # trained already
+        directory, epochs, part = out / f"supernet-{seed}", PLAN["epochs"], data
+        evaluator = ns.load_supernet(directory, data=data).evaluator
+    else:
+        keys = {**PLAN["shared"], **own, "seed": seed}
+        per_image = cost_of_an_image(TrainingRecipe(**keys, epochs=PLAN["epochs"]))
+        images = times * supernet_compute(seed) / per_image
+        epochs = max(1, math.ceil(images / len(data.train)))
+        part = some(data, round(images / epochs), seed)
+        directory = out / f"strategy-{name}-{times:g}-{seed}"
+        recipe = TrainingRecipe(**keys, epochs=epochs)
+        evaluator = Evaluator(train(space, part, recipe=recipe, out=directory, resume=True), data)
     rng = np.random.default_rng(0)
     networks = [space.largest, space.smallest, *(space.sample(rng) for _ in range(OTHERS))]
     line = {"kind": "strategy", "name": name, "seed": seed, "times": times}
@@ -276,18 +284,22 @@ def measure(setting: dict[str, str], out: Path) -> None:
 
     Both at the speed that the table's reference networks had when it was measured.
     """
-    if done(kind="latency", **setting):
+    known = {line["name"] for line in results(kind="latency", **setting)}
+    names = [name for name in PLAN["hand_designed"] if name not in known]
+    if not names:
         return
-    table = ns.profile_device(
-        PLAN["space"],
-        DEVICE,
-        **setting,
-        threads=1,
-        seconds=PLAN["profile_seconds"],
-        out=out / "latency_tables",
-    )
+    try:
+        table = load_table(setting, out)
+    except TableError:
+        table = ns.profile_device(
+            PLAN["space"],
+            DEVICE,
+            **setting,
+            threads=1,
+            seconds=PLAN["profile_seconds"],
+            out=out / "latency_tables",
+        )
     runtime = make_runtime(table.setting)
-    names = list(PLAN["hand_designed"])
     sessions = []
     for name in names:
         space = hand_designed(name)

@@ -118,7 +118,7 @@ def _early_ends(trained: TrainedSupernet, seed: int, folder: Path) -> None:
     def counted(architecture: Architecture, at_least: float) -> Estimate:
         nonlocal images
         value = accuracy.evaluate_early_stop(architecture, at_least)
-        images += int(value.provenance.partition("(")[2].partition(" ")[0])
+        images += value.provenance.num_images or 0
         return value
 
     for algorithm in (Guided, Random):

@@ -32,6 +32,7 @@ from nassearch.data.split import draw_validation, draw_validation_0_1
 from nassearch.data.target_set import Collate, TargetSet
 from nassearch.data.torch_dataset import UserDataset
 from nassearch.errors import ConfigError, DataError
+from nassearch.memory import free_bytes
 
 FORMS = (
     "digits, cifar10[:PATH], cifar100[:PATH], fashion-mnist[:PATH], imagefolder:PATH[@PIXELS] or"
@@ -577,8 +578,10 @@ def _decoded(images: Images) -> Images:
 
 
 def _fits_memory(images: Images) -> bool:
-    """Whether images take at most MAX_BYTES decoded, if they are not in memory anyway."""
-    return len(images) * math.prod(images.shape) <= MAX_BYTES
+    """Whether images take at most MAX_BYTES decoded, and half of the memory that is free."""
+    free = None if isinstance(images, ImageSet) else free_bytes()
+    most = MAX_BYTES if free is None else min(MAX_BYTES, free // 2)
+    return len(images) * math.prod(images.shape) <= most
 
 
 def _folder(place: str) -> tuple[Path, int | None]:

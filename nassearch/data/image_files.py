@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from nassearch.data.image_set import ImageSet
 from nassearch.data.preprocessing import SQUASH, Resize, View, fit_photo
 from nassearch.errors import DataError
+from nassearch.memory import free_bytes
 
 _MAX_DAMAGED = 0.01
 _CHUNK, _CHUNK_BYTES = 256, 8 * 2**20  # decoded at a time where no batch size is given
@@ -126,9 +127,11 @@ class ImageFiles:
     def where(self, chosen: Tensor) -> ImageSet:
         """The images at a mask or at indices, decoded into memory without the damaged ones.
 
-        Raises DataError above 1 % of damaged files, and at images of other channels.
+        Raises DataError above 1 % of damaged files, at images of other channels, and where they
+        need more memory than is free.
         """
         indices = torch.arange(len(self))[chosen]
+        self._check_memory(len(indices))
         images = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
         opened: list[Tensor] = []
         damaged: list[Path] = []
@@ -191,6 +194,17 @@ class ImageFiles:
                 where=self.root,
                 fix="give more memory, or shared memory (docker run --shm-size), or a smaller size",
             ) from error
+
+    def _check_memory(self, count: int) -> None:
+        needed, free = count * self.form.num_bytes, free_bytes()
+        if free is not None and needed > free:
+            _, height, width = self.shape
+            raise DataError(
+                f"{count:,} images of {width}x{height} pixels need {needed / 2**20:,.1f} MiB of"
+                f" memory, {free / 2**20:,.1f} are free",
+                where=self.root,
+                fix=f"write a smaller size, imagefolder:{self.root.parent}@{max(1, width // 2)}",
+            )
 
     def _one(self, index: int) -> tuple[Tensor, Tensor]:
         pixels, states = _Decoding(self)[[index]]

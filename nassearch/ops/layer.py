@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nassearch.errors import SpaceError
+from nassearch.ops.side_by_side import convolve
 from nassearch.space import BlockSpec
 from nassearch.space.architecture import make_divisible
 
@@ -173,7 +174,7 @@ class ConvNorm(nn.Module):
         self.act = activation(act)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(images)))
+        return self.act(self.norm(convolve(self.conv, images)))
 
 
 class SqueezeExcite(nn.Module):

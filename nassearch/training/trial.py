@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from nassearch.data.target_set import to_device
 from nassearch.errors import ConfigError
+from nassearch.memory import is_out_of_memory, limited_to_what_is_free
 from nassearch.networks.wiring import named
 from nassearch.training.allocator import keep_buffers
-from nassearch.training.memory_limit import is_out_of_memory, limited_to_what_is_free
 from nassearch.training.state import TrainingState
 from nassearch.training.strategy import SubnetPass
 from nassearch.training.task import checked_loss

@@ -57,6 +57,22 @@ def test_a_set_as_large_as_memory_is_decoded_and_a_larger_one_is_not(
     assert isinstance(load_data(f"imagefolder:{folder}").train, ImageFiles)
 
 
+def test_a_set_that_would_take_half_of_the_free_memory_is_streamed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_module, "free_bytes", lambda: 2 * 120 * 64 - 1)
+    assert isinstance(load_data(f"imagefolder:{folder}").train, ImageFiles)
+
+
+def test_images_that_must_be_in_memory_and_find_none_are_refused_with_what_they_need(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_files, "free_bytes", lambda: 10)
+    with pytest.raises(DataError, match=r"need 0.0 MiB of memory, 0.0 are free.*@4$") as error:
+        load_data(f"imagefolder:{folder}")
+    assert str(folder / "train") in str(error.value)
+
+
 def test_a_streamed_set_is_the_one_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = load_data(f"imagefolder:{folder}")
     monkeypatch.setattr(data_module, "MAX_BYTES", 0)

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from nassearch import memory
 from nassearch.data.dataset import Data
 from nassearch.errors import ConfigError
+from nassearch.memory import free_bytes, is_out_of_memory
 from nassearch.space import SearchSpace
-from nassearch.training import memory_limit, trial
+from nassearch.training import trial
 from nassearch.training.batch import epoch_batches
 from nassearch.training.finetuning import finetune
-from nassearch.training.memory_limit import free_bytes, is_out_of_memory
 from nassearch.training.state import TrainingState, start
 from nassearch.training.training_recipe import TrainingRecipe
 from nassearch.training.trial import try_step
@@ -114,9 +115,9 @@ def test_another_error_is_not_taken_for_a_want_of_memory(
 WANT_MORE_THAN_IS_FREE = """
 import mmap, resource
 import numpy as np, torch
-from nassearch.training import memory_limit
+from nassearch import memory
 
-memory_limit.free_bytes = lambda: 2**28
+memory.free_bytes = lambda: 2**28
 before = resource.getrlimit(resource.RLIMIT_DATA)
 wants = {
     "mmap": lambda: mmap.mmap(-1, 2**30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS),
@@ -125,15 +126,15 @@ wants = {
 }
 for name, take in wants.items():
     try:
-        with memory_limit.limited_to_what_is_free():
+        with memory.limited_to_what_is_free():
             take()
         print(name, "granted")
     except OSError:
         print(name, "refused")
     except (RuntimeError, MemoryError) as error:
-        print(name, "refused" if memory_limit.is_out_of_memory(error) else repr(error))
+        print(name, "refused" if memory.is_out_of_memory(error) else repr(error))
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
-with memory_limit.limited_to_what_is_free():
+with memory.limited_to_what_is_free():
     torch.empty(2**24, dtype=torch.uint8)
 """
 
@@ -148,7 +149,7 @@ def test_memory_that_linux_has_not_is_refused_and_not_promised() -> None:
 
 
 def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(memory_limit, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
     (tmp_path / "memory.max").write_text("3000000\n")
     (tmp_path / "memory.current").write_text("2500000\n")
     (tmp_path / "memory.stat").write_text("anon 2000000\ninactive_file 200000\n")

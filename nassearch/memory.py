@@ -32,7 +32,7 @@ def limited_to_what_is_free() -> Iterator[None]:
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
     taken, free = _taken_bytes(), free_bytes()
-    if before[0] != resource.RLIM_INFINITY or taken is None or free is None:
+    if _own_limit() is not None or taken is None or free is None:
         yield
         return
     resource.setrlimit(resource.RLIMIT_DATA, (taken + free, before[1]))
@@ -43,14 +43,27 @@ def limited_to_what_is_free() -> Iterator[None]:
 
 
 def free_bytes() -> int | None:
-    """Bytes that Linux, and the container this runs in, could still give; None where unknown."""
+    """Bytes that this process may still take of Linux and of the container; None where unknown."""
     machine = _facts(Path("/proc/meminfo")).get("MemAvailable:")
     limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
     found = [] if machine is None else [1024 * machine]
+    own, taken = _own_limit(), _taken_bytes()
+    if own is not None and taken is not None:
+        found.append(max(0, own - taken))
     if limit is not None and used is not None:
         cached = _facts(_CGROUP / "memory.stat").get("inactive_file", 0)
         found.append(max(0, limit - used + cached))
     return min(found, default=None)
+
+
+def _own_limit() -> int | None:
+    """The limit of this process alone (`ulimit -d`); None without one."""
+    if not sys.platform.startswith("linux"):
+        return None
+    import resource  # POSIX alone has it
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _taken_bytes() -> int | None:
