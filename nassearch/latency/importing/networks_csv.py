@@ -129,12 +129,13 @@ def find_columns(
     names = list(map(str, first))
     found = network_columns(names, first, space, column=architecture)
     if found is None:
+        genes = ", ".join(gene.name for gene in space.genes[:2])
         raise TableError(
             "names no networks",
             where=path,
             fix="give the column genes, as a search's candidates.csv has it,"
-            f" {', '.join(LISTS[1])}, a column for each gene of the space, one of JSON, or numbers"
-            f" that the space's op_numbers explain; it has {', '.join(names)}",
+            f" {', '.join(LISTS[1])}, a column for each gene of the space ({genes}, ...), one of"
+            f" JSON, or numbers that the space's op_numbers explain; it has {', '.join(names)}",
         )
     return found
 
