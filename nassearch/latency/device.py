@@ -12,7 +12,7 @@ from nassearch.config import StrictModel
 from nassearch.errors import ConfigError
 from nassearch.files import write_text
 from nassearch.latency.host_identity import HostIdentity, this_machine
-from nassearch.runtimes.runtime import runs_on
+from nassearch.runtimes import runs_on
 from nassearch.setting import SETTING_FIELDS, Setting, check_device_name, is_device_name
 
 HOST = "host"

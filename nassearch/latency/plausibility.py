@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nassearch.errors import TableError
-from nassearch.runtimes.runtime import runs_on
+from nassearch.runtimes import runs_on
 from nassearch.setting import Setting
 from nassearch.space import BlockSpec
 

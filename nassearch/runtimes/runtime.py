@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -114,15 +114,6 @@ def runtime_class(name: str) -> type[Runtime]:
 
 
 _FACTS = ("title", "precisions", "profiles_blocks", "graph_formats", "on_gpu", "load", "trace")
-
-
-def runs_on(name: str) -> Literal["cpu", "gpu"] | None:
-    """What a runtime of RUNTIMES runs on, whatever the machine; None where that decides, or where
-    it is none of them.
-    """
-    if name not in RUNTIMES or getattr(runtime_class(name), "wherever", False):
-        return None
-    return "gpu" if runtime_class(name).on_gpu else "cpu"
 
 
 def check_setting(setting: Setting) -> None:
