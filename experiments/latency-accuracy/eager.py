@@ -40,7 +40,7 @@ class Operators:
         self.measured_ms = frame.Latency.to_numpy(dtype=np.float64)
         rates = _rates(device, CARDS.get(f"{device} {kind}", {}))
         engine = Setting(device, "tensorrt", "fp32", 1, None)
-        self.estimated_ms = columns_ms(table, kinds, rates, engine)
+        self.estimated_ms = columns_ms(table, kinds, rates, engine, alone=True)
 
     def predict(self, constants: np.ndarray) -> np.ndarray:
         """Milliseconds for log(factor of the libraries, milliseconds of dispatch)."""

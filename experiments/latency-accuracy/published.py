@@ -10,13 +10,22 @@ import numpy as np
 import pandas as pd
 import torch
 import torchvision
+from gpunets import FITTED, read_costs, read_rows
 from scipy.optimize import minimize
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import SqueezeExcitation
 
 from nassearch.latency.device import load_device
 from nassearch.latency.efficiency import BYTES
-from nassearch.latency.roofline import OVERLAP, layers_ms
+from nassearch.latency.roofline import (
+    DISPATCH_US,
+    GPU_RELATIVE_ERROR,
+    OVERLAP,
+    PASSES,
+    TORCH_RELATIVE_ERROR,
+    layers_ms,
+    relative_error,
+)
 from nassearch.networks.cost import Cost, count
 from nassearch.setting import Setting
 
@@ -71,6 +80,12 @@ class Published:
     @property
     def error(self) -> float:
         return self.estimated_ms / self.measured_ms - 1
+
+    @property
+    def stated_error(self) -> float:
+        """The relative error that the estimate states."""
+        setting = Setting(self.device, self.framework, self.precision, self.batch, None)
+        return relative_error(load_device(self.device), setting)
 
 
 @lru_cache
@@ -200,3 +215,81 @@ class FrameworkFit:
             ratios = (self.predict(constants) / self.measured)[chosen & own]
             found.append(np.maximum(ratios, 1 / ratios) - 1)
         return np.concatenate(found)
+
+
+class TorchFit:
+    """PyTorch's dispatch, which is the host's: told by each family of networks, and between them.
+
+    ResNet-50 on a V100 and a T4, and half of the GPUNets on a V100, at batch 1.
+    """
+
+    def __init__(self, rows: Sequence[Published], costs: Mapping[str, Cost]) -> None:
+        self._fitting = FrameworkFit(rows, costs)
+        self.rows, self.measured = rows, self._fitting.measured
+
+    def ratios(self, dispatch_us: float) -> np.ndarray:
+        """Predicted over measured of every row, with the passes that ship."""
+        constants = np.log([dispatch_us, 1.0, 1.0, PASSES])
+        return self._fitting.predict(constants) / self.measured
+
+    def fit(self, families: Sequence[np.ndarray]) -> tuple[float, list[float]]:
+        """The dispatch in microseconds between the families', (rows,) of truths each; and theirs.
+
+        Each is of least absolute log error over its own rows; between them is the geometric mean.
+        """
+        tried = np.exp(np.arange(np.log(20), np.log(400), 0.02))
+        errors = np.abs(np.log([self.ratios(float(us)) for us in tried]))
+        own = [float(tried[np.argmin(errors[:, rows].mean(axis=1))]) for rows in families]
+        return float(np.exp(np.mean(np.log(own)))), own
+
+
+def gpunet_rows(data: Path, costs: Mapping[str, Cost]) -> list[Published]:
+    """The GPUNets under PyTorch with their estimates."""
+    return [
+        Published(
+            "torch",
+            "v100",
+            row.network,
+            0,
+            "fp16",
+            row.batch,
+            row.measured_ms,
+            estimate(costs[row.network], "v100", "torch", "fp16", row.batch),
+        )
+        for row in read_rows(data)
+        if row.runtime == "torch"
+    ]
+
+
+def torch_lines(data: Path, rows: Sequence[Published], costs: Mapping[str, Cost]) -> Iterator[str]:
+    """PyTorch's dispatch between two hosts', and what it says of networks that were not fitted."""
+    known = {**costs, **read_costs(data)}
+    every = [row for row in rows if row.framework == "torch"] + gpunet_rows(data, known)
+    names = np.array([row.network for row in every])
+    fit = TorchFit(every, known)
+    first, second = names == "resnet50", np.isin(names, FITTED)
+    between, own = fit.fit((first, second))
+    yield (
+        f"torch: dispatch us {own[0]:.0f} of ResNet-50, {own[1]:.0f} of GPUNets,"
+        f" between {between:.0f}"
+    )
+    apart = np.log(own[0] / own[1]) / 2
+    within = np.exp(np.hypot(apart, np.log1p(GPU_RELATIVE_ERROR))) - 1
+    yield (
+        f"  half of what is between them, and ± {GPU_RELATIVE_ERROR:.0%} of networks, square to"
+        f" ± {within:.0%}"
+    )
+    ratios = fit.ratios(DISPATCH_US["torch"])
+    factors = np.maximum(ratios, 1 / ratios)
+    for text, chosen in (
+        ("ResNet-50", first),
+        ("GPUNets, fitted", second),
+        ("GPUNets, not fitted", ~first & ~second),
+    ):
+        covered = np.mean(factors[chosen] <= 1 + TORCH_RELATIVE_ERROR)
+        yield (
+            f"  {text}: predicted/measured {ratios[chosen].min():.2f} to"
+            f" {ratios[chosen].max():.2f}, nine in ten within a factor of"
+            f" {np.percentile(factors[chosen], 90):.2f}, the stated ± {TORCH_RELATIVE_ERROR:.0%}"
+            f" covers {covered:.0%} of {chosen.sum()}"
+        )

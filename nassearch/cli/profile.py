@@ -37,6 +37,10 @@ def profile(
     column: Annotated[
         str | None, typer.Option("--column", help="Of an imported .csv: the milliseconds.")
     ] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option("--architecture", help="Of an imported .csv: what says the network."),
+    ] = None,
     unit: Annotated[
         str | None, typer.Option("--unit", help="Of imported latencies: ms, us or s.")
     ] = None,
@@ -57,6 +61,7 @@ def profile(
             space=space,
             bundle=bundle,
             column=column,
+            architecture=architecture,
             unit=unit,
             out=directory,
             **setting,  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from nassearch.config import StrictModel
 from nassearch.errors import ConfigError
 from nassearch.files import write_text
 from nassearch.latency.host_identity import HostIdentity, this_machine
+from nassearch.runtimes import runs_on
 from nassearch.setting import SETTING_FIELDS, Setting, check_device_name, is_device_name
 
 HOST = "host"
@@ -198,17 +199,26 @@ def read_devices(places: Sequence[Path] = ()) -> dict[str, Device | ConfigError]
     return devices
 
 
-def known_or_new_device(name: str, places: Sequence[Path], *, elsewhere: bool = False) -> Device:
-    """The device called `name`; a name nobody knows is this machine under a new name.
+def known_or_new_device(name: str, places: Sequence[Path]) -> Device:
+    """The device called `name`; a name nobody knows is this machine under a new name."""
+    if name in list_devices(places):
+        return load_device(name, places)
+    check_device_name(name)
+    return host_device().called(name)
 
-    With `elsewhere` it is a machine of which nothing is known yet.
+
+def device_elsewhere(name: str, places: Sequence[Path], *, runtime: str | None) -> Device:
+    """The device called `name`; a name nobody knows is a machine of which nothing is known yet.
+
+    Its networks run in `runtime` on one thread where that runs on a CPU wherever it is; else nobody
+    chooses their number.
     """
     if name in list_devices(places):
         return load_device(name, places)
     check_device_name(name)
-    if elsewhere:
-        return Device(name=name, default=Setting(name, "onnxruntime"))
-    return host_device().called(name)
+    named = runtime or "onnxruntime"
+    threads = 1 if runs_on(named) == "cpu" else None
+    return Device(name=name, default=Setting(name, named, threads=threads))
 
 
 def resolve_setting(

@@ -3,7 +3,8 @@
 A curve is a cubic polynomial over what a layer is on the device that was measured; on a device of
 other rates the same layer is taken to reach the same share of them.
 `latency_tables/efficiency.json` holds the coefficients with their source and their error on
-convolutions that were not fitted.
+convolutions that were not fitted, and what a call of its own costs a layer, which no layer inside a
+network pays.
 """
 
 import itertools
@@ -150,12 +151,17 @@ class Curve:
 class Efficiency:
     """Curves by precision and kind of layer, the rates of the device they were fitted on, and their
     median error on convolutions that were not fitted.
+
+    The curves are of layers timed one by one. `call_launches` is what that costs each beside its
+    work, in launches, fitted on whole networks; `call_source` says which.
     """
 
     curves: Mapping[tuple[str, str], Curve]
     rates: RatesFile
     median_error: Mapping[str, float]
     source: str
+    call_launches: float = 0.0
+    call_source: str = ""
 
 
 def kind_of(layer: Layer) -> str:
@@ -192,7 +198,14 @@ def read_efficiency(path: Path) -> Efficiency:
                 np.array(curve["coefficients"]),
             )
         rates = config.parse(RatesFile, content["rates"], where=f"{path}: rates")
-        return Efficiency(curves, rates, dict(content["median_error"]), str(content["source"]))
+        return Efficiency(
+            curves,
+            rates,
+            dict(content["median_error"]),
+            str(content["source"]),
+            float(content.get("call_launches", 0.0)),
+            str(content.get("call_source", "")),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TableError(
             f"is not a file of efficiency curves ({error!r})",
@@ -225,6 +238,8 @@ def dump_efficiency(efficiency: Efficiency) -> str:
             "source": efficiency.source,
             "rates": efficiency.rates.model_dump(),
             "median_error": dict(efficiency.median_error),
+            "call_launches": efficiency.call_launches,
+            "call_source": efficiency.call_source,
         },
         indent=1,
     )

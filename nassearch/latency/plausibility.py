@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nassearch.errors import TableError
+from nassearch.runtimes import runs_on
 from nassearch.setting import Setting
 from nassearch.space import BlockSpec
 
@@ -73,12 +74,19 @@ def check_networks(
 
 
 def _check_unit(times: Floats, sizes: Floats, setting: Setting, first: str, where: object) -> None:
-    typical = _GPU if setting.threads is None else _CORE * setting.threads
-    faster = float(np.median(sizes * setting.batch / times)) / typical
-    slow = faster < 1 / _OFF and float(np.median(times)) > _SLOW_MS
-    if slow or faster > _OFF:
+    slowest, fastest = _typical(setting)
+    speed = float(np.median(sizes * setting.batch / times))
+    slow = speed < slowest / _OFF and float(np.median(times)) > _SLOW_MS
+    if slow or speed > fastest * _OFF:
         unit = "microseconds" if slow else "seconds"
         raise _wrong_unit(float(times[0]), f"{where}: {first}", unit)
+
+
+def _typical(setting: Setting) -> tuple[float, float]:
+    """Elements in a millisecond, from and to, of what a setting says it runs on."""
+    if setting.threads is not None:
+        return _CORE * setting.threads, _CORE * setting.threads
+    return (_GPU if runs_on(setting.runtime) == "gpu" else _CORE), _GPU
 
 
 def _wrong_unit(milliseconds: float, where: str, unit: str) -> TableError:

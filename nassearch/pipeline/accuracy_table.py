@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nassearch.errors import ConfigError, TableError
+from nassearch.errors import TableError
 from nassearch.latency.importing.networks_csv import (
-    COLUMNS,
     column_names,
-    decode_row,
+    find_columns,
     number,
     read_rows,
     whole_number,
@@ -33,9 +32,7 @@ from nassearch.search.problem import Floats
 from nassearch.space import Architecture, SearchSpace
 from nassearch.space.search_space import Genes
 
-ACCURACY, ERROR, GENES = "accuracy", "error", "genes"
-_LISTS = (COLUMNS, ("resolution", "ks", "e", "d"), ("r", "ks", "e", "d"))
-"""The columns of once-for-all's encoding, as its community and as its code call them."""
+ACCURACY, ERROR = "accuracy", "error"
 _LEAST = 10
 """Networks below which nothing is predicted."""
 _FITTED = 2000
@@ -169,29 +166,22 @@ class AccuracyTable:
 
 
 def _read(path: Path, space: SearchSpace) -> Listed:
-    names = column_names(path)
-    columns = next((item for item in _LISTS if {*item} <= {*names}), None)
-    if GENES not in names and columns is None:
-        raise TableError(
-            "names no networks",
-            where=path,
-            fix=f"give the column {GENES}, as a search's candidates.csv has it, or"
-            f" {', '.join(_LISTS[1])}; it has {', '.join(names)}",
-        )
     rows = read_rows(path, (ACCURACY,))
+    has_errors = ERROR in column_names(path)
+    columns = find_columns(path, rows, space)
     scale = _scale(path, rows)
     found: dict[tuple[int, ...], tuple[str, float, float]] = {}
     elsewhere = 0
     for name, row in rows:
         where = f"{path}: {name}"
-        if columns is not None and GENES not in names:
-            pixels = whole_number(row[columns[0]], f"{where}: {columns[0]}")
+        if columns.resolution is not None:
+            pixels = whole_number(row[columns.resolution], f"{where}: {columns.resolution}")
             if pixels not in space.resolutions:
                 elsewhere += 1
                 continue
-        genes = _genes(row, columns, space, where)
+        genes = space.encode(columns.network(row, space, where=where))
         accuracy = _share(row, ACCURACY, scale, where)
-        error = _share(row, ERROR, scale, where) if ERROR in names else float("nan")
+        error = _share(row, ERROR, scale, where) if has_errors else float("nan")
         first, known, _ = found.setdefault(genes, (name, accuracy, error))
         if known != accuracy:
             raise TableError(
@@ -232,25 +222,6 @@ def _share(row: Mapping[Any, Any], column: str, scale: float, where: str) -> flo
     if column == ERROR and value < 0:
         raise TableError(f"{value / scale:g} is no error", where=where, fix="leave it empty, or 0")
     return value
-
-
-def _genes(
-    row: Mapping[Any, Any], columns: Sequence[str] | None, space: SearchSpace, where: str
-) -> tuple[int, ...]:
-    """The canonical genes of a row's network; TableError where it is none of the space."""
-    try:
-        if GENES in row:
-            architecture = space.decode([int(part) for part in str(row[GENES]).split("-")])
-        else:
-            assert columns is not None
-            architecture = decode_row(row, space, columns=columns)
-    except (ConfigError, ValueError) as error:
-        raise TableError(
-            f"is not a network of {space.name} ({error})",
-            where=where,
-            fix="name the run of the space that the row is of, or remove the row",
-        ) from error
-    return space.encode(architecture)
 
 
 def _active(space: SearchSpace, genes: Genes) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,7 @@ from nassearch.errors import TableError
 from nassearch.files import owned
 from nassearch.latency.device import Device
 from nassearch.latency.importing.bundle import import_results
-from nassearch.latency.importing.networks_csv import COLUMNS, as_table, column_names, load_networks
+from nassearch.latency.importing.networks_csv import as_table, latency_columns, load_networks
 from nassearch.latency.importing.ofa import import_ofa_tables
 from nassearch.latency.plausibility import UNITS
 from nassearch.latency.table import UNIT, LatencyTable, find_table
@@ -25,6 +25,7 @@ def import_measurements(
     space: SearchSpace | None = None,
     bundle: Path | None = None,
     column: str | None = None,
+    architecture: str | None = None,
     unit: str | None = None,
 ) -> LatencyTable:
     """Merge a file of measurements into the table of `setting` in `directory`.
@@ -40,6 +41,7 @@ def import_measurements(
         space: Whose networks a .csv holds.
         bundle: The bundle whose results they must be.
         column: Of a .csv's latencies; None where there is but one.
+        architecture: Of a .csv's networks; None where its columns tell.
         unit: Of the latencies of a .yaml or .csv, 'ms', 'us' or 's'; None for milliseconds.
 
     Returns:
@@ -64,7 +66,7 @@ def import_measurements(
     elif suffix == ".json":
         table = import_results(path, setting, bundle=bundle)
     elif suffix == ".csv":
-        table = _networks(path, setting, space, column, unit)
+        table = _networks(path, setting, space, column, architecture, unit)
     else:
         raise TableError(
             "is no measurement that can be read",
@@ -87,6 +89,7 @@ def _networks(
     setting: Setting,
     space: SearchSpace | None,
     column: str | None,
+    architecture: str | None,
     unit: str | None,
 ) -> LatencyTable:
     if space is None:
@@ -94,16 +97,20 @@ def _networks(
             "holds networks of a space that is not named", where=path, fix="add --space NAME"
         )
     if column is None:
-        others = [name for name in column_names(path) if name not in COLUMNS]
+        others = latency_columns(path, space, architecture=architecture)
         if len(others) != 1:
             raise TableError(
-                "has several columns besides the network's" if others else "has no latencies",
+                "has several columns of numbers besides the network's"
+                if others
+                else "has no latencies",
                 where=path,
                 fix=f"say which holds the milliseconds: --column {' or '.join(others)}"
                 if others
                 else "add a column of milliseconds",
             )
         column = others[0]
-    pairs = load_networks(path, space, column=column, setting=setting, unit=unit)
+    pairs = load_networks(
+        path, space, column=column, architecture=architecture, setting=setting, unit=unit
+    )
     facts = {} if unit is None else {UNIT: unit}
     return as_table(pairs, space, setting, origin=f"{path.name}, column {column}", **facts)

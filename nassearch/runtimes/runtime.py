@@ -68,6 +68,8 @@ class Runtime(Protocol):
     (then `precisions` has 'mixed' too); optional."""
     on_gpu: bool
     """Whether networks run on a GPU, which is then part of what the machine is."""
+    wherever: ClassVar[bool]
+    """Whether they run on a GPU where there is one, and on the CPU elsewhere; optional."""
     version: str
 
     def __init__(self, setting: Setting) -> None: ...

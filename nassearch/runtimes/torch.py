@@ -26,6 +26,7 @@ class TorchRuntime:
     precisions: ClassVar[Collection[str]] = tuple(TYPES)
     profiles_blocks: ClassVar[bool] = True
     on_gpu = torch.cuda.is_available()
+    wherever: ClassVar[bool] = True
     graph_formats: ClassVar[Mapping[str, str]] = {}
     compiled: ClassVar[bool] = False
 

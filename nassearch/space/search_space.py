@@ -145,8 +145,8 @@ class SearchSpace:
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of what the space holds, however its file spells it."""
-        texts = ("name", "description", "origin")
-        content = {key: value for key, value in self.to_dict().items() if key not in texts}
+        said = ("name", "description", "origin", "op_numbers")  # of the networks, not which
+        content = {key: value for key, value in self.to_dict().items() if key not in said}
         content["stages"] = [
             [stage.width, stage.depth, stage.stride, stage.alternatives()]
             + [said for said in (stage.shortcut, stage.graph) if said is not None]
@@ -416,14 +416,30 @@ class SearchSpace:
         return self.decode([pair[int(rng.integers(2))] for pair in pairs])
 
     @cached_property
+    def by_size(self) -> tuple[tuple[int, ...], ...]:
+        """For each gene its choices, by index, from the smallest network's to the largest's.
+
+        Numbers are sorted; ops and names stand as written, but for ops that a space gives no
+        dimension (`skip`), which are the least there can be wherever they are written.
+        """
+        orders = [tuple(range(len(gene.choices))) for gene in self.genes]
+        for stage in self.layout.stages:
+            for position in stage.positions:
+                if position.op.gene is not None:
+                    has_dimensions = [bool(item.dimensions) for item in position.alternatives]
+                    order = sorted(orders[position.op.gene], key=has_dimensions.__getitem__)
+                    orders[position.op.gene] = tuple(order)
+        return tuple(orders)
+
+    @cached_property
     def smallest(self) -> Architecture:
-        """Every dimension at its first choice (numbers are sorted, ops and names as written)."""
-        return self.decode([0] * len(self.genes))
+        """Every dimension at its smallest choice, as `by_size` has them."""
+        return self.decode([order[0] for order in self.by_size])
 
     @cached_property
     def largest(self) -> Architecture:
-        """Every dimension at its last choice."""
-        return self.decode([len(gene.choices) - 1 for gene in self.genes])
+        """Every dimension at its largest choice, as `by_size` has them."""
+        return self.decode([order[-1] for order in self.by_size])
 
     def size(self) -> int:
         """How many different architectures the space holds, exactly; policies count."""

@@ -161,6 +161,31 @@ class HeadConfig(StrictModel):
     """Of a traced head: its further inputs, and the stage that gives each."""
 
 
+class NumberedBlockConfig(StrictModel):
+    """What a number in others' lists of a network's blocks stands for: an op and its choices."""
+
+    op: str
+    kernel_size: Positive | None = None
+    expand_ratio: Ratio | None = None
+    inner_ratio: Ratio | None = None
+    group_size: Positive | None = None
+    activation: str | None = None
+    attention: str | None = None
+
+    def choices(self) -> dict[str, Any]:
+        """Dimension -> choice, of the dimensions that it says."""
+        own = {name: getattr(self, name) for name in DIMENSIONS if name in type(self).model_fields}
+        return {name: value for name, value in own.items() if value is not None}
+
+
+def _by_text(value: Any) -> Any:
+    """The keys of a mapping as text: YAML reads 7 as a number, a CSV says '7'."""
+    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
+
+
+OpNumbers = Annotated[dict[str, NumberedBlockConfig], BeforeValidator(_by_text)]
+
+
 class PatchScheduleConfig(StrictModel):
     """The first `stages` stages may be run on grid x grid tiles; a grid of 1 is layer by layer."""
 
@@ -204,6 +229,8 @@ class SpaceConfig(StrictModel):
     stem: StemConfig | None = None
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
     head: HeadConfig = HeadConfig()
+    op_numbers: OpNumbers | None = None
+    """What the numbers, or words, stand for that others write networks of this space with."""
     graphs: dict[str, GraphConfig] | None = None
     """Of traced blocks, by the names under which stages and the head ask for them."""
     outputs: dict[OutputName, OutputPlace] | None = None
@@ -252,6 +279,17 @@ class SpaceConfig(StrictModel):
                 f"head.taps: {self.num_heads} combinations of widths are more than {MAX_HEADS};"
                 " give the stages that the head reads fewer widths"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _numbered_ops_are_there(self) -> "SpaceConfig":
+        offered = {item.op for stage in self.stages for item in stage.op}
+        for number, block in (self.op_numbers or {}).items():
+            if block.op not in offered:
+                raise ValueError(
+                    f"op_numbers: {number} stands for '{block.op}', which no stage offers;"
+                    f" name one of {', '.join(sorted(offered))}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -1,19 +1,21 @@
 """Tables and networks that others measured, read exactly and refused where they are damaged."""
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from nassearch.errors import TableError
-from nassearch.latency.importing.networks_csv import load_networks
+from nassearch.latency.importing.networks_csv import latency_columns, load_networks
 from nassearch.latency.importing.ofa import import_ofa_tables
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.table import LatencyTable
 from nassearch.setting import Setting
-from nassearch.space import SearchSpace, block_specs, lower
+from nassearch.space import Architecture, BlockSpec, SearchSpace, block_specs, lower
 
 SETTING = Setting("note10", "tflite", "fp32", 1, 1)
 DATA = Path(__file__).parents[3] / "shared" / "data" / "latency"
@@ -107,6 +109,63 @@ def test_sums_of_the_note10_table_are_reproduced_exactly(rng: np.random.Generato
                 f"-hs:{int(spec.get('activation') == 'hswish')}"
             ]["mean"]
         assert predictor.predict([architecture])[0] == pytest.approx(expected, rel=1e-12)
+
+
+OTHER_NAMES = {
+    "expanded_conv": "MBConv",
+    "Conv": "first_conv",
+    "Conv_1": "final_expand_layer",
+    "Conv_2": "feature_mix_layer",
+    "Logits": "classifier",
+}
+
+
+def _respelled(key: str) -> str:
+    name, *rest = key.split("-")
+    return "-".join((OTHER_NAMES.get(name, name), *rest))
+
+
+def test_once_for_all_s_own_names_give_the_same_blocks(tmp_path: Path) -> None:
+    stem = "Conv-input:160x160x3-output:80x80x24"
+    entries = {stem: 0.5, MBCONV: 1.25, **HEAD}
+    path = tmp_path / "160.yaml"
+    content = {_respelled(key): {"mean": ms, "var": 1e-4} for key, ms in entries.items()}
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    table = import_ofa_tables([path], SETTING)
+    known = import_ofa_tables([_write(tmp_path / "known.yaml", entries)], SETTING)
+    assert {key: m.median_ms for key, m in table.blocks.items()} == {
+        key: m.median_ms for key, m in known.blocks.items()
+    }
+    measured = table["mbconv-i136-o136-k5-e3-s1-se-hswish-r10"]
+    assert measured.p90_ms == pytest.approx(1.25 + 1.2816 * 0.01)
+    assert measured.runs == 1
+    assert sum(m.median_ms for m in table.blocks.values()) == pytest.approx(sum(entries.values()))
+
+
+def test_a_table_of_several_resolutions_has_a_head_for_each(tmp_path: Path) -> None:
+    shared = {
+        "feature_mix_layer-input:1x1x1152-output:1x1x1536": 0.7,
+        "classifier-input:1x1x1536-output:1000": 0.6,
+    }
+    entries = {
+        f"final_expand_layer-input:{r}x{r}x192-output:{r}x{r}x1152": r / 10 for r in (5, 6, 7)
+    }
+    pool = {"AvgPool2D-input:6x6x1152-output:1x1x1152": 0.05}  # the others' is in their expansion
+    path = _write(tmp_path / "all.yaml", {**entries, **shared, **pool})
+    table = import_ofa_tables([path], SETTING)
+    found = {BlockSpec.from_key(key).resolution: m.median_ms for key, m in table.blocks.items()}
+    assert found == pytest.approx({5: 0.5 + 1.3, 6: 0.6 + 0.05 + 1.3, 7: 0.7 + 1.3})
+
+
+def test_a_mix_layer_alone_is_the_whole_head_of_a_proxyless_table(tmp_path: Path) -> None:
+    entries = {
+        "MBConv-input:7x7x192-output:7x7x320-expand:6-kernel:7-stride:1-idskip:0": 5.25,
+        "feature_mix_layer-input:7x7x320-output:7x7x1280": 1.5,
+        "classifier-input:7x7x1280-output:1000": 1.0,
+    }
+    table = import_ofa_tables([_write(tmp_path / "224.yaml", entries)], SETTING)
+    assert table["mbconv-i192-o320-k7-e6-s1-relu6-r7"].median_ms == 5.25
+    assert table["head-i320-o1000-x1280-s1-relu6-r7"].median_ms == 2.5
 
 
 HEADER = "resolution,ks20,expand20,depth5,ms"
@@ -278,3 +337,118 @@ def test_networks_in_another_unit_are_refused_until_it_is_named(
         load_networks(path, ofa, column="ms", setting=SETTING)
     [(_, _, milliseconds)] = load_networks(path, ofa, column="ms", setting=SETTING, unit=unit)
     assert milliseconds == pytest.approx(14.9)
+
+
+NUMBERED = {
+    "name": "numbered",
+    "resolution": [16, 32],
+    "stages": [
+        {
+            "op": ["skip", {"op": "mbconv", "kernel_size": [3, 5], "expand_ratio": 3}],
+            "width": 16,
+            "depth": [1, 2, 3],
+        }
+    ],
+    "op_numbers": {0: {"op": "skip"}, 1: {"op": "mbconv", "kernel_size": 5}},
+}
+CELLS = {"resolution": 32, "stages[0].depth": 2}
+
+
+@pytest.fixture
+def numbered() -> SearchSpace:
+    return SearchSpace.from_dict(NUMBERED)
+
+
+@pytest.fixture
+def network(numbered: SearchSpace) -> Architecture:
+    """Two blocks, the first of kernel 5, the second left out."""
+    blocks = [{"op": "mbconv", "kernel_size": 5, "expand_ratio": 3}, {"op": "skip"}]
+    value = {"resolution": 32, "stages": [{"width": 16, "blocks": blocks}]}
+    return numbered.check(Architecture.from_dict(value))
+
+
+def _rows(numbered: SearchSpace, network: Architecture) -> dict[str, dict[str, object]]:
+    genes = numbered.encode(network)
+    named = {
+        gene.name: gene.choices[value] for gene, value in zip(numbered.genes, genes, strict=True)
+    }
+    del named["stages[0].blocks[2].mbconv.kernel_size"]  # says nothing at depth 2
+    return {
+        "genes": {"genes": "-".join(map(str, genes))},
+        "a column a gene": named,
+        "JSON": {"net": json.dumps(network.to_dict())},
+        "JSON of cells": {"net": json.dumps(named)},
+        "JSON of numbers": {"net": json.dumps({"blocks": "1-0-0", **CELLS})},
+        "numbers": {"blocks": "1-0-0", **CELLS},
+        "numbers in brackets": {"what": "[1, 0, 0]", **CELLS},
+    }
+
+
+FORMS = ("genes", "a column a gene", "JSON", "JSON of cells", "JSON of numbers", "numbers",
+         "numbers in brackets")  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_row_names_its_network_in_any_form(
+    tmp_path: Path, numbered: SearchSpace, network: Architecture, form: str
+) -> None:
+    path = tmp_path / "any.csv"
+    row = {"id": "n7", **_rows(numbered, network)[form], "a_ms": 4.5, "b_ms": 7.5}
+    pd.DataFrame([row]).to_csv(path, index=False)
+    assert latency_columns(path, numbered) == ["a_ms", "b_ms"]
+    for column, ms in (("a_ms", 4.5), ("b_ms", 7.5)):
+        [(_, found, milliseconds)] = load_networks(path, numbered, column=column)
+        assert (found, milliseconds) == (network, ms)
+
+
+def test_the_user_says_which_of_two_columns_names_the_network(
+    tmp_path: Path, numbered: SearchSpace, network: Architecture
+) -> None:
+    path = tmp_path / "two.csv"
+    row = {"before": "0-0-0", "after": "1-0-0", **CELLS, "ms": 4.5}
+    pd.DataFrame([row]).to_csv(path, index=False)
+    [(_, found, _)] = load_networks(path, numbered, column="ms", architecture="after")
+    assert found == network
+    with pytest.raises(TableError, match="no column 'later'"):
+        load_networks(path, numbered, column="ms", architecture="later")
+
+
+def test_once_for_all_s_json_has_its_lists(tmp_path: Path, ofa: SearchSpace) -> None:
+    value = {"ks": [5] * 20, "e": [4] * 20, "d": [2, 3, 4, 2, 2], "r": [160]}
+    path = tmp_path / "ofa.csv"
+    pd.DataFrame([{"arch": json.dumps(value), "ms": 14.9}]).to_csv(path, index=False)
+    [(_, found, _)] = load_networks(path, ofa, column="ms")
+    assert found.resolution == 160
+    assert [len(stage.blocks) for stage in found.stages] == [1, 2, 3, 4, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("net,ms\n\"{\"\"stages\"\": 1}\",4\n", "row 1: is not a network of numbered .net"),
+        ("net,ms\n{,4\n", "row 1: is not a network of numbered .net: is no JSON"),
+        ("net,ms\n" + '"{""a"": ' + "[" * 9999 + '",4\n', "row 1: .*(no JSON|nested)"),
+        ("net,ms\n\"{\"\"a\"\": 1}\",4\n", "has the keys a; it needs resolution and stages"),
+        ("blocks,ms,resolution,stages[0].depth\n0-0-0,4,16,1\n0-7-0,5,16,3\n",
+         r"row 2: .*blocks: stages\[0\].blocks\[1\] is 7, which stands for no op"),
+        ("blocks,ms,resolution,stages[0].depth\n0-0-0,4,16,1\n0-0,5,16,3\n",
+         "row 2: .*blocks: has 2 numbers, a network of numbered has 3"),
+        ("blocks,ms,resolution,stages[0].depth\n0-0-0,4,16,9\n",
+         r"row 1: .*stages\[0\].depth is 9; allowed: 1, 2, 3"),
+        ("blocks,ms,resolution,stages[0].depth\n0-0-0,4,,1\n", "row 1: resolution: is empty"),
+        ("blocks,ms,resolution,stages[0].depth\n0-0-0,x,16,1\n", "row 1: ms: 'x' is not a number"),
+        ("blocks,ms,resolution,stages[0].depth\n0-0-0,4,16,1,5\n", "more cells than it has col"),
+        ("blocks,ms,resolution,stages[0].depth\n0-0-0,4,16,1\n0,1,2,3,4\n", "not a CSV .*line 3"),
+        ("genes,ms\n0-x,4\n", "row 1: .*genes: '0-x' is no list of numbers"),
+        ("net,ms\nx,4\n", "names no networks; .*it has net, ms"),
+    ],
+)  # fmt: skip
+def test_a_row_in_any_form_that_is_no_network_is_one_line(
+    tmp_path: Path, numbered: SearchSpace, text: str, message: str
+) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(TableError, match=message) as caught:
+        load_networks(path, numbered, column="ms")
+    assert "bad.csv" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -8,9 +8,21 @@ import pytest
 
 from nassearch.errors import TableError
 from nassearch.latency.device import list_devices, load_device
-from nassearch.latency.efficiency import load_efficiency, read_efficiency
+from nassearch.latency.efficiency import (
+    FILE,
+    Layers,
+    dump_efficiency,
+    load_efficiency,
+    read_efficiency,
+)
 from nassearch.latency.predictor import LatencyPredictor
-from nassearch.latency.roofline import relative_error, roofline
+from nassearch.latency.roofline import (
+    GPU_RELATIVE_ERROR,
+    LEAST_LAUNCHES,
+    columns_ms,
+    relative_error,
+    roofline,
+)
 from nassearch.setting import Setting
 from nassearch.space import BlockSpec, SearchSpace, block_specs
 
@@ -118,6 +130,68 @@ def test_a_datasheet_is_not_asked_what_it_says_nothing_of(
     device = load_device(name)
     with pytest.raises(TableError, match=message):
         roofline(device, device.setting(**asked))
+
+
+def _pointwise(channels: int, pixels: int, *, batch: int) -> Layers:
+    row = [batch, channels, channels, 1, pixels, channels * pixels, channels * pixels, channels**2]
+    return Layers(*(np.array([value], dtype=np.float64) for value in [*row, 0, 0]))
+
+
+@pytest.mark.parametrize("device", ["v100", "a100", "h100", "t4"])
+def test_a_layer_inside_a_network_pays_no_call_of_its_own(device: str) -> None:
+    rates, setting = load_device(device).rates, Setting(device, "tensorrt", "fp16", 1, None)
+    assert rates is not None
+    launch_ms, kinds = rates.launch_overhead_us / 1e3, np.array(["pointwise"])
+    called_ms = load_efficiency().call_launches * launch_ms
+    assert called_ms > launch_ms
+    for layer in (_pointwise(64, 3136, batch=1), _pointwise(512, 3136, batch=16)):
+        alone = columns_ms(layer, kinds, rates, setting, alone=True)[0]
+        inside = columns_ms(layer, kinds, rates, setting)[0]
+        assert inside == pytest.approx(max(alone - called_ms, LEAST_LAUNCHES * launch_ms))
+    assert inside > 0.5 * alone, "a layer with work to do hardly notices"
+
+
+def test_the_interval_admits_what_no_measurement_told() -> None:
+    device = load_device("a100")
+
+    def error(**asked: object) -> float:
+        return relative_error(device, device.setting(**asked))  # type: ignore[arg-type]
+
+    assert error() == error(batch=64) == error(runtime="tensorflow") == GPU_RELATIVE_ERROR
+    assert error(precision="int8") >= 2 * (1 + GPU_RELATIVE_ERROR) - 1, (
+        "or the layers ran in 16 bits"
+    )
+    assert error(runtime="torch") > 1, "hosts dispatch at twice and at half the rate"
+
+
+def test_a_file_of_curves_is_written_as_it_was_read(tmp_path: Path) -> None:
+    shipped = Path(__file__).parents[2] / "latency_tables" / FILE
+    text = shipped.read_text(encoding="utf-8")
+    assert dump_efficiency(read_efficiency(shipped)) == text
+    older = tmp_path / FILE  # of version 0.2, which knew no calls
+    lines = [line for line in text.splitlines() if '"call_' not in line]
+    older.write_text("\n".join(lines), encoding="utf-8")
+    assert read_efficiency(older).call_launches == 0
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"there is no {DATA}")
+def test_whole_networks_that_were_not_fitted_are_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCH)
+    sys.modules.pop("gpunets", None)
+    import gpunets
+
+    costs = gpunets.read_costs(
+        DATA, [name for name in gpunets.A100_MS if name not in gpunets.FITTED]
+    )
+    errors = []
+    for row in gpunets.read_rows(DATA):
+        if row.runtime == "tensorrt" and row.network in costs:
+            estimated_ms = gpunets.estimate(costs[row.network], "v100", batch=row.batch)
+            errors.append((row.batch, abs(estimated_ms / row.measured_ms - 1)))
+    assert len(errors) == 21
+    assert np.mean([error for _, error in errors]) <= 0.12
+    assert np.mean([error for batch, error in errors if batch == 1]) <= 0.15
+    assert max(error for _, error in errors) <= GPU_RELATIVE_ERROR
 
 
 def test_a_framework_that_dispatches_operators_is_estimated_slower(space: SearchSpace) -> None:

@@ -1,6 +1,7 @@
 """Accuracies that are known are searched, and none is measured; what they lack is told."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,26 @@ def test_once_for_all_s_lists_and_percents_are_read(tmp_path: Path, names: tuple
         table = AccuracyTable(path, space)
     assert len(table.listed.genes) == 26
     assert table.listed.accuracies[0] == pytest.approx(0.704)
+
+
+def test_accuracies_are_read_in_the_forms_of_imported_latencies(tmp_path: Path) -> None:
+    known = sampled(12)
+    whole = [{"net": json.dumps(item.to_dict()), "accuracy": 0.5} for item in known]
+    names = [gene.name for gene in SPACE.genes]
+    cells = [
+        {
+            name: gene.choices[value]
+            for name, gene, value in zip(names, SPACE.genes, genes, strict=True)
+        }
+        for genes in map(SPACE.encode, known)
+    ]
+    for rows in (whole, [{**row, "accuracy": 0.5} for row in cells]):
+        path = tmp_path / "known.csv"
+        pd.DataFrame(rows).to_csv(path, index=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # twelve networks do not take every choice
+            table = AccuracyTable(path, SPACE)
+        assert [tuple(row) for row in table.listed.genes.tolist()] == list(map(SPACE.encode, known))
 
 
 @pytest.mark.parametrize(

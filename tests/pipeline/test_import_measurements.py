@@ -1,11 +1,15 @@
 """`profile --import`: what was measured elsewhere becomes a table like any other."""
 
+import re
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+import nassearch as ns
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.table import LatencyTable
 from nassearch.setting import Setting
@@ -104,3 +108,62 @@ def test_what_cannot_be_imported_is_refused_in_one_line(nassearch: CommandLine, 
         assert len(answer.err.strip().splitlines()) == 1
         assert message in answer.err
     assert not (here / "latency_tables").exists()
+
+
+def _page_block(language: str, begins: str) -> str:
+    """The block of code on docs/devices.md that begins so."""
+    page = Path(ns.__file__).parents[1] / "docs" / "devices.md"
+    blocks = re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    [found] = [block for block in blocks if block.startswith(begins)]
+    return str(found)
+
+
+def test_networks_of_a_space_of_one_s_own_are_imported_as_the_page_shows(
+    nassearch: CommandLine, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FBNet's space with its ops, and made-up times: a launch a block, and its work."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (here / "fbnet_ops.py").write_text(_page_block("python", "from torch import Tensor, nn"))
+    (here / "fbnet.yaml").write_text(_page_block("yaml", "name: fbnet"))
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(0, 9, (40, 22))
+    work = np.array([2, 1, 4, 7, 2, 1, 4, 8, 0])[numbers].sum(axis=1)
+    frame = pd.DataFrame({"blocks": ["-".join(map(str, row)) for row in numbers]})
+    frame.assign(gpu_1=3 + 0.05 * work, phone=20 + work).to_csv("subnets.csv", index=False)
+    command = ("profile", "--space", "fbnet.yaml", "--import", "subnets.csv", "--json")
+    refused = nassearch(*command, "--device", "gpu", "--runtime", "torch")
+    assert "--column gpu_1 or phone" in refused.err
+    told = nassearch(*command, "--device", "gpu", "--runtime", "torch", "--column", "gpu_1")
+    assert told.code == 0, told.err
+    assert told.json()["table"] == "latency_tables/gpu/torch-fp32-b1.csv"
+    assert told.json()["networks"] == 40
+    space = ns.load_space("fbnet.yaml")
+    assert space.size() == 9**22
+    assert {block.op for stage in space.smallest.stages for block in stage.blocks} == {
+        "fbnet_ops:Skip"
+    }
+    table = LatencyTable.load(Path(told.json()["table"]), Setting("gpu", "torch", threads=None))
+    predictor = LatencyPredictor.from_table(table, space)
+    low, high = predictor.predict([space.smallest, space.largest])
+    assert 2.5 < low < 5 < 9 < high < 14
+
+
+@pytest.mark.parametrize(
+    ("runtime", "more", "stem"),
+    [
+        ("torch", (), "torch-fp32-b1"),  # on a GPU, or not: nobody said
+        ("tensorrt", (), "tensorrt-fp32-b1"),
+        ("tflite", (), "tflite-fp32-b1"),
+        ("torch", ("--threads", 2), "torch-fp32-b1-t2"),
+        ("onnxruntime", (), "onnxruntime-fp32-b1-t1"),
+    ],
+)
+def test_threads_are_named_where_somebody_chose_them(
+    nassearch: CommandLine, here: Path, runtime: str, more: tuple[object, ...], stem: str
+) -> None:
+    path = _networks(here / "networks.csv", scale=0.1)
+    command = ("profile", "--device", "box", "--space", "small.yaml", "--import", path, "--json")
+    for _ in range(2):  # the second time the device is known
+        told = nassearch(*command, "--runtime", runtime, *more)
+        assert told.code == 0, told.err
+        assert told.json()["table"] == f"latency_tables/box/{stem}.csv"

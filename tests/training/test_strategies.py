@@ -199,6 +199,24 @@ def test_progressive_shrinking_begins_with_few_choices_where_there_are_more() ->
     assert [t for t, s in enumerate(steps) if s.sort_channels] == [455]
 
 
+@pytest.mark.parametrize("name", ["growing", "progressive-shrinking"])
+def test_a_block_that_is_left_out_is_no_part_of_the_largest_wherever_it_is_listed(
+    name: str,
+) -> None:
+    ops = [{"op": "conv", "kernel_size": [3, 5]}, {"op": "skip"}]
+    stages = [{"op": ops, "width": 8, "depth": [1, 2]}]
+    space = SearchSpace.from_dict({"name": "skipping", "resolution": 8, "stages": stages})
+    strategy = make_strategy(space, TrainingRecipe(strategy=name, epochs=8))
+    steps = [strategy.step(StepPosition(t, 1), np.random.default_rng(t)) for t in range(8)]
+    whole = steps[-1] if name == "growing" else steps[0]
+    first = whole.passes[0].architecture
+    assert {block.op for block in first.stages[0].blocks} == {"conv"}
+    assert first == space.largest
+    if name == "growing":
+        assert {block.op for block in space.smallest.stages[0].blocks} == {"skip"}
+        assert steps[0].passes[1].architecture == space.smallest
+
+
 def test_delayed_shrinking_sorts_once_when_subnets_begin(space: SearchSpace) -> None:
     recipe = TrainingRecipe(**PAPER, epochs=20, ramp_epochs=3.0)
     steps = [

@@ -1,8 +1,7 @@
-"""Whole networks measured elsewhere: a CSV in the columns of once-for-all's community.
+"""Whole networks measured elsewhere: a CSV with a network a row, and columns of milliseconds.
 
-One network a row: `resolution`, `ks20` and `expand20` (kernel size and expand ratio of each of the
-four places of every elastic stage), `depth5` (blocks of each of them), and one column of
-milliseconds for each device and batch. HELP (Lee et al., NeurIPS 2021) publishes this form.
+Columns say the network in one of several forms (`network_columns`); each column of milliseconds is
+of one device in one setting. HELP (Lee et al., NeurIPS 2021) publishes once-for-all's and FBNet's.
 """
 
 import math
@@ -12,16 +11,14 @@ from typing import Any
 
 import pandas as pd
 
-from nassearch.errors import ConfigError, TableError
+from nassearch.errors import TableError
+from nassearch.latency.importing.network_columns import LISTS, NetworkColumns, network_columns
 from nassearch.latency.measurement import IMPLAUSIBLE_MS, MeasuredNetwork, Measurement
 from nassearch.latency.plausibility import UNITS, check_networks
 from nassearch.latency.predictor import Pair
 from nassearch.latency.table import LatencyTable
 from nassearch.setting import Setting
 from nassearch.space import Architecture, SearchSpace, lower
-from nassearch.space.once_for_all import decode_lists, parse_list
-
-COLUMNS = ("resolution", "ks20", "expand20", "depth5")
 
 
 def load_networks(
@@ -29,17 +26,20 @@ def load_networks(
     space: SearchSpace,
     *,
     column: str,
+    architecture: str | None = None,
     setting: Setting | None = None,
     unit: str | None = None,
 ) -> list[Pair]:
     """The networks of a CSV with their milliseconds from `column`.
 
-    The space returned with each is `space` with every resolution of the file.
+    The space returned with each is `space` with every resolution of the file, where a column of
+    pixels says it.
 
     Args:
         path: The CSV, a network a row.
         space: Whose networks they are.
         column: Of the latencies.
+        architecture: The column that says what network a row is, where others could be meant.
         setting: What they were measured in, where that is known.
         unit: Of the latencies; None takes them for milliseconds, if they can be.
 
@@ -47,11 +47,16 @@ def load_networks(
         TableError: There is no row, or one is damaged, implausible, no network of the space, or
             stands twice; the message names it.
     """
-    rows = read_rows(path, (*COLUMNS, column))
-    for name, row in rows:
-        whole_number(row["resolution"], f"{path}: {name}: resolution")
-    resolutions = sorted({*(int(row["resolution"]) for _, row in rows), *space.resolutions})
-    wide = SearchSpace.from_dict({**space.to_dict(), "resolution": resolutions})
+    rows = read_rows(path, (column,) if architecture is None else (architecture, column))
+    columns = find_columns(path, rows, space, architecture=architecture)
+    wide = space
+    if columns.resolution is not None:
+        pixels = {
+            whole_number(row[columns.resolution], f"{path}: {name}: {columns.resolution}")
+            for name, row in rows
+        }
+        resolutions = sorted({*pixels, *space.resolutions})
+        wide = SearchSpace.from_dict({**space.to_dict(), "resolution": resolutions})
     networks: dict[Architecture, tuple[str, float]] = {}
     for name, row in rows:
         where = f"{path}: {name}"
@@ -59,18 +64,11 @@ def load_networks(
         if not 0 < milliseconds < IMPLAUSIBLE_MS:
             raise TableError(
                 f"{milliseconds:g} ms is not plausible",
-                where=where,
+                where=f"{where}: {column}",
                 fix="latencies are in milliseconds; name another unit with --unit us or s",
             )
-        try:
-            architecture = decode_row(row, wide)
-        except (ConfigError, ValueError) as error:
-            raise TableError(
-                f"is not a network of {space.name} ({error})",
-                where=where,
-                fix="name with --space the space that the row is of, or remove the row",
-            ) from error
-        first, first_ms = networks.setdefault(architecture, (name, milliseconds))
+        network = columns.network(row, wide, where=where)
+        first, first_ms = networks.setdefault(network, (name, milliseconds))
         if milliseconds != first_ms:
             raise TableError(
                 f"holds the same network as {first} with another latency ({first_ms:g} ms)",
@@ -105,6 +103,43 @@ def column_names(path: Path) -> list[str]:
     return list(map(str, _read(path).columns))
 
 
+def latency_columns(
+    path: Path, space: SearchSpace, *, architecture: str | None = None
+) -> list[str]:
+    """The columns of a CSV that may hold latencies: numbers, and no part of what says a network.
+
+    Raises:
+        TableError: It is no CSV, empty, or says no networks.
+    """
+    rows = read_rows(path, () if architecture is None else (architecture,))
+    own = find_columns(path, rows, space, architecture=architecture).names
+    first = rows[0][1]
+    return [name for name in map(str, first) if name not in own and _is_number(first[name])]
+
+
+def find_columns(
+    path: Path,
+    rows: Sequence[tuple[str, Mapping[Any, Any]]],
+    space: SearchSpace,
+    *,
+    architecture: str | None = None,
+) -> NetworkColumns:
+    """The columns that say what networks the rows of a CSV are; TableError where there are none."""
+    first = rows[0][1]
+    names = list(map(str, first))
+    found = network_columns(names, first, space, column=architecture)
+    if found is None:
+        genes = ", ".join(gene.name for gene in space.genes[:2])
+        raise TableError(
+            "names no networks",
+            where=path,
+            fix="give the column genes, as a search's candidates.csv has it,"
+            f" {', '.join(LISTS[1])}, a column for each gene of the space ({genes}, ...), one of"
+            f" JSON, or numbers that the space's op_numbers explain; it has {', '.join(names)}",
+        )
+    return found
+
+
 def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[str, Mapping[Any, Any]]]:
     """The rows of a CSV of networks, each with what messages call it.
 
@@ -122,23 +157,6 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[str, Mapping[Any
         raise TableError("holds no network, only a header", where=path, fix="add a row a network")
     records = frame.to_dict("records")
     return [(f"row {place}", row) for place, row in enumerate(records, start=1)]
-
-
-def decode_row(
-    row: Mapping[Any, Any], space: SearchSpace, *, columns: Sequence[str] = COLUMNS
-) -> Architecture:
-    """The network of a row; ConfigError or ValueError where it is none of the space.
-
-    `columns` are those of the resolution and of the three lists, in the order of COLUMNS.
-    """
-    kernel_sizes, expand_ratios, depths = (parse_list(row[name]) for name in columns[1:])
-    return decode_lists(
-        space,
-        resolution=int(row[columns[0]]),
-        kernel_sizes=kernel_sizes,
-        expand_ratios=expand_ratios,
-        depths=depths,
-    )
 
 
 def number(value: object, where: str) -> float:
@@ -160,12 +178,28 @@ def whole_number(value: object, where: str) -> int:
     return int(found)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _is_number(cell: object) -> bool:
     try:
-        return pd.read_csv(path, comment="#", encoding="utf-8-sig")
+        return math.isfinite(float(str(cell)))
+    except ValueError:
+        return False
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """A CSV's cells as text; an empty one is NaN."""
+    try:
+        frame = pd.read_csv(path, comment="#", encoding="utf-8-sig", dtype=str)
     except (OSError, ValueError) as error:
+        problem = " ".join(str(error).split())
         raise TableError(
-            f"is not a CSV ({error})",
+            f"is not a CSV ({problem})",
             where=path,
             fix="save it as text with commas and a first line of column names",
         ) from error
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the surplus in front for an index
+        raise TableError(
+            "its rows have more cells than it has columns",
+            where=path,
+            fix="write decimals with a point, and lists as 3-5-7 or in quotes",
+        )
+    return frame

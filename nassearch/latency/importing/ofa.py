@@ -1,14 +1,16 @@
 """Lookup tables in the form of once-for-all and ProxylessNAS, read into ours.
 
 One YAML for each input resolution; a key is an operator with its shapes, its value a mapping with
-`mean` (ms), `std` or `var`, and `count`. What our spaces call the head is four entries there. Of
-MobileNetV3's tables, which say `se` and `hs`, `expand` is the middle width; of ProxylessNAS's it is
-the ratio (https://github.com/mit-han-lab/proxylessnas, search/utils/latency_estimator.py).
+`mean` (ms), `std` or `var`, and perhaps `count`. What our spaces call the head is two to four
+entries there. Operators are called as in TensorFlow's MobileNets or as once-for-all's own modules
+are (`_NAMES`). Of MobileNetV3's tables, which say `se` and `hs`, `expand` is the middle width; of
+ProxylessNAS's it is the ratio (https://github.com/mit-han-lab/proxylessnas,
+search/utils/latency_estimator.py).
 """
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nassearch import config
@@ -23,6 +25,15 @@ from nassearch.space.architecture import Value, canonical_choices
 _SHAPE = re.compile(r"(?:(\d+)x(\d+)x)?(\d+)")
 _Z90 = 1.2816  # the 90th percentile of a normal distribution, in standard deviations
 _HEAD = ("Conv_1", "AvgPool2D", "Conv_2", "Logits")
+_NAMES = {
+    "first_conv": "Conv",
+    "MBConv": "expanded_conv",
+    "final_expand_layer": "Conv_1",
+    "feature_mix_layer": "Conv_2",  # Conv_1 where there is no final_expand_layer: ProxylessNAS's
+    "classifier": "Logits",
+}
+"""Once-for-all's names of its modules, and what TensorFlow's MobileNets, of which its first tables
+were, call them."""
 MAX_BYTES = 64 * 2**20  # of a table; the largest published ones are under one megabyte
 
 Entry = tuple[dict[str, str], Measurement]
@@ -85,16 +96,24 @@ def _read_table(path: Path, *, scale: float) -> list[tuple[BlockSpec, Measuremen
         )
     gated = any("-se:" in str(key) for key in entries)
     blocks: list[tuple[BlockSpec, Measurement]] = []
-    head: dict[str, Entry] = {}
+    head: dict[str, list[Entry]] = {}
+    names = _names_in(entries)
     for key, value in entries.items():
         where = f"{path}: {key}"
         name, fields = _fields(str(key), where)
+        name = names.get(name, name)
         measured = _measurement(value, where, scale=scale)
         if name in _HEAD:
-            head[name] = (fields, measured)
+            head.setdefault(name, []).append((fields, measured))
         else:
             blocks.append((_block(name, fields, gated, where), measured))
-    return [*blocks, _head(head, gated, path)] if head else blocks
+    return [*blocks, *_heads(head, gated, path)] if head else blocks
+
+
+def _names_in(entries: Mapping[object, object]) -> dict[str, str]:
+    """What the operators of a table, as it calls them, are called in the others."""
+    expands = any(str(key).startswith("final_expand_layer-") for key in entries)
+    return _NAMES if expands else {**_NAMES, "feature_mix_layer": "Conv_1"}
 
 
 def _fields(key: str, where: str) -> tuple[str, dict[str, str]]:
@@ -193,7 +212,8 @@ def _block(name: str, fields: dict[str, str], gated: bool, where: str) -> BlockS
         expand = _whole(fields, "expand", where)
         choices = {
             "kernel_size": _whole(fields, "kernel", where),
-            "expand_ratio": expand / channels if _is_v3(fields) else expand,
+            # no block is narrower within than at its input: a smaller number is the ratio
+            "expand_ratio": expand / channels if _is_v3(fields) and expand >= channels else expand,
             "attention": "se" if fields.get("se") == "1" else "none",
             "activation": _activation(fields),
         }
@@ -201,7 +221,7 @@ def _block(name: str, fields: dict[str, str], gated: bool, where: str) -> BlockS
         raise TableError(
             f"the operator '{name}' is not known",
             where=where,
-            fix=f"known: Conv, expanded_conv, {', '.join(_HEAD)}",
+            fix=f"known: {', '.join(('Conv', 'expanded_conv', *_HEAD, *_NAMES))}",
         )
     stride = _whole(fields, "stride", where, default=str(max(1, round(pixels / out_pixels))))
     return BlockSpec(op, channels, out_channels, pixels, stride, canonical_choices(choices))
@@ -218,8 +238,14 @@ def _activation(fields: dict[str, str]) -> str:
     return "hswish" if fields["hs"] == "1" else "relu"
 
 
-def _head(entries: dict[str, Entry], gated: bool, path: Path) -> tuple[BlockSpec, Measurement]:
-    """The head: expansion, pooling, features and classifier as one block."""
+def _heads(
+    entries: Mapping[str, Sequence[Entry]], gated: bool, path: Path
+) -> list[tuple[BlockSpec, Measurement]]:
+    """The heads: expansion, pooling, features and classifier as one block each.
+
+    A table of several resolutions has an expansion for each; what comes after it is the layer that
+    takes what it gives, which several heads may share.
+    """
     missing = [name for name in ("Conv_1", "Logits") if name not in entries]
     if missing:
         raise TableError(
@@ -227,20 +253,59 @@ def _head(entries: dict[str, Entry], gated: bool, path: Path) -> tuple[BlockSpec
             where=path,
             fix="give all layers of the head (Conv_1, Logits) or none of them",
         )
-    pixels, channels = _shape(entries["Conv_1"][0]["input"], f"{path}: Conv_1")
+    return [_head(first, entries, gated, path) for first in entries["Conv_1"]]
+
+
+def _head(
+    first: Entry, entries: Mapping[str, Sequence[Entry]], gated: bool, path: Path
+) -> tuple[BlockSpec, Measurement]:
+    """The head that begins with the expansion `first`."""
+    pixels, channels = _shape(first[0]["input"], f"{path}: Conv_1")
+    given = _shape(first[0]["output"], f"{path}: Conv_1")
     choices: dict[str, Value] = {
-        "expand_width": _shape(entries["Conv_1"][0]["output"], f"{path}: Conv_1")[1],
+        "expand_width": given[1],
         "activation": "hswish" if gated else "relu6",
     }
-    if "Conv_2" in entries:
-        choices["feature_width"] = _shape(entries["Conv_2"][0]["output"], f"{path}: Conv_2")[1]
-    classes = _shape(entries["Logits"][0]["output"], f"{path}: Logits")[1]
+    parts, classes = [first], 0
+    for name in _HEAD[1:]:
+        shared = len(entries["Conv_1"]) > 1
+        found = _taking(entries.get(name, ()), given, f"{path}: {name}", shared=shared)
+        if found is None:
+            continue
+        parts.append(found)
+        given = _shape(found[0]["output"], f"{path}: {name}")
+        if name == "Conv_2":
+            choices["feature_width"] = given[1]
+        if name == "Logits":
+            classes = given[1]
+    if not classes:
+        raise TableError(
+            f"has no Logits that take the {given[1]} channels before them",
+            where=path,
+            fix="give every head's layers",
+        )
     spec = BlockSpec("head", channels, classes, pixels, 1, canonical_choices(choices))
-    parts = [measured for _, measured in entries.values()]
     total = Measurement(
-        sum(part.median_ms for part in parts),
-        sum(part.p10_ms for part in parts),
-        sum(part.p90_ms for part in parts),
-        min(part.runs for part in parts),
+        sum(part.median_ms for _, part in parts),
+        sum(part.p10_ms for _, part in parts),
+        sum(part.p90_ms for _, part in parts),
+        min(part.runs for _, part in parts),
     )
     return spec, total
+
+
+def _taking(
+    entries: Sequence[Entry], given: tuple[int, int], where: str, *, shared: bool
+) -> Entry | None:
+    """The layer that takes what is `given`, (pixels, channels), of a table of several heads.
+
+    Of one head's it is the only one. A pooled input has one pixel whatever was given, where no
+    entry says the pooling.
+    """
+    if len(entries) == 1 and not shared:
+        return entries[0]
+    shapes = [_shape(fields["input"], where) for fields, _ in entries]
+    for wanted in (given, (1, given[1])):
+        if wanted in shapes:
+            return entries[shapes.index(wanted)]
+    return None

@@ -7,7 +7,12 @@ from typing import Any
 from nassearch.errors import ConfigError
 from nassearch.export.onnx_classifier import read_classifier
 from nassearch.latency.coverage import MAX_NETWORKS
-from nassearch.latency.device import Device, known_or_new_device, resolve_setting
+from nassearch.latency.device import (
+    Device,
+    device_elsewhere,
+    known_or_new_device,
+    resolve_setting,
+)
 from nassearch.latency.table import LatencyTable, find_table
 from nassearch.latency.target import Target
 from nassearch.pipeline import import_measurements as importing
@@ -124,7 +129,7 @@ def write_bundle(
         >>> ns.write_bundle("digits_tiny", "my_board", "bundle.zip", seconds=5).name
         'bundle.zip'
     """
-    known = known_or_new_device(device, [Path(TABLES)], elsewhere=True)
+    known = device_elsewhere(device, [Path(TABLES)], runtime=runtime)
     setting = known.setting(runtime=runtime, precision=precision, batch=batch, threads=threads)
     return profiling.bundle_for(load_space(space), setting, Path(path), seconds=seconds)
 
@@ -140,6 +145,7 @@ def import_measurements(
     space: SearchSpace | Directory | None = None,
     bundle: Directory | None = None,
     column: str | None = None,
+    architecture: str | None = None,
     unit: str | None = None,
     out: Directory = TABLES,
 ) -> LatencyTable:
@@ -153,7 +159,9 @@ def import_measurements(
             By default the device's own.
         space: Whose networks a .csv holds.
         bundle: The bundle that the results must be of.
-        column: Of a .csv: which column holds the times.
+        column: Of a .csv: which column holds the times; each is of one setting.
+        architecture: Of a .csv: which column says what network a row is, where its columns do not
+            tell (docs/devices.md lists the forms).
         unit: Of the times: ms (by default), us or s.
         out: The directory of tables; what it holds already is kept.
 
@@ -181,7 +189,7 @@ def import_measurements(
         1
     """
     directory, file = Path(out), Path(path)
-    known = known_or_new_device(device, [directory], elsewhere=True)
+    known = device_elsewhere(device, [directory], runtime=runtime)
     setting = known.setting(runtime=runtime, precision=precision, batch=batch, threads=threads)
     return importing.import_measurements(
         file,
@@ -191,6 +199,7 @@ def import_measurements(
         space=load_space(space) if file.suffix.lower() == ".csv" else None,
         bundle=path_or_none(bundle),
         column=column,
+        architecture=architecture,
         unit=unit,
     )
 

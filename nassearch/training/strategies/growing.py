@@ -1,5 +1,6 @@
 """Strategy `growing`: the smaller choices of every dimension first, then ever more of the space."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -7,7 +8,7 @@ from pydantic import Field
 
 from nassearch.config import StrictModel
 from nassearch.data.augmentation import Fraction
-from nassearch.space import SearchSpace
+from nassearch.space import Architecture, SearchSpace
 from nassearch.training.schedule import StepPosition, learning_rate
 from nassearch.training.strategies.sandwich import apart
 from nassearch.training.strategy import StepPlan
@@ -47,14 +48,19 @@ class Growing:
     def step(self, position: StepPosition, rng: np.random.Generator) -> StepPlan:
         tops = self._tops(position)
         randoms = [
-            self._space.decode([int(rng.integers(top + 1)) for top in tops])
+            self._decode([int(rng.integers(top + 1)) for top in tops])
             for _ in range(self._options.num_random)
         ]
-        passes = apart([self._space.decode(tops), self._space.smallest, *randoms])
+        passes = apart([self._decode(tops), self._space.smallest, *randoms])
         return StepPlan(passes, learning_rate(self._recipe, position.epochs))
 
+    def _decode(self, ranks: Sequence[int]) -> Architecture:
+        """The network of choices counted from each gene's smallest."""
+        orders = self._space.by_size
+        return self._space.decode([at[rank] for at, rank in zip(orders, ranks, strict=True)])
+
     def _tops(self, position: StepPosition) -> list[int]:
-        """The largest choice allowed of each gene."""
+        """The largest choice allowed of each gene, counted from its smallest."""
         first, until = self._options.grow_from, self._options.grow_until
         passed = position.epochs / self._recipe.epochs
         share = 1.0 if passed >= until else first + (1 - first) * passed / until

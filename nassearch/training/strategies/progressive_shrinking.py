@@ -108,9 +108,9 @@ class ProgressiveShrinking:
     def _draw(self, index: int, rng: np.random.Generator) -> Architecture:
         """A random subnet of what is elastic in this phase; all else is largest."""
         genes = []
-        for gene, dimension in zip(self._space.genes, self._dimensions, strict=True):
-            count = len(gene.choices)
+        for order, dimension in zip(self._space.by_size, self._dimensions, strict=True):
+            count = len(order)
             frees = [phase for phase in self._phases[: index + 1] if dimension in phase.frees]
             allowed = min(count, frees[-1].choices or count) if frees else 1
-            genes.append(count - 1 - int(rng.integers(allowed)))
+            genes.append(order[count - 1 - int(rng.integers(allowed))])
         return self._space.decode(genes)
