@@ -45,13 +45,15 @@ def decode_numbers(
     if len(numbers) != len(places):
         raise ArchitectureError(
             f"has {len(numbers)} numbers, a network of {space.name} has {len(places)} blocks",
+            where="op numbers",
             fix="give one for each block of every stage, in their order, stem and head left out",
         )
     said: dict[int, int] = {}
     for (place, position), number in zip(places, numbers, strict=True):
         if number not in known:
             raise ArchitectureError(
-                f"{place} is {number}, which stands for no op",
+                f"is {number}, which stands for no op",
+                where=place,
                 fix=f"the space's op_numbers know {', '.join(known) or 'none'}",
             )
         said |= _numbered(place, position, number, known[number])
@@ -121,7 +123,8 @@ def _decode(
     if missing:
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise ArchitectureError(
-            f"does not say {', '.join(missing[:_SHOWN])}{more}",
+            f"do not say {', '.join(missing[:_SHOWN])}{more}",
+            where="columns",
             fix="add a column of that name, a choice in each row",
         )
     return space.decode(genes.tolist())
@@ -132,7 +135,8 @@ def _choice(name: str, choices: tuple[Any, ...], text: str) -> int:
         if text == str(choice) or (not isinstance(choice, str) and _number(text) == choice):
             return index
     raise ArchitectureError(
-        f"{name} is {text}",
+        f"is {text}",
+        where=name,
         fix=f"allowed: {', '.join(map(str, choices))}",
     )
 

@@ -62,7 +62,7 @@ def test_cells_of_what_is_not_there_may_be_left_out() -> None:
     assert beyond
     shown = {name: cell for name, cell in cells.items() if name not in beyond}
     assert decode_cells(space, {**shown, beyond[0]: float("nan")}) == space.smallest
-    with pytest.raises(ArchitectureError, match=r"does not say .*\.depth"):
+    with pytest.raises(ArchitectureError, match=r"do not say .*\.depth"):
         decode_cells(space, {name: cell for name, cell in cells.items() if name != depth.name})
 
 
@@ -79,11 +79,11 @@ def test_numbers_stand_for_ops_in_the_order_of_the_blocks(space: SearchSpace, te
     ("numbers", "cells", "says"),
     [
         (["0", "0"], {"resolution": "16"}, "has 2 numbers, a network of mixed has 3 blocks"),
-        (["0", "7", "8"], {"resolution": "16"}, r"blocks\[1\] is 7, which stands for no op"),
+        (["0", "7", "8"], {"resolution": "16"}, r"blocks\[1\]: is 7, which stands for no op"),
         (["0", "0", "dense"], {"resolution": "16"}, r"stages\[1\].* is dense, whose op is conv"),
         (["0", "0", "1"], {"resolution": "16"}, "is 1, whose kernel_size is 5; .*offers 3"),
-        (["0", "0", "8"], {}, "does not say resolution"),
-        (["0", "0", "8"], {"resolution": "24"}, "resolution is 24; allowed: 16, 32"),
+        (["0", "0", "8"], {}, "do not say resolution"),
+        (["0", "0", "8"], {"resolution": "24"}, "resolution: is 24; allowed: 16, 32"),
     ],
 )
 def test_numbers_of_no_network_say_why(

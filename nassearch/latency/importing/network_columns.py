@@ -46,7 +46,8 @@ class NetworkColumns:
             return self.read(row, space)
         except (ConfigError, ValueError, RecursionError) as error:
             problem = "nested too deeply" if isinstance(error, RecursionError) else error
-            column = f"{self.column}: " if self.column else ""
+            is_named = not self.column or str(problem).startswith(f"{self.column}: ")
+            column = "" if is_named else f"{self.column}: "
             raise TableError(
                 f"is not a network of {space.name} ({column}{problem})",
                 where=where,
@@ -115,7 +116,9 @@ def _of_genes(name: str) -> Callable[[Row, SearchSpace], Architecture]:
         numbers = split_numbers(str(row[name]))
         if not all(number.isdecimal() for number in numbers):
             raise ArchitectureError(
-                f"'{row[name]}' is no list of numbers", fix="write a space's genes as 0-2-1"
+                f"'{row[name]}' is no list of numbers",
+                where=name,
+                fix="write a space's genes as 0-2-1",
             )
         return space.decode(list(map(int, numbers)))
 
@@ -149,7 +152,9 @@ def _of_json(name: str) -> Callable[[Row, SearchSpace], Architecture]:
             value = json.loads(str(row[name]))
         except ValueError as error:
             raise ArchitectureError(
-                f"is no JSON ({error})", fix='write it as {"resolution": 224, "stages": [...]}'
+                f"is no JSON ({error})",
+                where=name,
+                fix='write it as {"resolution": 224, "stages": [...]}',
             ) from error
         if not isinstance(value, dict) or "stages" in value:
             return space.check(Architecture.from_dict(value, where=name))
@@ -157,6 +162,7 @@ def _of_json(name: str) -> Callable[[Row, SearchSpace], Architecture]:
         if inside is None:
             raise ArchitectureError(
                 f"has the keys {', '.join(value)}",
+                where=name,
                 fix="it needs resolution and stages, r, ks, e and d, or the names of genes",
             )
         return inside.read(value, space)
