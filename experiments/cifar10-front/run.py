@@ -143,7 +143,7 @@ def train_flagship(path: Path, out: Path) -> None:
     space, evaluator = supernet.space, supernet.evaluator
     networks = {"largest": space.largest, "smallest": space.smallest}
     networks["best of at most 10 M"] = max(
-        small(space, seed), key=lambda network: evaluator.accuracy(network).rank
+        small(space, seed), key=lambda network: evaluator.accuracy(network).value
     )
     for name, network in networks.items():
         line = {"kind": "flagship", "name": name, "seed": seed, "epochs": epochs}
