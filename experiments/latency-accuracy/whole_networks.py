@@ -128,7 +128,7 @@ def ablation(table: Table, column: str, *, count: int, splits: int) -> None:
     every = block_process.covariances
 
     def without(part: int) -> Callable[..., Any]:
-        return lambda blocks: [k for number, k in enumerate(every(blocks)) if number != part]
+        return lambda *given: [k for number, k in enumerate(every(*given)) if number != part]
 
     changes: dict[str, Any] = {
         "all parts": (),

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from nassearch.networks import block_cost
 from nassearch.runtimes.runtime import Floats
 from nassearch.space import BlockSpec
 from nassearch.space.architecture import NAMES, NUMBERS
 
+Indices = npt.NDArray[np.int64]
 LENGTH_SCALE = 3.0
 _KINDS = ("dense", "pointwise", "depthwise", "grouped", "linear")
 
@@ -46,8 +48,10 @@ def features(spec: BlockSpec) -> tuple[float, ...]:
     )
 
 
-def squared_distances(blocks: Sequence[BlockSpec]) -> Floats:
-    """How unlike blocks are: logarithms of their numbers in units of their spread, and names."""
+def squared_distances(blocks: Sequence[BlockSpec], some: Indices) -> Floats:
+    """How unlike blocks are to some of them, (blocks, some): logarithms of their numbers in units
+    of their spread, and names.
+    """
     numbers = np.array(
         [
             [
@@ -64,13 +68,14 @@ def squared_distances(blocks: Sequence[BlockSpec]) -> Floats:
     spread = numbers.std(axis=0)
     numbers = numbers[:, spread > 0] / (LENGTH_SCALE * spread[spread > 0])
     squares = np.sum(numbers**2, axis=1)
-    distances = np.maximum(squares[:, None] + squares - 2 * numbers @ numbers.T, 0.0)
+    distances = squares[:, None] + squares[some] - 2 * numbers @ numbers[some].T
+    distances = np.maximum(distances, 0.0)
     for names in (
         [spec.op for spec in blocks],
         *([str(spec.get(name)) for spec in blocks] for name in NAMES),
     ):
         codes = np.unique(names, return_inverse=True)[1]
-        distances += (codes[:, None] != codes) / LENGTH_SCALE
+        distances += (codes[:, None] != codes[some]) / LENGTH_SCALE
     return distances
 
 

@@ -11,15 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import lapack
 from scipy.optimize import minimize
 
-from nassearch.latency.block_features import squared_distances
+from nassearch.latency.block_features import Indices, squared_distances
 from nassearch.runtimes.runtime import Floats
 from nassearch.space import BlockSpec
 
-Rows = npt.NDArray[np.int64]
 _NEARER = 9.0  # times the squared distance: much alike is a third of the length scale
 _COLUMN_VARIANCE = 0.1  # what a share of a quantity is likely to be off by, squared
 _FREEDOM = 4.0  # of the logarithms of variances about where they begin, one standard deviation
@@ -32,14 +30,15 @@ _MIN_SPREAD = 3e-5  # less, and rounding in the covariance's inverse would be as
 _JITTERS = (1e-15, 1e-12, 1e-9, 1e-6)  # of the trace, until rounding is no more in the way
 
 
-def covariances(blocks: Sequence[BlockSpec]) -> list[Floats]:
-    """The parts of the covariance of blocks' deviations, (blocks, blocks) each."""
-    distances = squared_distances(blocks)
+def covariances(blocks: Sequence[BlockSpec], some: Indices) -> list[Floats]:
+    """The parts of the covariance of blocks' deviations with those of some, (blocks, some) each."""
+    distances = squared_distances(blocks, some)
     alike = np.exp(-0.5 * distances)
     resolutions = np.array([spec.run_resolution for spec in blocks])
-    same_resolution = resolutions[:, None] == resolutions
+    same_resolution = resolutions[:, None] == resolutions[some]
     near = np.exp(-0.5 * _NEARER * distances)
-    return [alike, near, alike * same_resolution, np.eye(len(blocks))]
+    same = (np.arange(len(blocks))[:, None] == some).astype(np.float64)
+    return [alike, near, alike * same_resolution, same]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +52,11 @@ class Evidence:
     target: Floats
     parts: tuple[Floats, ...]
 
-    def of(self, rows: Rows) -> "Evidence":
+    def of(self, rows: Indices) -> "Evidence":
         """That of some of the networks."""
         return Evidence(self.target[rows], self.across(rows, rows))
 
-    def across(self, rows: Rows, others: Rows) -> tuple[Floats, ...]:
+    def across(self, rows: Indices, others: Indices) -> tuple[Floats, ...]:
         """Covariances of some networks with others, by part."""
         return tuple(part[np.ix_(rows, others)] for part in self.parts)
 

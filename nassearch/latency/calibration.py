@@ -12,11 +12,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nassearch.latency.block_features import counts, features
+from nassearch.latency.block_features import Indices, counts, features
 from nassearch.latency.block_process import (
     Evidence,
     Process,
-    Rows,
     covariances,
     fit_process,
 )
@@ -138,8 +137,9 @@ def fit(
         expected = np.array([start * table_ms[b] + np.dot(weights, features(b)) for b in blocks])
         expected = np.maximum(np.abs(expected), 0.1 * float(np.median(np.abs(expected))))
         within = counts(networks, blocks) * expected / measured_ms[:, None]
-        parts = covariances(blocks)
-        problem = problem.with_parts([within @ part @ within.T for part in parts])
+        held = np.flatnonzero(within.any(axis=0))
+        within, parts = within[:, held], covariances(blocks, held)
+        problem = problem.with_parts([within @ part[held] @ within.T for part in parts])
     fitted = problem.fit(ridge)
     deviations: dict[BlockSpec, float] = {}
     shares = ridge.shares
@@ -234,7 +234,7 @@ class _Problem:
             residuals[group] = self.target[group] - predicted
         return residuals
 
-    def _of(self, rows: Rows) -> "_Problem":
+    def _of(self, rows: Indices) -> "_Problem":
         parts = tuple(part[np.ix_(rows, rows)] for part in self.parts)
         return replace(self, design=self.design[rows], target=self.target[rows], parts=parts)
 

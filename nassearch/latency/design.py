@@ -69,7 +69,7 @@ def _prior(
     sizes = held @ by_block
     columns = np.column_stack([np.ones(len(networks)), sizes, held @ shares]) / sizes[:, None]
     within = held * np.maximum(by_block, 0.1 * np.median(by_block)) / sizes[:, None]
-    alike = within @ covariances(blocks)[0] @ within.T
+    alike = within @ covariances(blocks, np.arange(len(blocks)))[0] @ within.T
     return (
         _QUANTITY_VARIANCE / columns.shape[1] * (columns @ columns.T) + _BLOCK_VARIANCE * alike,
         sizes,
