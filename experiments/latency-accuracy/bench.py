@@ -1,6 +1,8 @@
 """Every figure of the latency room, each by one command.
 
-    python bench.py networks  --data DIR   whole networks only, and transfer between GPUs
+    python bench.py networks  --data DIR   whole networks only
+    python bench.py transfer  --data DIR   from one device to another, and networks chosen
+    python bench.py ablation  --data DIR   what each part of the method brings
     python bench.py curves    --data DIR   efficiency curves on convolutions that were not fitted
     python bench.py gpunets   --data DIR   estimates of whole networks on a GPU, batch 1 to 64
     python bench.py published --data DIR   estimates against published networks
@@ -22,53 +24,52 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import whole_networks
 from measured import device, memory, plots, tables
-from score import evaluate, say
+from score import say
 
 from nassearch import config
 from nassearch.latency.efficiency import load_efficiency
-from nassearch.latency.importing.networks_csv import load_networks
 from nassearch.latency.importing.ofa import import_ofa_tables
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.roofline import GPU_RELATIVE_ERROR, TORCH_RELATIVE_ERROR
 from nassearch.setting import Setting
 from nassearch.space import SearchSpace
 
-HELD_OUT = 1000
-
 
 def networks(data: Path, *, splits: int) -> None:
-    """Whole networks alone, 1,000 held out, and transfer from one GPU to another."""
-    path, space = data / "ofa_mobilenet_v3" / "subnets.csv", SearchSpace.load("mobilenet_v3")
-    columns = ("v100_64_ms", "2080ti_64_ms", "v100_32_ms", "2080ti_32_ms", "v100_1_ms")
-    pairs = {name: load_networks(path, space, column=name) for name in columns}
-    wide = pairs["v100_64_ms"][0][0]
-    for name, every in pairs.items():
-        for count in (50, 200, 900):
-            found = []
-            for seed in range(splits):
-                order = np.random.default_rng(seed).permutation(len(every))
-                chosen = [every[index] for index in order[:count]]
-                predictor = LatencyPredictor.from_networks(wide, Setting(name, "torch"), chosen)
-                found.append(evaluate(predictor, [every[i] for i in order[-HELD_OUT:]]))
-            error, covered = np.mean(found, axis=0)
-            worst = max(error for error, _ in found)
-            say(f"{name} from {count}: {error:.2%} (worst split {worst:.2%}), covers {covered:.1%}")
-    noise(path)
-    source, target = pairs["v100_64_ms"], pairs["2080ti_64_ms"]
-    order = np.random.default_rng(9).permutation(len(source))
-    held_out, pool = [target[index] for index in order[:HELD_OUT]], order[HELD_OUT:]
-    setting = Setting("v100", "torch", "fp32", 64, None)
-    known = LatencyPredictor.from_networks(wide, setting, [source[index] for index in pool])
+    """Whole networks alone: once-for-all's on two GPUs, FBNet's on six devices."""
+    gpus = whole_networks.once_for_all(data)
+    for column in gpus.ms:
+        counts = {50: splits, 200: max(1, splits // 4), 900: max(1, splits // 10)}
+        whole_networks.scratch(gpus, column, counts)
+    noise(data / "ofa_mobilenet_v3" / "subnets.csv")
+    devices = whole_networks.fbnet(data)
+    for column in devices.ms:
+        whole_networks.scratch(devices, column, {50: splits, 700: max(1, splits // 10)})
+
+
+def transfer(data: Path, *, splits: int) -> None:
+    """From one device to another, alike and unlike, with networks drawn and chosen."""
+    gpus, devices = whole_networks.once_for_all(data), whole_networks.fbnet(data)
     for count in (5, 10, 20):
-        errors = []
-        for seed in range(20):
-            draw = np.random.default_rng(seed).choice(pool, count, replace=False)
-            moved = known.transfer(Setting("2080ti", "torch"), [target[i] for i in draw])
-            errors.append(evaluate(moved, held_out)[0])
-        say(
-            f"transfer v100 -> 2080ti from {count}: {np.mean(errors):.2%} (worst {max(errors):.2%})"
-        )
+        whole_networks.transfer(gpus, "v100_64", "2080ti_64", count=count, draws=splits)
+    for source, target in (
+        ("titanx_1", "1080ti_32"),
+        ("essential_ph_1", "gold_6240"),
+        ("eyeriss", "titanx_1"),
+        ("gold_6240", "samsung_s7"),
+    ):
+        whole_networks.transfer(devices, source, target, count=10, draws=splits)
+
+
+def ablation(data: Path, *, splits: int) -> None:
+    """The method without each of its parts."""
+    gpus, devices = whole_networks.once_for_all(data), whole_networks.fbnet(data)
+    for table, column in ((gpus, "v100_64"), (gpus, "2080ti_64"), (devices, "titanx_1"),
+                          (devices, "eyeriss"), (devices, "gold_6240")):  # fmt: skip
+        whole_networks.ablation(table, column, count=50, splits=splits)
+        whole_networks.ablation(table, column, count=200, splits=max(1, splits // 3))
 
 
 def noise(path: Path) -> None:
@@ -259,6 +260,8 @@ def speed() -> None:
 
 PARTS = (
     "networks",
+    "transfer",
+    "ablation",
     "curves",
     "gpunets",
     "published",
@@ -272,7 +275,16 @@ PARTS = (
 )
 
 
-MEASURED = ("networks", "curves", "gpunets", "published", "operators", "note10")
+MEASURED = (
+    "networks",
+    "transfer",
+    "ablation",
+    "curves",
+    "gpunets",
+    "published",
+    "operators",
+    "note10",
+)
 """The parts that read latencies measured elsewhere."""
 
 
@@ -295,8 +307,9 @@ def main() -> None:
             f"{given.part} needs measured latencies: give their folder with --data, or DATA= of"
             " make (experiments/latency-accuracy/README.md says where they come from)"
         )
-    if given.part == "networks":
-        networks(given.data, splits=given.splits)
+    if given.part in ("networks", "transfer", "ablation"):
+        split = {"networks": networks, "transfer": transfer, "ablation": ablation}
+        split[given.part](given.data, splits=given.splits)
     elif given.part == "speed":
         speed()
     elif given.part == "tables":

@@ -8,53 +8,34 @@ network of its own).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nassearch.networks import block_cost
+from nassearch.latency.block_features import Indices, counts, features
+from nassearch.latency.block_process import (
+    Evidence,
+    Process,
+    covariances,
+    fit_process,
+)
+from nassearch.latency.interval import MIN_RANKED_NETWORKS, REPEATABLE, half_width
 from nassearch.runtimes.runtime import Floats
 from nassearch.space import BlockSpec
-from nassearch.space.architecture import NAMES, NUMBERS
 
-COVERAGE = 0.9
-MIN_DEVIATION_NETWORKS = 60
-MIN_RANKED_NETWORKS = 60  # from which the interval is told by rank: 3.9 points of coverage, 1 sd
-LENGTH_SCALE = 3.0
-_KINDS = ("dense", "pointwise", "depthwise", "grouped", "linear")
+MIN_TABLE_DEVIATIONS = 60
+"""Networks from which blocks deviate from a table's own times of them."""
+MIN_DEVIATIONS = 10
+"""Networks from which blocks deviate from what physical quantities, or another device, tell."""
+MAX_HELD_OUT = 300
+"""Networks up to which each is predicted by a fit that did not see it; of more, one network hardly
+moves what the fit chose, and leave-one-out within it is as honest."""
+_GROUPS, _LARGE_GROUPS = 10, 5  # of up to 60 networks, of more
+_NEGLIGIBLE = 0.1  # of a mixture
 _RIDGES = np.logspace(-6, 3, 28)
-_AMPLITUDES = np.logspace(-1, 4, 6)
 _MAX_FREEDOM = 0.6  # of as many degrees of freedom as there are networks
 _HUBER = 1.5  # residuals beyond this many robust standard deviations lose weight
 _REWEIGHTINGS = 4
-
-
-@lru_cache(maxsize=65536)
-def features(spec: BlockSpec) -> tuple[float, ...]:
-    """The physical quantities of one block that add up over a network.
-
-    A block (an overhead each), multiply-accumulates by kind, elements written, by depthwise
-    convolutions, under an attention and under an activation that costs more than a comparison,
-    and weight bytes.
-    """
-    counted = block_cost(spec)
-    macs = counted.macs_by_kind
-    written = float(counted.activations)
-    depthwise = sum(times * layer.outputs for layer, times in counted.layers if _swept(layer.kind))
-    return (
-        1.0,
-        *(float(macs.get(kind, 0)) for kind in _KINDS),
-        written,
-        float(depthwise),
-        written if spec.get("attention") is not None else 0.0,
-        written if spec.get("activation") not in (None, "relu", "relu6") else 0.0,
-        float(counted.weight_bytes),
-    )
-
-
-def _swept(kind: str) -> bool:
-    return kind in ("depthwise", "grouped")
 
 
 @dataclass(frozen=True)
@@ -64,6 +45,7 @@ class Calibration:
     `ratio` is the half-width of the interval as a share of the prediction (see `half_width`);
     `error` is the mean size of the leave-one-out residuals. None where nothing was fitted.
     `residuals` are those of the networks, in order: 1 - prediction without it / measurement.
+    `share` is what the table has of a mixture with what was learnt without it.
     """
 
     constant: float = 0.0
@@ -73,6 +55,7 @@ class Calibration:
     ratio: float | None = None
     error: float | None = None
     residuals: tuple[float, ...] = ()
+    share: float = 1.0
 
     def block_ms(self, spec: BlockSpec, table_ms: float) -> float:
         """What a block of `table_ms` contributes."""
@@ -81,6 +64,35 @@ class Calibration:
             extra += float(np.dot(self.weights, features(spec)))
         return self.scale * table_ms + extra
 
+    def mixed(self, other: "Calibration", share: float) -> "Calibration":
+        """`share` of this one's predictions and the rest of another's, of the same networks.
+
+        The interval takes the two's errors not to cancel: the share was chosen on them.
+        """
+
+        def part(own: float, others: float) -> float:
+            return share * own + (1 - share) * others
+
+        def each(own: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
+            return tuple(part(one, two) for one, two in zip(own, others, strict=True))
+
+        blocks = dict.fromkeys((*self.deviations, *other.deviations))
+        residuals = each(self.residuals, other.residuals)
+        sizes = each(np.abs(self.residuals).tolist(), np.abs(other.residuals).tolist())
+        return Calibration(
+            constant=part(self.constant, other.constant),
+            scale=part(self.scale, other.scale),
+            weights=each(self.weights, other.weights),
+            deviations={
+                spec: part(self.deviations.get(spec, 0.0), other.deviations.get(spec, 0.0))
+                for spec in blocks
+            },
+            ratio=half_width(np.array(sizes)),
+            error=float(np.mean(np.abs(residuals))),
+            residuals=residuals,
+            share=share,
+        )
+
 
 def fit(
     networks: Sequence[Sequence[BlockSpec]],
@@ -88,6 +100,7 @@ def fit(
     table_ms: Mapping[BlockSpec, float],
     *,
     sums: Floats | None = None,
+    own_table: bool = False,
 ) -> Calibration:
     """The correction that brings sums of `table_ms` closest to the networks' `measured_ms`.
 
@@ -100,9 +113,10 @@ def fit(
     sum_i v_i (1 - (c + (1 + a) s_i + w . F_i) / y_i)^2 + ridge |(c, a, w)|^2,
     each column scaled so that its coefficient is a share of the mean latency. The weights v_i are
     Huber's (a measurement that something disturbed counts for less); the ridge is chosen by
-    leave-one-out. From 60 networks on a Gaussian process over blocks learns what the physical
-    quantities do not explain (Rasmussen and Williams, 2006, section 2.7, with the ridge's columns
-    as explicit basis functions).
+    leave-one-out. A Gaussian process over blocks learns what the physical quantities do not explain
+    (Rasmussen and Williams, 2006, section 2.7, with the ridge's columns as explicit basis
+    functions), where it predicts networks better: from 10 networks on, or from 60 where the table
+    is this very device's, `own_table`, whose blocks were measured one by one.
     """
     if sums is None:
         sums = np.array([sum(table_ms[spec] for spec in specs) for specs in networks])
@@ -113,23 +127,29 @@ def fit(
     used = means > 0
     scales = np.where(used, measured_ms.mean() / np.where(used, means, 1.0), 0.0)
     design = columns * scales / measured_ms[:, None]
-    target = 1 - start * sums / measured_ms
-    ridge = _robust_ridge(design, target, cautious=bool(sums.any()))
-    shares = ridge.shares
-    residuals = ridge.residuals
-    deviations: dict[BlockSpec, float] = {}
-    if len(networks) >= MIN_DEVIATION_NETWORKS:
-        weights = tuple((shares * scales)[2:])
-        blocks = list(table_ms)
+    problem = _Problem(design, 1 - start * sums / measured_ms, cautious=bool(sums.any()))
+    ridge = problem.ridge()
+    blocks = list(table_ms)
+    within, parts = np.zeros((len(networks), 0)), []
+    if len(networks) >= (MIN_TABLE_DEVIATIONS if own_table else MIN_DEVIATIONS):
+        weights = (ridge.shares * scales)[2:]
         # a block deviates in proportion to what it is expected to take
         expected = np.array([start * table_ms[b] + np.dot(weights, features(b)) for b in blocks])
         expected = np.maximum(np.abs(expected), 0.1 * float(np.median(np.abs(expected))))
-        counts = _counts(networks, blocks)
-        process = _process(design, target, counts * expected / measured_ms[:, None], blocks, ridge)
-        if process is not None:
-            shares, by_block, residuals = process
-            deviations = dict(zip(blocks, map(float, by_block * expected), strict=True))
+        within = counts(networks, blocks) * expected / measured_ms[:, None]
+        held = np.flatnonzero(within.any(axis=0))
+        within, parts = within[:, held], covariances(blocks, held)
+        problem = problem.with_parts([within @ part[held] @ within.T for part in parts])
+    fitted = problem.fit(ridge)
+    deviations: dict[BlockSpec, float] = {}
+    shares = ridge.shares
+    if isinstance(fitted, Process):
+        shares = fitted.variances[0] * (design.T @ fitted.solved)
+        behind = within.T @ fitted.solved
+        own = sum(v * (p @ behind) for v, p in zip(fitted.variances[1:], parts, strict=True))
+        deviations = dict(zip(blocks, map(float, own * expected), strict=True))
     coefficients = shares * scales
+    residuals = problem.held_out() if len(networks) <= MAX_HELD_OUT else fitted.residuals
     return Calibration(
         constant=float(coefficients[0]),
         scale=float(start * (1 + coefficients[1])),
@@ -141,21 +161,82 @@ def fit(
     )
 
 
-def half_width(residuals: Floats) -> float:
-    """What nine in ten residuals of further networks stay below, from those of n networks.
+def fit_transfer(
+    networks: Sequence[Sequence[BlockSpec]],
+    measured_ms: Floats,
+    other_ms: Mapping[BlockSpec, float],
+) -> Calibration:
+    """The correction of another device's blocks, what the networks alone tell, or a mixture.
 
-    From 60 networks on it is the conformal quantile (Vovk et al., 2005): nine in ten are covered on
-    average whatever the errors look like, as long as the networks were drawn like those they are
-    compared with. Of fewer that rank is the largest error or the one below it, and as uncertain.
-    There the sizes of errors are taken to fall off exponentially, of which all n tell the scale;
-    the size of the next one exceeds q with probability (1 + q / (n mean))^-n (the scale is not
-    known better than n errors tell it).
+    The odds are told by errors of networks that neither saw, squared, and by how much more networks
+    differ from one another than from the other device's sums of them: few errors alone would often
+    choose wrongly. One in ten or less is none. Mixtures of sums over blocks are such sums.
     """
-    sizes = np.sort(np.abs(residuals))
-    count = len(sizes)
-    if count < MIN_RANKED_NETWORKS:
-        return float(count * ((1 - COVERAGE) ** (-1 / count) - 1) * np.mean(sizes))
-    return float(sizes[min(count, int(np.ceil((count + 1) * COVERAGE))) - 1])
+    corrected = fit(networks, measured_ms, other_ms)
+    alone = replace(fit(networks, measured_ms, dict.fromkeys(other_ms, 0.0)), scale=0.0)
+    sums = np.array([sum(other_ms[spec] for spec in specs) for specs in networks])
+    unlike = _spread(measured_ms / sums) / _spread(measured_ms)
+    odds = np.array([(corrected.error or 0.0) * unlike, alone.error or 0.0]) ** 2
+    share = float(odds[1] / odds.sum()) if odds.sum() > 0 else 1.0
+    if min(share, 1 - share) <= _NEGLIGIBLE:
+        share = float(round(share))
+    return corrected.mixed(alone, share)
+
+
+def _spread(values: Floats) -> float:
+    return float(np.mean(np.abs(1 - np.median(values) / values)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Relative errors to explain: (networks, columns) of the design, (networks,) of the target, and
+    covariances of what blocks do beside, (networks, networks) each; none where too little is known.
+    """
+
+    design: Floats
+    target: Floats
+    cautious: bool
+    parts: tuple[Floats, ...] = ()
+
+    def with_parts(self, parts: Sequence[Floats]) -> "_Problem":
+        return replace(self, parts=tuple(parts))
+
+    def ridge(self) -> "_Ridge":
+        return _robust_ridge(self.design, self.target, cautious=self.cautious)
+
+    def fit(self, ridge: "_Ridge") -> "_Ridge | Process":
+        """A process over blocks where it predicts networks better, else the ridge regression."""
+        if not self.parts or np.mean(np.abs(ridge.residuals)) < REPEATABLE:
+            return ridge
+        columns = int(np.count_nonzero(self.design.any(axis=0)))
+        process = fit_process(self.evidence, residuals=ridge.residuals, columns=columns)
+        better = np.mean(np.abs(process.residuals)) < np.mean(np.abs(ridge.residuals))
+        return process if better else ridge
+
+    @property
+    def evidence(self) -> Evidence:
+        return Evidence(self.target, (self.design @ self.design.T, *self.parts))
+
+    def held_out(self) -> Floats:
+        """Residuals of networks that the fit did not see, nor what it chose."""
+        count = len(self.target)
+        order = np.random.default_rng(0).permutation(count)
+        residuals = np.zeros(count)
+        groups = _GROUPS if count < MIN_RANKED_NETWORKS else _LARGE_GROUPS
+        for group in np.array_split(order, min(count, groups)):
+            kept = np.setdiff1d(order, group)
+            known = self._of(kept)
+            fitted = known.fit(known.ridge())
+            if isinstance(fitted, Process):
+                predicted = fitted.predict(self.evidence.across(group, kept))
+            else:
+                predicted = self.design[group] @ fitted.shares
+            residuals[group] = self.target[group] - predicted
+        return residuals
+
+    def _of(self, rows: Indices) -> "_Problem":
+        parts = tuple(part[np.ix_(rows, rows)] for part in self.parts)
+        return replace(self, design=self.design[rows], target=self.target[rows], parts=parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,69 +295,3 @@ def _ridge(design: Floats, target: Floats, weights: Floats, *, cautious: bool) -
         return best
     spread = float(np.std(weights * best.residuals**2)) / np.sqrt(len(target))
     return next(fitted for fitted in tried if fitted.loss <= best.loss + spread)
-
-
-def _process(
-    design: Floats,
-    target: Floats,
-    blocks_design: Floats,
-    blocks: Sequence[BlockSpec],
-    ridge: _Ridge,
-) -> tuple[Floats, Floats, Floats] | None:
-    """Shares of columns, deviation of each block, leave-one-out residuals; None if no better.
-
-    In units of the noise, the covariance of two networks is that of the ridge's columns plus
-    `amplitude` times the covariance of their blocks.
-    """
-    block_covariance = np.exp(-0.5 * _squared_distances(blocks))
-    across = blocks_design @ block_covariance
-    columns = design @ design.T / ridge.ridge
-    deviation = across @ blocks_design.T
-    noise = np.diag(1 / ridge.weights)
-    best_loss, best = ridge.loss, None
-    for amplitude in _AMPLITUDES:
-        inverse = np.linalg.inv(columns + amplitude * deviation + noise)
-        solved = inverse @ target
-        residuals = solved / np.diag(inverse)
-        loss = float(np.mean(ridge.weights * residuals**2))
-        if loss < best_loss:
-            shares = design.T @ solved / ridge.ridge
-            best_loss, best = loss, (shares, amplitude * (across.T @ solved), residuals)
-    return best
-
-
-def _counts(networks: Sequence[Sequence[BlockSpec]], blocks: Sequence[BlockSpec]) -> Floats:
-    place = {spec: index for index, spec in enumerate(blocks)}
-    counts = np.zeros((len(networks), len(blocks)))
-    for row, specs in enumerate(networks):
-        for spec in specs:
-            counts[row, place[spec]] += 1
-    return counts
-
-
-def _squared_distances(blocks: Sequence[BlockSpec]) -> Floats:
-    """How unlike blocks are: logarithms of their numbers in units of their spread, and names."""
-    numbers = np.array(
-        [
-            [
-                np.log(spec.in_channels),
-                np.log(spec.out_channels),
-                np.log(spec.run_resolution),
-                np.log(spec.grid),
-                np.log(spec.stride),
-                *(np.log(spec.get(name, 1)) for name in NUMBERS),
-            ]
-            for spec in blocks
-        ]
-    )
-    spread = numbers.std(axis=0)
-    numbers = numbers[:, spread > 0] / (LENGTH_SCALE * spread[spread > 0])
-    squares = np.sum(numbers**2, axis=1)
-    distances = np.maximum(squares[:, None] + squares - 2 * numbers @ numbers.T, 0.0)
-    for names in (
-        [spec.op for spec in blocks],
-        *([str(spec.get(name)) for spec in blocks] for name in NAMES),
-    ):
-        codes = np.unique(names, return_inverse=True)[1]
-        distances += (codes[:, None] != codes) / LENGTH_SCALE
-    return distances

@@ -5,11 +5,13 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from nassearch.latency.design import variance_left
 from nassearch.latency.timing import reference_networks
 from nassearch.space import Architecture, BlockSpec, SearchSpace, Slot, lower, slots
 
 COVERAGE = 2
 MAX_NETWORKS = 96  # of one profile; what they do not hold is interpolated
+_COVERINGS, _OTHERS = 8, 100
 MAX_MISSES = 50  # architectures drawn in a row that were there already: the space has no more
 
 
@@ -52,6 +54,27 @@ def covering(
     ):
         misses = 0 if take(_least_covered(space, places, counts, rng)) else misses + 1
     return list(chosen)
+
+
+def telling(
+    space: SearchSpace,
+    rng: np.random.Generator,
+    *,
+    known: Collection[str] = (),
+    limit: int = MAX_NETWORKS,
+) -> list[Architecture]:
+    """Of several coverings one that holds the most blocks, and of those the one whose networks tell
+    most of others of the space.
+    """
+    found = [covering(space, rng, known=known, limit=limit) for _ in range(_COVERINGS)]
+    others = [lower(space, other) for other in space.sample_many(rng, _OTHERS)]
+
+    def worth(architectures: Sequence[Architecture]) -> tuple[int, float]:
+        networks = [lower(space, architecture) for architecture in architectures]
+        blocks = {spec for specs in networks for spec in specs}
+        return len(blocks), -variance_left([*networks, *others], range(len(networks)))
+
+    return max(found, key=worth)
 
 
 def _least_covered(

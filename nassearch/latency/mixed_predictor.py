@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from nassearch.errors import MissingKeyError
-from nassearch.latency.calibration import half_width
+from nassearch.latency.interval import half_width
 from nassearch.latency.predictor import LatencyPredictor, Pair, Source
 from nassearch.latency.table import LatencyTable
 from nassearch.provenance import Estimate, Provenance

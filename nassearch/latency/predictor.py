@@ -9,7 +9,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from nassearch.errors import TableError
-from nassearch.latency.calibration import Calibration, fit
+from nassearch.latency.calibration import Calibration, fit, fit_transfer
+from nassearch.latency.design import CANDIDATES, most_telling
+from nassearch.latency.interval import repeatability
 from nassearch.latency.table import LatencyTable
 from nassearch.provenance import Estimate, Provenance
 from nassearch.runtimes.runtime import Floats
@@ -43,6 +45,8 @@ class LatencyPredictor:
     """Of the measurements behind it: no interval is narrower."""
     leave_one_out_ms: Mapping[tuple[SearchSpace, Architecture], float] = field(default_factory=dict)
     """Of networks that blocks were timed in: the sum of their blocks as timed in other networks."""
+    other: Setting | None = None
+    """The setting that the block times were measured in, where it is not this one."""
 
     @classmethod
     def from_table(cls, table: LatencyTable, space: SearchSpace) -> "LatencyPredictor":
@@ -108,8 +112,20 @@ class LatencyPredictor:
         blank = cls(space, setting, "measured", known, noise_floor=noise_floor)
         return blank.calibrate(pairs)
 
+    def networks_to_measure(self, number: int, rng: np.random.Generator) -> list[Architecture]:
+        """The networks whose times in another setting tell `transfer` most of all the others."""
+        candidates = self.space.sample_many(rng, CANDIDATES)
+        known = {spec: self.calibration.block_ms(spec, ms) for spec, ms in self.block_ms.items()}
+        networks = [lower(self.space, architecture) for architecture in candidates]
+        chosen = most_telling(networks, number, rng, block_ms=known)
+        return [candidates[index] for index in chosen]
+
     def transfer(self, setting: Setting, pairs: Sequence[Pair]) -> "LatencyPredictor":
         """The predictor of another setting or device: this one's blocks, calibrated on `pairs`.
+
+        Where the devices are unlike, the networks alone, or a mixture of both, tell more:
+        whichever predicts networks better that it did not see is taken, and `transferred` says
+        which.
 
         Raises TableError where there are fewer than five, or where this predictor does not know
         their blocks.
@@ -123,7 +139,8 @@ class LatencyPredictor:
                 fix="give networks of the space that it was made for",
             )
         known = {spec: self.calibration.block_ms(spec, ms) for spec, ms in self.block_ms.items()}
-        return LatencyPredictor(self.space, setting, self.source, known).calibrate(pairs)
+        blank = LatencyPredictor(self.space, setting, self.source, known, other=self.setting)
+        return blank.calibrate(pairs)
 
     @classmethod
     def estimated(
@@ -182,16 +199,26 @@ class LatencyPredictor:
             return self._with(self.calibration, known)
         networks = [lower(space, architecture) for space, architecture, _ in known]
         measured = np.array([ms for _, _, ms in known])
+        calibration = self._fitted(known, networks, measured)
+        assert calibration.ratio is not None
+        floor = max(self.noise_floor, repeatability(measured))
+        return self._with(replace(calibration, ratio=max(calibration.ratio, floor)), known)
+
+    def _fitted(
+        self,
+        pairs: Sequence[Pair],
+        networks: Sequence[Sequence[BlockSpec]],
+        measured: Floats,
+    ) -> Calibration:
+        if self.other is not None:
+            return fit_transfer(networks, measured, self.block_ms)
         sums = [
             self.leave_one_out_ms.get(
                 (space, architecture), sum(self.block_ms[spec] for spec in specs)
             )
-            for (space, architecture, _), specs in zip(known, networks, strict=True)
+            for (space, architecture, _), specs in zip(pairs, networks, strict=True)
         ]
-        calibration = fit(networks, measured, self.block_ms, sums=np.array(sums))
-        assert calibration.ratio is not None
-        wide = replace(calibration, ratio=max(calibration.ratio, self.noise_floor))
-        return self._with(wide, known)
+        return fit(networks, measured, self.block_ms, sums=np.array(sums), own_table=any(sums))
 
     def _with(self, calibration: Calibration, pairs: tuple[Pair, ...]) -> "LatencyPredictor":
         return replace(self, calibration=calibration, pairs=pairs)
@@ -199,7 +226,20 @@ class LatencyPredictor:
     @property
     def provenance(self) -> str:
         """How a prediction must be called: 'predicted' from measurements, or 'estimated'."""
-        return "estimated" if self.source == "estimated" else f"predicted from {self.source}"
+        made = "estimated" if self.source == "estimated" else f"predicted from {self.source}"
+        return made if self.transferred is None else f"{made}, {self.transferred}"
+
+    @property
+    def transferred(self) -> str | None:
+        """What was taken of another setting's blocks; None where these are this setting's own."""
+        if self.other is None:
+            return None
+        share = self.calibration.share
+        if share == 0.0:
+            return f"from its own networks, without {self.other}"
+        if share < 1.0:
+            return f"{share:.0%} transferred from {self.other}, the rest from its own networks"
+        return f"transferred from {self.other}"
 
     @cached_property
     def fingerprint(self) -> str:

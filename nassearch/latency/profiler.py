@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nassearch.latency.calibration import fit
-from nassearch.latency.coverage import MAX_NETWORKS, covering
+from nassearch.latency.coverage import MAX_NETWORKS, telling
 from nassearch.latency.host_identity import host_text, this_machine
 from nassearch.latency.measurement import MeasuredNetwork, Measurement
 from nassearch.latency.table import IDENTITY, LatencyTable
@@ -68,7 +68,7 @@ def profile(
     """
     start = time.monotonic()
     measured = {key for key, m in known.blocks.items() if m.source == "measured"} if known else ()
-    architectures = covering(space, rng, known=measured, limit=max_networks)
+    architectures = telling(space, rng, known=measured, limit=max_networks)
     count = -(-len(architectures) // GROUP)
     groups = [architectures[number::count] for number in range(count)]
     identity = this_machine(gpu=runtime.on_gpu)

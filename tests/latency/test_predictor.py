@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from nassearch.errors import TableError
-from nassearch.latency.calibration import features, half_width
+from nassearch.latency.block_features import features
+from nassearch.latency.interval import half_width
 from nassearch.latency.measurement import MeasuredNetwork
 from nassearch.latency.predictor import LatencyPredictor, Pair
 from nassearch.latency.table import LatencyTable

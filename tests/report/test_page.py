@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from nassearch.errors import ConfigError, NassearchError, RuntimeUnavailableError
-from nassearch.latency.calibration import half_width
+from nassearch.latency.interval import half_width
 from nassearch.latency.snapshot import BlockTime, LatencySnapshot, read_snapshots
 from nassearch.report import page as room
 from nassearch.report.latency_chart import block_figure, heat_charts, prediction_charts
