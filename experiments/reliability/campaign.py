@@ -19,6 +19,7 @@ import disks
 import growth
 import inputs
 import kills
+import nodes
 import pandas as pd
 import surroundings
 import torch
@@ -37,6 +38,8 @@ COUNTS = {
     "company": 60,
     "surroundings": 1000,  # every command under each of them
     "growth": 1000,  # all sizes
+    "nodes": 30,
+    "speed": 1000,  # all rounds
 }
 
 
@@ -53,6 +56,10 @@ def main() -> None:
         console.print(markdown(counts(arguments.results)), markup=False)
         if len(long_work := grown(arguments.results)):
             console.print("\n" + markdown(long_work), markup=False)
+        if speeds := [line for line in lines(arguments.results) if line["part"] == "speed"]:
+            console.print(
+                f"\nA search on two nodes over one on a single node: {nodes.ratios(speeds)}"
+            )
         return
     import_all()
     out = files.make_directory(arguments.out.resolve())
@@ -88,6 +95,8 @@ PARTS: dict[str, Callable[[int, Path], Trials]] = {
     "surroundings": lambda count, out: surroundings.trials(
         count, make_workplace(out / "workplace")
     ),
+    "nodes": lambda count, out: nodes.trials(count, make_workplace(out / "workplace")),
+    "speed": lambda count, out: nodes.speed(count, make_workplace(out / "workplace")),
 }
 
 
