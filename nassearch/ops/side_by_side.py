@@ -15,9 +15,11 @@ def convolve(conv: nn.Conv2d, images: Tensor) -> Tensor:
     32 (oneDNN multiplies tiles of that length). Small images are therefore laid side by side,
     with columns of zeros between them that stand for the padding of each.
     """
-    number = next(count for count in range(_IMAGES, 0, -1) if len(images) % count == 0)
-    if number > 1 and _is_training_in_bfloat16(images) and _gains(conv, images):
-        return side_by_side(conv, images, number)
+    if _is_training_in_bfloat16(images) and _gains(conv, images):
+        # asked here alone: an exported graph must not hang on the number of its example's images
+        number = next(count for count in range(_IMAGES, 0, -1) if len(images) % count == 0)
+        if number > 1:
+            return side_by_side(conv, images, number)
     out: Tensor = conv(images)
     return out
 

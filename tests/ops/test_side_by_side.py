@@ -58,3 +58,12 @@ def test_only_small_images_in_bfloat16_are_laid_side_by_side(
         with torch.no_grad():
             layer(images)
     assert calls == ([16] if laid else [])
+
+
+def test_an_exported_graph_takes_any_number_of_images() -> None:
+    layer = ConvNorm(3, 5, kernel_size=3).eval()
+    program = torch.export.export(
+        layer, (torch.randn(2, 3, 4, 4),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    images = torch.randn(7, 3, 4, 4)
+    torch.testing.assert_close(program.module()(images), layer(images))
