@@ -258,34 +258,10 @@ def speed() -> None:
     say(f"speed: one million mobilenet_v3 architectures in {min(took):.2f} s of one core")
 
 
-PARTS = (
-    "networks",
-    "transfer",
-    "ablation",
-    "curves",
-    "gpunets",
-    "published",
-    "operators",
-    "note10",
-    "speed",
-    "memory",
-    "device",
-    "plots",
-    "tables",
-)
-
-
-MEASURED = (
-    "networks",
-    "transfer",
-    "ablation",
-    "curves",
-    "gpunets",
-    "published",
-    "operators",
-    "note10",
-)
+WHOLE = {"networks": networks, "transfer": transfer, "ablation": ablation}
+MEASURED = (*WHOLE, "curves", "gpunets", "published", "operators", "note10")
 """The parts that read latencies measured elsewhere."""
+PARTS = (*MEASURED, "speed", "memory", "device", "plots", "tables")
 
 
 def main() -> None:
@@ -307,9 +283,8 @@ def main() -> None:
             f"{given.part} needs measured latencies: give their folder with --data, or DATA= of"
             " make (experiments/latency-accuracy/README.md says where they come from)"
         )
-    if given.part in ("networks", "transfer", "ablation"):
-        split = {"networks": networks, "transfer": transfer, "ablation": ablation}
-        split[given.part](given.data, splits=given.splits)
+    if given.part in WHOLE:
+        WHOLE[given.part](given.data, splits=given.splits)
     elif given.part == "speed":
         speed()
     elif given.part == "tables":
