@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nassearch.data.dataset import Data as Data
-    from nassearch.data.dataset import load_data as load_data
+    from nassearch.data.loading import load_data as load_data
     from nassearch.export.weights import load as load
     from nassearch.latency.table import LatencyTable as LatencyTable
     from nassearch.networks import Subnet as Subnet
@@ -73,7 +73,7 @@ _HOMES = {
     "import_supernet": "pipeline.front_door.supernets",
     "list_plugins": "pipeline.listing",
     "load": "export.weights",
-    "load_data": "data.dataset",
+    "load_data": "data.loading",
     "load_export": "pipeline.front_door.exports",
     "load_search": "pipeline.front_door.searches",
     "load_space": "pipeline.front_door.supernets",

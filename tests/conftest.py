@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from nassearch.data.dataset import Data, load_data
+from nassearch.data.dataset import Data
+from nassearch.data.loading import load_data
 from nassearch.data.preprocessing import Preprocessing, Recalibration
 from nassearch.space import SearchSpace
 

@@ -23,7 +23,8 @@ import torch
 import yaml
 
 from nassearch import files
-from nassearch.data.dataset import Data, load_data
+from nassearch.data.dataset import Data
+from nassearch.data.loading import load_data
 from nassearch.data.seeding import Stream, numpy_generator
 from nassearch.networks.cost import macs
 from nassearch.space import Architecture, SearchSpace, lower

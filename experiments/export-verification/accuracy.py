@@ -17,7 +17,7 @@ from rich.table import Table
 
 from nassearch.cli.terminal import verification_table
 from nassearch.config import parse
-from nassearch.data.dataset import load_data
+from nassearch.data.loading import load_data
 from nassearch.export.export_config import CONFIG, AccuracyClaim, DataConfig, ExportConfig
 from nassearch.export.verify import verify
 from nassearch.export.writer import write_export

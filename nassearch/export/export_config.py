@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from nassearch import config
 from nassearch.config import StrictModel
-from nassearch.data.dataset import Data, names_code
+from nassearch.data.dataset import Data
+from nassearch.data.loading import names_code
 from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.errors import CheckpointError, ConfigError, DataError, TableError
 from nassearch.files import write_text

@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nassearch.data.dataset import AnyData, Data, load_data
+from nassearch.data.dataset import Data
 from nassearch.data.identity import check_num_classes
 from nassearch.data.image_set import in_memory
+from nassearch.data.loading import AnyData, load_data
 from nassearch.data.target_set import TargetSet
 from nassearch.errors import ConfigError, DataError, OutputError
 from nassearch.export import FORMATS

@@ -16,7 +16,8 @@ from nassearch import config
 from nassearch.adoption.adoption import Adoption, adopt
 from nassearch.adoption.elastic_space import Elasticity
 from nassearch.adoption.layer_report import LayerReport
-from nassearch.data.dataset import AnyData, Data, load_data
+from nassearch.data.dataset import Data
+from nassearch.data.loading import AnyData, load_data
 from nassearch.data.location import HERE
 from nassearch.errors import AdoptionError, ConfigError, OutputError
 from nassearch.files import owned, read_json, write_json, write_text

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from nassearch import config
-from nassearch.data.dataset import AnyData, Data, load_data
+from nassearch.data.dataset import Data
+from nassearch.data.loading import AnyData, load_data
 from nassearch.errors import ConfigError, DataError, OutputError
 from nassearch.export.export_config import (
     CONFIG,

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nassearch.data.dataset import AnyData, Data
+from nassearch.data.dataset import Data
+from nassearch.data.loading import AnyData
 from nassearch.data.preprocessing import IMAGENET
 from nassearch.errors import ConfigError
 from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConfig

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nassearch import config
-from nassearch.data.dataset import AnyData, Data, parse_preprocessing
+from nassearch.data.dataset import Data
+from nassearch.data.loading import AnyData, parse_preprocessing
 from nassearch.data.location import HERE
 from nassearch.data.preprocessing import DEFAULT
 from nassearch.errors import OutputError, SpaceError

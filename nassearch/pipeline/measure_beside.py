@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nassearch.data.dataset import AnyData
+from nassearch.data.loading import AnyData
 from nassearch.errors import NassearchError, RuntimeUnavailableError
 from nassearch.export.onnx_classifier import OnnxClassifier, read_classifier
 from nassearch.latency.device import load_device

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nassearch.data.dataset import AnyData, Data, load_data, parse_preprocessing
+from nassearch.data.dataset import Data
 from nassearch.data.identity import check_num_classes
+from nassearch.data.loading import AnyData, load_data, parse_preprocessing
 from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.errors import DataError, RuntimeUnavailableError, SpaceError, TableError
 from nassearch.export.onnx_classifier import OnnxClassifier, read_classifier

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nassearch.data.dataset import names_code
+from nassearch.data.loading import names_code
 from nassearch.export.format import photo_options
 from nassearch.export.verify import Verification, verify
 from nassearch.latency.device import load_device

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from nassearch import config
-from nassearch.data.dataset import AnyData, Data, load_data, names_code, restore_data
+from nassearch.data.dataset import Data
 from nassearch.data.identity import DataIdentity
+from nassearch.data.loading import AnyData, load_data, names_code, restore_data
 from nassearch.data.location import located_data, located_path, portable_data, portable_path
 from nassearch.data.preprocessing import Preprocessing
 from nassearch.errors import ConfigError, DataError

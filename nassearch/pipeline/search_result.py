@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from nassearch.data.dataset import AnyData
+from nassearch.data.loading import AnyData
 from nassearch.errors import SearchError
 from nassearch.export.picks import read_picks, run_of
 from nassearch.pipeline.pick import Pick

@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from nassearch import config
-from nassearch.data.dataset import AnyData, Data, restore_data
+from nassearch.data.dataset import Data
 from nassearch.data.identity import DataIdentity
+from nassearch.data.loading import AnyData, restore_data
 from nassearch.data.location import HERE
 from nassearch.data.torch_dataset import PREFIX
 from nassearch.errors import ConfigError, DataError

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nassearch import objectives
 from nassearch.config import format_count
-from nassearch.data.dataset import AnyData, Data
+from nassearch.data.dataset import Data
+from nassearch.data.loading import AnyData
 from nassearch.export.deployment import deployed
 from nassearch.latency.target import Target
 from nassearch.networks import Subnet, Supernet

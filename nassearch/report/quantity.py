@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nassearch.data.dataset import parse_preprocessing
+from nassearch.data.loading import parse_preprocessing
 from nassearch.data.preprocessing import DEFAULT
 from nassearch.latency.device import HOST
 from nassearch.networks import block_cost

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from nassearch import cluster, errors, files, interruption
-from nassearch.data.dataset import Data, load_data
+from nassearch.data.dataset import Data
+from nassearch.data.loading import load_data
 from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.errors import ClusterError, NassearchError
 from nassearch.networks import Supernet

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from nassearch.data import builtin, image_folder
-from nassearch.data.dataset import Data, load_data
+from nassearch.data.dataset import Data
 from nassearch.data.image_set import Images, ImageSet
+from nassearch.data.loading import load_data
 from nassearch.errors import DataError
 
 Folder = Callable[..., Path]

@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from nassearch.data import dataset as data_module
+from nassearch.data import loading as data_module
 from nassearch.data import image_files
-from nassearch.data.dataset import Data, load_data
+from nassearch.data.dataset import Data
 from nassearch.data.image_files import ImageFiles
 from nassearch.data.image_set import ImageSet
+from nassearch.data.loading import load_data
 from nassearch.errors import DataError
 from nassearch.space import SearchSpace
 from nassearch.training.state import start

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nassearch.data.dataset import Data, load_data
+from nassearch.data.dataset import Data
+from nassearch.data.loading import load_data
 from nassearch.data.split import draw_validation
 from nassearch.errors import DataError
 

@@ -13,9 +13,10 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from nassearch import config
-from nassearch.data.dataset import Data, load_data
+from nassearch.data.dataset import Data
 from nassearch.data.identity import DataIdentity
 from nassearch.data.image_set import ImageSet, in_memory
+from nassearch.data.loading import load_data
 from nassearch.data.preprocessing import (
     DEFAULT,
     IMAGENET,

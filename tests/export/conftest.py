@@ -9,7 +9,8 @@ import pytest
 import torch
 import yaml
 
-from nassearch.data.dataset import Data, load_data
+from nassearch.data.dataset import Data
+from nassearch.data.loading import load_data
 from nassearch.export.export_config import (
     AccuracyClaim,
     DataConfig,

@@ -11,8 +11,9 @@ import torch
 from onnx import numpy_helper
 from PIL import Image
 
-from nassearch.data.dataset import Data, load_data
+from nassearch.data.dataset import Data
 from nassearch.data.image_set import in_memory
+from nassearch.data.loading import load_data
 from nassearch.data.preprocessing import IMAGENET
 from nassearch.errors import ConfigError
 from nassearch.export.card import model_card

@@ -19,7 +19,7 @@ import yaml
 from onnx import TensorProto, helper
 
 import nassearch as package
-from nassearch.data.dataset import load_data
+from nassearch.data.loading import load_data
 from nassearch.export import FORMATS
 from nassearch.export.export_config import sha256
 from nassearch.export.format import Batch, make_format

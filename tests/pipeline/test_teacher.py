@@ -6,8 +6,9 @@ import pytest
 import torch
 from torchvision import models
 
-from nassearch.data.dataset import Data, load_data
+from nassearch.data.dataset import Data
 from nassearch.data.image_set import ImageSet
+from nassearch.data.loading import load_data
 from nassearch.errors import CheckpointError, ConfigError
 from nassearch.pipeline.teacher import load_teacher
 

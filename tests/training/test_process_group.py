@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing
 
-from nassearch.data.dataset import load_data
+from nassearch.data.loading import load_data
 from nassearch.space import SearchSpace
 from nassearch.training import checkpoint, trainer
 from nassearch.training.process_group import ProcessGroup

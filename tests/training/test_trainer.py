@@ -28,7 +28,7 @@ KILLED = """
 import os, signal, sys, torch
 from pathlib import Path
 from nassearch.space import SearchSpace
-from nassearch.data.dataset import load_data
+from nassearch.data.loading import load_data
 from nassearch.training.training_recipe import TrainingRecipe
 from nassearch.training.trainer import train
 import json

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nassearch import config
-from nassearch.data.dataset import AnyData
+from nassearch.data.loading import AnyData
 from nassearch.data.preprocessing import Preprocessing
 from nassearch.errors import ConfigError
 from nassearch.export import verify as verification

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nassearch.budget import BudgetSet
-from nassearch.data.dataset import AnyData
+from nassearch.data.loading import AnyData
 from nassearch.data.preprocessing import Preprocessing
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.target import Target

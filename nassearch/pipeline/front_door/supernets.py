@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nassearch import config
 from nassearch.adoption.elastic_space import Elasticity
-from nassearch.data.dataset import AnyData, names_code, parse_preprocessing
+from nassearch.data.loading import AnyData, names_code, parse_preprocessing
 from nassearch.data.preprocessing import DEFAULT, Preprocessing
 from nassearch.errors import ConfigError
 from nassearch.ops import check_space
