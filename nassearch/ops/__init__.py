@@ -21,6 +21,7 @@ OPS = {
     "separable": "nassearch.ops.separable:Separable",
     "grouped_conv": "nassearch.ops.grouped_conv:GroupedConv",
     "basic": "nassearch.ops.basic:BasicBlock",
+    "pooled_basic": "nassearch.ops.pooled_basic:PooledBasic",
     "bottleneck": "nassearch.ops.bottleneck:Bottleneck",
     "convnext": "nassearch.ops.convnext:ConvNeXt",
     "large_kernel": "nassearch.ops.large_kernel:LargeKernel",

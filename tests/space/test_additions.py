@@ -16,7 +16,6 @@ from tests.conftest import SPACE
 
 SINCE_0_2 = {
     "alphanet": "738704651c7c0677",
-    "cifar_dense": "9114ce47ffe35c36",
     "cifar_resnet": "1fd9cefc400304ae",
     "cifar_small": "7541332d5daba21d",
     "convnext_like": "05877cee90859d90",
