@@ -18,6 +18,10 @@ class Muon(torch.optim.Optimizer):
     step changes it by lr times the orthogonal matrix nearest to its gradient's momentum: by the
     share lr of itself, however small its gradient. The others learn at four times that rate, and
     `weight_decay` concerns them alone.
+
+    Of a weight that networks share, only the part moves that the step's networks used. Elsewhere
+    the gradient is zero, and an orthogonal matrix would make as large a step of what is left of its
+    momentum.
     """
 
     def __init__(self, groups: Any, *, lr: float, momentum: float) -> None:
@@ -33,20 +37,33 @@ class Muon(torch.optim.Optimizer):
 
     def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
         assert weight.grad is not None
-        gradient, state = weight.grad, self.state[weight]
-        is_matrix = weight.dim() == 4
-        if not is_matrix:
-            gradient = gradient.add(weight, alpha=group["weight_decay"])
+        gradient, state, decay = weight.grad, self.state[weight], group["momentum"]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(weight)
-        state["momentum"].mul_(group["momentum"]).add_(gradient)
-        direction = gradient.add(state["momentum"], alpha=group["momentum"])
-        if is_matrix:
-            rows, columns = len(weight), weight[0].numel()
-            direction = orthogonal(direction.flatten(1)).view_as(weight)
-            direction *= max(1.0, rows / columns) ** 0.5
-            weight.mul_(rows**0.5 / weight.norm().clamp_min(1e-7))
-        weight.add_(direction, alpha=-group["lr"] * (1.0 if is_matrix else _OTHERS))
+        momentum = state["momentum"]
+        if weight.dim() != 4:
+            gradient = gradient.add(weight, alpha=group["weight_decay"])
+            momentum.mul_(decay).add_(gradient)
+            direction = gradient.add(momentum, alpha=decay)
+            weight.add_(direction, alpha=-_OTHERS * group["lr"])
+            return
+        weight.mul_(len(weight) ** 0.5 / weight.norm().clamp_min(1e-7))
+        part = used(gradient)
+        gradient, momentum, moved = gradient[part], momentum[part], weight[part]
+        momentum.mul_(decay).add_(gradient)
+        direction = orthogonal(gradient.add(momentum, alpha=decay).flatten(1))
+        direction *= max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
+        moved.add_(direction.view_as(moved), alpha=-group["lr"])
+
+
+def used(gradient: Tensor) -> tuple[slice, ...]:
+    """The smallest box of a weight outside which its gradient is zero; all of it where all is."""
+    axes = range(gradient.dim())
+    nonzero = gradient != 0
+    inside = [nonzero.amax([other for other in axes if other != axis]).nonzero() for axis in axes]
+    if not all(len(at) for at in inside):
+        return tuple(slice(None) for _ in axes)
+    return tuple(slice(int(at[0]), int(at[-1]) + 1) for at in inside)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nassearch.data import loading as data_module
 from nassearch.data import image_files
+from nassearch.data import loading as data_module
 from nassearch.data.dataset import Data
 from nassearch.data.image_files import ImageFiles
 from nassearch.data.image_set import ImageSet

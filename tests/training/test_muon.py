@@ -44,3 +44,24 @@ def test_what_has_no_gradient_stays_as_it_is() -> None:
     weight = nn.Parameter(torch.ones(4, 4, 3, 3))
     Muon([{"params": [weight]}], lr=0.1, momentum=0.5).step()
     assert torch.equal(weight, torch.ones(4, 4, 3, 3))
+
+
+def test_of_a_shared_weight_only_what_a_step_used_moves(generator: torch.Generator) -> None:
+    weight = nn.Parameter(torch.randn(8, 6, 5, 5, generator=generator))
+    optimizer = Muon([{"params": [weight]}], lr=0.1, momentum=0.9)
+    weight.grad = torch.randn(weight.shape, generator=generator)
+    optimizer.step()
+    before = weight.detach() * 8**0.5 / weight.detach().norm()
+    small = (
+        slice(0, 4),
+        slice(0, 3),
+        slice(1, 4),
+        slice(1, 4),
+    )  # half as wide, the centre
+    gradient = torch.zeros_like(weight)
+    gradient[small] = torch.randn(4, 3, 3, 3, generator=generator)
+    weight.grad = gradient
+    optimizer.step()
+    moved = (weight - before).abs() > 1e-6
+    assert moved[small].all()
+    assert moved.sum() == moved[small].sum()
