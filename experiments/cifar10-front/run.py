@@ -1,7 +1,7 @@
 """One supernet against hand-designed networks of the same latency, for the same compute.
 
     python experiments/cifar10-front/run.py all --data CIFAR10_FOLDER [--out runs/cifar10-front]
-    python experiments/cifar10-front/run.py report
+    python experiments/cifar10-front/run.py report [--results first_space.jsonl]
 
 `all` trains, for every seed of plan.yaml, one supernet with the compute N and each hand-designed
 network alone with N/5; measures the latencies of the latter on this machine (ONNX Runtime, one
@@ -65,12 +65,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=PLAN["seeds"])
     parser.add_argument("--names", nargs="+", help="of strategies or networks")
     parser.add_argument("--times", type=float, default=1, help="of N, for strategies")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="what report prints")
     parser.add_argument("--shares", type=float, nargs="+", default=PLAN["shares"], help="of N")
     arguments = parser.parse_args()
     if arguments.what == "report":
         from tables import report
 
-        report()
+        report(arguments.results)
         return
     torch.set_num_threads(1)
     if arguments.what == "flagship":
@@ -170,7 +171,7 @@ def train_alone(name: str, share: float, data: Data, seed: int, out: Path) -> No
     images = share * supernet_compute(seed) / (3 * cost)
     epochs = max(1, math.ceil(images / len(data.train)))
     part = some(data, round(images / epochs), seed)
-    recipe = TrainingRecipe(**PLAN["shared"], **PLAN["alone"], epochs=epochs, seed=seed)
+    recipe = TrainingRecipe(**{**PLAN["shared"], **PLAN["alone"]}, epochs=epochs, seed=seed)
     directory = out / f"{name}-{share:g}-{seed}"
     evaluator = Evaluator(train(space, part, recipe=recipe, out=directory, resume=True), data)
     network = evaluator.subnet(space.largest)

@@ -8,16 +8,13 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-HERE = Path(__file__).parent
-
-
 KINDS = ("supernet", "alone", "latency", "searched", "others", "tuned", "strategy", "flagship")
 KEYS = ["runtime", "precision", "name", "seed"]
 
 
-def report() -> None:
-    """Print the tables of README.md and draw front.svg."""
-    lines = [json.loads(line) for line in (HERE / "results.jsonl").read_text().splitlines()]
+def report(results: Path) -> None:
+    """Print the tables of README.md, and draw results.svg."""
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
     rows = {kind: pd.DataFrame([line for line in lines if line["kind"] == kind]) for kind in KINDS}
     console = Console(width=250)
     compute = rows["supernet"].train_macs
@@ -33,7 +30,7 @@ def report() -> None:
         tables.append(flagship(rows["flagship"]))
     for table in tables:
         console.print(markdown(table), markup=False)
-    draw(main.query("setting == @main.setting[0]"))
+    draw(main.query("setting == @main.setting[0]"), results.with_suffix(".svg"))
 
 
 def front(rows: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -168,7 +165,7 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def draw(table: pd.DataFrame) -> None:
+def draw(table: pd.DataFrame, path: Path) -> None:
     """Test accuracy over latency: searched networks, random ones, and those designed by hand."""
     import matplotlib
 
@@ -186,4 +183,4 @@ def draw(table: pd.DataFrame) -> None:
     axes.set_xlabel("latency budget, ms (ONNX Runtime, one thread)")
     axes.set_ylabel("CIFAR-10 test accuracy, %")
     axes.legend()
-    figure.savefig(HERE / "front.svg", metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None})
