@@ -13,7 +13,7 @@ KEYS = ["runtime", "precision", "name", "seed"]
 
 
 def report(results: Path) -> None:
-    """Print the tables of README.md, and draw results.svg."""
+    """Print the tables that there are results for, and draw their front beside them."""
     lines = [json.loads(line) for line in results.read_text().splitlines()]
     rows = {kind: pd.DataFrame([line for line in lines if line["kind"] == kind]) for kind in KINDS}
     console = Console(width=250)
@@ -22,15 +22,16 @@ def report(results: Path) -> None:
         f"N = {compute.mean():.3g} multiply-accumulates, {len(compute)} seeds,"
         f" {rows['supernet'].seconds.median():.0f} s of one core each (median)"
     )
-    main = front(rows)
-    tables = [figures(main, rows["flagship"]), main, trainings(rows["alone"])]
-    if len(rows["strategy"]):
-        tables.append(strategies(rows["strategy"]))
-    if len(rows["flagship"]):
-        tables.append(flagship(rows["flagship"]))
-    for table in tables:
-        console.print(markdown(table), markup=False)
-    draw(main.query("setting == @main.setting[0]"), results.with_suffix(".svg"))
+    tables = []
+    if len(rows["searched"]):
+        main = front(rows)
+        draw(main.query("setting == @main.setting[0]"), results.with_suffix(".svg"))
+        tables += [figures(main, rows["flagship"]), main]
+    for kind, table in (("alone", trainings), ("strategy", strategies), ("flagship", flagship)):
+        if len(rows[kind]):
+            tables.append(table(rows[kind]))
+    for each in tables:
+        console.print(markdown(each), markup=False)
 
 
 def front(rows: dict[str, pd.DataFrame]) -> pd.DataFrame:
