@@ -2,6 +2,7 @@
 space and images small enough to train in a second."""
 
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from nassearch.data.dataset import Data
 from nassearch.data.loading import load_data
 from nassearch.data.preprocessing import Preprocessing, Recalibration
+from nassearch.export.memory import measure_peak_memory
 from nassearch.space import SearchSpace
 
 torch.set_num_threads(1)
@@ -91,15 +93,18 @@ def calibrated(data: Data, images: int = 300) -> Data:
     return replace(data, preprocessing=said)
 
 
-def measure_no_memory(patch: pytest.MonkeyPatch) -> None:
-    """Let exports be verified as where the system does not tell the memory that a process takes.
+@pytest.fixture(scope="session", autouse=True)
+def without_memory() -> Iterator[None]:
+    """Exports are verified as where the system does not tell the memory that a process takes.
 
     A process that tells it imports torch anew for each format, which takes longer than all else
-    that is verified; tests/pipeline/test_export.py has it measured for every format.
+    that is verified; a test that is about this memory asks for `with_memory`.
     """
-    patch.setattr("nassearch.export.verify.measure_peak_memory", lambda *_, **__: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nassearch.export.verify.measure_peak_memory", lambda *_, **__: None)
+        yield
 
 
 @pytest.fixture
-def without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    measure_no_memory(monkeypatch)
+def with_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nassearch.export.verify.measure_peak_memory", measure_peak_memory)

@@ -15,7 +15,6 @@ import torch
 import nassearch as ns
 from nassearch import config
 
-pytestmark = pytest.mark.usefixtures("without_memory")
 ROOT = Path(ns.__file__).parent.parent
 DOCS = ROOT / "docs"
 FUNCTIONS = [name for name in ns.__all__ if name.islower()]

@@ -14,7 +14,6 @@ from torch.utils.data import TensorDataset
 
 import nassearch as ns
 
-pytestmark = pytest.mark.usefixtures("without_memory")
 BUDGETS = ["30%", "60%", ("80%", "params=50K")]
 
 

@@ -9,7 +9,6 @@ import torch
 
 import nassearch as ns
 
-pytestmark = pytest.mark.usefixtures("without_memory")
 FIXTURES = Path(__file__).parent / "fixtures" / "v0_1_0"
 
 

@@ -29,7 +29,7 @@ import nassearch as ns
 from nassearch import files
 from nassearch.data.dataset import Data
 from nassearch.data.seeding import Stream, numpy_generator
-from nassearch.errors import TableError
+from nassearch.errors import ConfigError, TableError
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.target import Target, target_from_table
 from nassearch.latency.timing import interleave, reference_ms, references
@@ -291,7 +291,7 @@ def measure(setting: dict[str, str], out: Path) -> None:
         return
     try:
         table = load_table(setting, out)
-    except TableError:
+    except (ConfigError, TableError):  # no such device yet, or no table of it
         table = ns.profile_device(
             PLAN["space"],
             DEVICE,

@@ -7,8 +7,9 @@ by construction.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -44,19 +45,20 @@ class Elastic(nn.Module):
         self.segments: dict[str, Segments] = {}
         """Tensor -> the lengths that each axis of the shared tensor is made of, where several."""
         for spec in self._op.of_full_shape(_of_different_shape(specs)):
-            twin = self._twin(spec)
-            for name, segments in twin.segments().items():
+            form = self._form(spec)
+            for name, segments in form.segments.items():
                 known = self.segments.get(name, segments)
                 self.segments[name] = tuple(
                     tuple(map(max, pair[0], pair[1])) for pair in zip(known, segments, strict=True)
                 )
-            for name, tensor in _tensors(twin):
-                full[name] = torch.Size(map(max, full.get(name, tensor.shape), tensor.shape))
-                if name not in examples or tensor.numel() > examples[name][0]:
-                    examples[name] = (tensor.numel(), spec)
-                if tensor.dim() == 4:
-                    kernels.setdefault(name, set()).add((tensor.shape[2], tensor.shape[3]))
-        built = {spec: dict(_tensors(self._op(spec))) for _, spec in examples.values()}
+            for name, shape in form.shapes.items():
+                full[name] = torch.Size(map(max, full.get(name, shape), shape))
+                if name not in examples or shape.numel() > examples[name][0]:
+                    examples[name] = (shape.numel(), spec)
+                if len(shape) == 4:
+                    kernels.setdefault(name, set()).add((shape[2], shape[3]))
+        largest = dict.fromkeys(spec for _, spec in examples.values())
+        built = {spec: dict(_tensors(self._op(spec))) for spec in largest}
         for name, (_, spec) in examples.items():
             _place(self, name, _grown(built[spec][name], full[name]))
         # name -> kernel shapes from the largest to the smallest
@@ -106,9 +108,9 @@ class Elastic(nn.Module):
             for cut, (_, _, tensor) in zip(bound.cuts, bound.slices(self), strict=True)
         }
 
-    def shapes(self, spec: BlockSpec) -> dict[str, torch.Size]:
+    def shapes(self, spec: BlockSpec) -> Mapping[str, torch.Size]:
         """The shape of each tensor of the block `spec`, which need not be one of `specs`."""
-        return {name: tensor.shape for name, tensor in _tensors(self._twin(spec))}
+        return self._form(spec).shapes
 
     def shared_shapes(self) -> dict[str, torch.Size]:
         """The shape of the part of each tensor that all blocks which have it use."""
@@ -134,19 +136,36 @@ class Elastic(nn.Module):
 
     def _bind(self, spec: BlockSpec) -> "_Bound":
         if spec not in self._bound:
-            self._bound[spec] = _Bound(self, self._twin(spec), self._kernels, self.segments)
+            self._bound[spec] = _Bound(self, _twin(self._op, spec), self._kernels, self.segments)
             if self.compiles:
                 self._bound[spec].twin.compile()
         return self._bound[spec]
 
-    def _twin(self, spec: BlockSpec) -> StaticOp:
-        """The static form of `spec` without storage; each use sets its tensors to views."""
-        with torch.device("meta"), Uninitialised():
-            return with_norm_eps(self._op(spec), spec)
+    def _form(self, spec: BlockSpec) -> "_Form":
+        return _form(self._op, spec)  # type: ignore[arg-type]  # classes are hashable
 
     def __getstate__(self) -> dict[str, Any]:
         # The twins hold views into this module's tensors: a copy must make its own.
         return {**self.__dict__, "_bound": {}}
+
+
+def _twin(op: type[StaticOp], spec: BlockSpec) -> StaticOp:
+    """The static form of `spec` without storage; each use sets its tensors to views."""
+    with torch.device("meta"), Uninitialised():
+        return with_norm_eps(op(spec), spec)
+
+
+class _Form(NamedTuple):
+    """What tensors a block has."""
+
+    shapes: Mapping[str, torch.Size]
+    segments: Mapping[str, Segments]
+
+
+@lru_cache(maxsize=8192)  # building blocks takes most of the time that a supernet takes to build
+def _form(op: type[StaticOp], spec: BlockSpec) -> _Form:
+    twin = _twin(op, spec)
+    return _Form({name: tensor.shape for name, tensor in _tensors(twin)}, dict(twin.segments()))
 
 
 def _copied(module: Built, tensors: Mapping[Tensor, Tensor]) -> Built:

@@ -106,7 +106,6 @@ def test_a_graph_of_images_is_a_network_itself(write: WriteExport) -> None:
     assert network_part(model) is model
 
 
-@pytest.mark.usefixtures("without_memory")
 def test_a_promised_latency_is_that_of_the_network_in_it(write: WriteExport) -> None:
     export = write([claim()], ("onnx",), preprocess_in_graph=True)
     found = verify(export, seconds=0.1)
@@ -116,7 +115,6 @@ def test_a_promised_latency_is_that_of_the_network_in_it(write: WriteExport) -> 
     assert found.formats["onnx"].grey_levels == pytest.approx(0, abs=1e-4)  # images are 8x8
 
 
-@pytest.mark.usefixtures("without_memory")
 def test_preprocessing_that_is_another_is_a_broken_promise(write: WriteExport) -> None:
     export = write(formats=("weights", "onnx"), preprocess_in_graph=True)
     model = onnx.load(export / "model.onnx")
@@ -156,7 +154,6 @@ def test_top5_is_the_share_among_the_five_likeliest(digits: Data) -> None:
     assert narrow.top5 is None
 
 
-@pytest.mark.usefixtures("without_memory")
 def test_top5_stands_on_the_card_and_in_what_verify_finds(write: WriteExport) -> None:
     export = write(formats=("onnx",))
     assert "top-5" not in (export / "README.md").read_text()  # it was not known

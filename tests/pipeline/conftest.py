@@ -12,7 +12,6 @@ import pytest
 
 from nassearch import cli
 from nassearch.pipeline.run_directory import link_latest
-from tests.conftest import measure_no_memory
 
 RECIPE = """
 name: tiny
@@ -73,7 +72,6 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place = tmp_path_factory.mktemp("workplace")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        measure_no_memory(patch)
         (place / "recipe.yaml").write_text(RECIPE)
         for command in (
             "profile --device box --runtime fake --space digits_tiny --seconds 1",

@@ -80,7 +80,6 @@ def test_a_changed_export_is_refused_with_the_file(
     assert "model.safetensors: was changed" in refused(nassearch, "verify", export)
 
 
-@pytest.mark.usefixtures("without_memory")
 def test_a_broken_promise_exits_3_and_names_it(
     run: Path, nassearch: CommandLine, tmp_path: Path
 ) -> None:

@@ -215,6 +215,7 @@ def test_it_runs_in_a_fresh_environment_of_one_package(
 # -- verify ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("with_memory")
 def test_verify_measures_every_format(copy: Path, nassearch: CommandLine) -> None:
     answer = nassearch("verify", copy, "--json")
     assert answer.code == 0, answer.err
@@ -231,7 +232,6 @@ def test_verify_measures_every_format(copy: Path, nassearch: CommandLine) -> Non
     assert found["broken"] == []
 
 
-@pytest.mark.usefixtures("without_memory")
 def test_formats_that_disagree_break_a_promise(copy: Path, nassearch: CommandLine) -> None:
     without(copy, "pt2", "int8")
     graph = onnx.load(copy / "model.onnx")
@@ -244,7 +244,6 @@ def test_formats_that_disagree_break_a_promise(copy: Path, nassearch: CommandLin
     assert "outputs of onnx differ by" in answer.err
 
 
-@pytest.mark.usefixtures("without_memory")
 def test_an_accuracy_below_the_recorded_one_breaks_a_promise(
     copy: Path, nassearch: CommandLine
 ) -> None:

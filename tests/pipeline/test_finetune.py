@@ -63,7 +63,6 @@ def stripes(tmp_path: Path) -> str:
     return f"imagefolder:{tmp_path / 'stripes'}"
 
 
-@pytest.mark.usefixtures("without_memory")
 def test_it_gets_better_on_its_own_images_with_its_supernet_as_teacher(
     run: Path, export: Path, nassearch: CommandLine
 ) -> None:
@@ -86,7 +85,6 @@ def test_it_gets_better_on_its_own_images_with_its_supernet_as_teacher(
     assert nassearch("verify", new).code == 0
 
 
-@pytest.mark.usefixtures("without_memory")
 def test_it_learns_other_images_of_other_classes(
     run: Path, export: Path, stripes: str, nassearch: CommandLine
 ) -> None:
@@ -220,11 +218,10 @@ def test_a_device_that_is_none_is_refused(export: Path, nassearch: CommandLine) 
     assert "is not a torch device" in refused(nassearch, *command, "device=toaster")
 
 
-@pytest.mark.usefixtures("without_memory")
 def test_it_learns_as_its_int8_graph_computes(
     run: Path, export: Path, nassearch: CommandLine
 ) -> None:
-    command = ("finetune", export, "--epochs", 2, "--quantized", "--json")
+    command = ("finetune", export, "--epochs", 4, "--lr", 0.003, "--quantized", "--json")
     answer = nassearch(*command)
     assert answer.code == 0, answer.err
     found = answer.json()
@@ -312,7 +309,7 @@ def test_what_int8_loses_is_learned_again(export: Path, tmp_path: Path) -> None:
     precisions = ["int8"] * len(network.blocks)
     before = simulated_accuracy(network, precisions, data)
     training = quantized_training(network, data)
-    recipe = TrainingRecipe(epochs=3, **QUANTIZED_DEFAULTS)
+    recipe = TrainingRecipe(epochs=4, **{**QUANTIZED_DEFAULTS, "lr": 0.003})
     finetune(training.simulated, data, recipe=recipe, out=tmp_path / "tuned", place_of=network)
     training.write_back()
-    assert training.accuracy(data).value > before.value + 0.1
+    assert training.accuracy(data).value > before.value + 0.2

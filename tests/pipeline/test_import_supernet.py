@@ -21,7 +21,6 @@ from nassearch.training.state import start
 from nassearch.training.strategy import StepPlan, SubnetPass
 from nassearch.training.trainer import prepare
 from nassearch.training.training_recipe import TrainingRecipe
-from tests.conftest import measure_no_memory
 from tests.networks.published import ofa_package as theirs
 from tests.pipeline.conftest import CommandLine
 
@@ -85,7 +84,6 @@ def test_an_imported_run_is_one_like_any_other(imported: ns.TrainedSupernet) -> 
 def test_from_a_published_checkpoint_to_a_verified_network(
     imported: ns.TrainedSupernet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure_no_memory(monkeypatch)
     table = ns.profile_device(imported.space, "box", runtime="fake", seconds=0.3, max_networks=20)
     result = ns.search_subnets(
         imported, devices=[table], budgets=["60%"], trials=3, algorithm="random"
@@ -291,7 +289,6 @@ def test_what_a_training_takes_over_is_said_in_one_line(
 def test_a_specialised_network_becomes_an_export_that_verify_measures(
     home: Path, nassearch: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure_no_memory(monkeypatch)
     place = Path("net")
     place.mkdir()
     network = theirs.build("ofa_mbv3_w10", n_classes=CLASSES)

@@ -21,7 +21,6 @@ from nassearch.objectives import build
 from nassearch.pipeline.trained_supernet import TrainedSupernet
 from nassearch.search.problem import Objective
 from nassearch.training import checkpoint
-from tests.conftest import measure_no_memory
 from tests.pipeline.conftest import CommandLine, succeed
 
 SAID = IMAGENET.model_copy(
@@ -33,7 +32,7 @@ space: digits_tiny
 data: imagefolder:photos
 preprocessing: {SAID.to_dict()}
 threads: 1
-training: {{epochs: 1, batch_size: 16}}
+training: {{epochs: 10, batch_size: 16, lr: 0.3}}
 """
 
 
@@ -58,7 +57,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (place / "recipe.yaml").write_text(RECIPE)
     with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="cannot tell"):
         patch.chdir(place)
-        measure_no_memory(patch)
         for command in (
             "train-supernet --recipe recipe.yaml --out run",
             "search --supernet run --device raspberry_pi_5 --budget 60% --trials 2",
@@ -106,7 +104,6 @@ def accuracy_of(supernet: TrainedSupernet) -> Objective:
     return objective
 
 
-@pytest.mark.usefixtures("without_memory")
 def test_an_export_keeps_it_and_is_verified_under_it(place: Path) -> None:
     config = read_export(exported(place))
     assert config.data.preprocessing == SAID
@@ -154,7 +151,7 @@ def test_the_card_says_it_and_its_lines_do_it(place: Path) -> None:
 
 
 def test_graphs_that_take_photos_are_verified_and_shown(
-    place: Path, nassearch: CommandLine, without_memory: None
+    place: Path, nassearch: CommandLine
 ) -> None:
     answer = nassearch(
         *("export", "run", "--preprocess-in-graph", "--out", "photos-in", "--batch", "dynamic"),

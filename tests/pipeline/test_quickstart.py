@@ -16,7 +16,6 @@ from tests.pipeline.conftest import CommandLine
 from tests.pipeline.test_export import elsewhere, here
 
 
-@pytest.mark.usefixtures("without_memory")
 def right(export: Path) -> npt.NDArray[np.float64]:
     """Whether an exported network is right about each test image, 0 or 1."""
     data, network = ns.load_data("digits"), ns.load(export)

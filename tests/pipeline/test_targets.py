@@ -24,7 +24,6 @@ from nassearch.training import checkpoint
 from nassearch.training.task import Metric, as_metric, share_of
 from tests.pipeline.conftest import CommandLine
 
-pytestmark = pytest.mark.usefixtures("without_memory")
 PAGE = Path(__file__).parents[2] / "docs" / "own_network.md"
 SETTING = "box/fake-fp32-b1-t1"
 

@@ -143,7 +143,6 @@ def test_a_later_search_starts_from_what_an_earlier_one_found(
     assert len(warm) == len(given) + 5
 
 
-@pytest.mark.usefixtures("without_memory")
 def test_json_is_the_only_thing_on_stdout(run: Path, nassearch: CommandLine) -> None:
     export = exports(run)[0]
     for command in (

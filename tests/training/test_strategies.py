@@ -64,7 +64,7 @@ def test_the_loss_falls_on_digits(
 ) -> None:
     wanted = {"ramp_epochs": 1.0, "num_random": 0}
     own = {key: wanted[key] for key in wanted if key in strategy_options(name).model_fields}
-    recipe = TrainingRecipe(strategy=name, epochs=4, batch_size=32, lr=0.1, **own)
+    recipe = TrainingRecipe(strategy=name, epochs=6, batch_size=32, lr=0.1, **own)
     records: list[float] = []
     real = trainer.train_step
 
@@ -75,7 +75,7 @@ def test_the_loss_falls_on_digits(
     monkeypatch.setattr(trainer, "train_step", record)
 
     trainer.train(space, digits, recipe=recipe, out=tmp_path)
-    assert len(records) == 4 * (len(digits.train) // 32)
+    assert len(records) == 6 * (len(digits.train) // 32)
     assert np.mean(records[-10:]) < 0.8 * np.mean(records[:5])
 
 
