@@ -1,7 +1,6 @@
 """Costs: multiply-accumulates, parameters and layers of a block, counted and never derived."""
 
 import math
-import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +13,9 @@ from torch import Tensor, nn
 
 from nassearch.config import format_count
 from nassearch.errors import SpaceError
+from nassearch.free_memory import free_bytes, is_out_of_memory
 from nassearch.ops import build_op
+from nassearch.ops.elastic import Uninitialised
 from nassearch.space import BlockSpec
 
 with warnings.catch_warnings():
@@ -24,6 +25,7 @@ with warnings.catch_warnings():
 FLOAT_BYTES = 4
 _PLAIN_INPUTS = 7  # of aten::conv2d; aten::_convolution says whether it is transposed as well
 _SMALLER = "use smaller widths"
+_SURELY_FREE = 2**30  # bytes
 
 # Operators that do no multiply-accumulate of their own. Batch norm folds into its convolution.
 # Anything else that fvcore cannot count is an error, never zero.
@@ -164,9 +166,12 @@ def block_cost(spec: BlockSpec) -> Cost:
     memory.
     """
     try:
-        found = count(build_op(spec), *zero_inputs(spec), name=spec.key)
-    except RuntimeError as error:
-        if "allocate memory" not in str(error) and "out of memory" not in str(error):
+        _check_memory_of(spec)
+        with Uninitialised():  # what the weights are changes no count
+            block = build_op(spec)
+        found = count(block, *zero_inputs(spec), name=spec.key)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) and "overflow" not in str(error):
             raise
         raise SpaceError(
             "takes more memory than this machine has", where=spec.key, fix=_SMALLER
@@ -175,6 +180,15 @@ def block_cost(spec: BlockSpec) -> Cost:
         return found
     layers = tuple((layer, times * spec.grid**2) for layer, times in found.layers)
     return Cost(layers, found.params)
+
+
+def _check_memory_of(spec: BlockSpec) -> None:
+    """SpaceError where no memory holds the block: Linux grants it all the same, and then kills."""
+    widest = max(spec.in_channels, spec.mid_channels, spec.out_channels)
+    maps = 3 * FLOAT_BYTES * widest * spec.run_resolution**2  # read, held and written
+    if maps + FLOAT_BYTES * (widest * int(spec.get("kernel_size", 1))) ** 2 > _SURELY_FREE:
+        with torch.device("meta"):
+            check_memory(build_op(spec), where=spec.key, beside=maps)
 
 
 def zero_inputs(spec: BlockSpec) -> tuple[Tensor, ...]:
@@ -201,15 +215,14 @@ def count(module: nn.Module, *inputs: Tensor, name: str) -> Cost:
     return Cost(tuple(sorted(counted.items())), params)
 
 
-def check_memory(network: nn.Module, *, where: object) -> None:
-    """SpaceError where a network, on the meta device, takes more memory than there is."""
-    if not hasattr(os, "sysconf"):
-        return
-    needed = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
-    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > present:
+def check_memory(network: nn.Module, *, where: object, beside: int = 0) -> None:
+    """SpaceError where a network, on the meta device, and bytes `beside` it find no memory."""
+    tensors = network.state_dict().values()
+    needed = beside + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    free = free_bytes()
+    if free is not None and needed > free:
         raise SpaceError(
-            f"its network takes {format_count(needed)}B, this machine has {format_count(present)}B",
+            f"takes {format_count(needed)}B of memory, {format_count(free)}B are free",
             where=where,
             fix=_SMALLER,
         )

@@ -164,7 +164,7 @@ def read_run(path: Path) -> RunRecord:
         )
     home = _home(path)
     missing: list[str] = []
-    metrics = tuple(read_json_lines(home / "metrics.jsonl"))
+    metrics = tuple(filter(_is_epoch, read_json_lines(home / "metrics.jsonl")))
     space = None
     if checkpoint.paths(home):
         space = checkpoint.load(home).space
@@ -190,6 +190,11 @@ def read_run(path: Path) -> RunRecord:
         missing=tuple(dict.fromkeys(missing)),
         sensitivity=read_sensitivity(home),
     )
+
+
+def _is_epoch(line: Mapping[str, Any]) -> bool:
+    """Whether a line of metrics is that of an epoch; one that is damaged is left out."""
+    return "epoch" in line and all(isinstance(x, int | float | None) for x in line.values())
 
 
 def _home(path: Path) -> Path:

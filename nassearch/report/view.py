@@ -140,13 +140,14 @@ def _cloud(series: Series, x: Quantity, y: Quantity, scale: float) -> Cloud:
     front = finite[non_dominated(losses[finite])]
     front = front[np.argsort(x.numbers[front], kind="stable")]
     place = places(record.candidates)
+    chosen = [pick.architecture.id for pick in record.picks]
     measured = record.measured_ms(x.name) if x.name in record.settings else {}
     return Cloud(
         series.name,
         x.numbers * scale,
         y.shown,
         [int(index) for index in front],
-        list(dict.fromkeys(place[p.architecture.id] for p in record.picks)),
+        list(dict.fromkeys(place[id] for id in chosen if id in place)),  # its line may be damaged
         {place[name]: ms * scale for name, ms in measured.items() if name in place},
     )
 

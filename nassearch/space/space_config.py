@@ -13,6 +13,8 @@ from nassearch.space.graph_config import GraphConfig
 
 MAX_CHOICES = 256  # a gene is a byte
 MAX_DEPTH = 1000
+MAX_SIZE = 10**9  # channels, pixels of a kernel, a stride
+MAX_RATIO = 10**6
 MAX_HEADS = 10_000
 
 
@@ -57,8 +59,8 @@ def _at_most_whole(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
-Positive = Annotated[int, Field(gt=0)]
-Ratio = Annotated[int | float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[int, Field(gt=0, le=MAX_SIZE)]
+Ratio = Annotated[int | float, Field(gt=0, le=MAX_RATIO, allow_inf_nan=False)]
 Integers = Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
 Kernels = Annotated[Integers, AfterValidator(_odd)]
 Depths = Annotated[Integers, AfterValidator(_bounded)]

@@ -43,6 +43,6 @@ def test_a_ratio_of_one_keeps_a_width_that_8_does_not_divide(width: int) -> None
 
 def test_a_block_that_no_memory_holds_is_one_line() -> None:
     space = _of_width(10**7, op="conv", kernel_size=[3, 5])
-    with pytest.raises(SpaceError, match="takes more memory than this machine has") as caught:
+    with pytest.raises(SpaceError, match=r"takes .*B of memory, .*B are free") as caught:
         block_cost(lower(space, space.smallest)[1])
     assert "\n" not in str(caught.value)

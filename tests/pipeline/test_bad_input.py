@@ -8,6 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from nassearch.space import Architecture
 from tests.pipeline.conftest import CommandLine
 
 
@@ -191,7 +192,13 @@ def test_lines_that_are_damaged_are_left_out_of_a_report(
     record = json.loads(lines[1])
     del record["values"]["latency"]
     lines[1] = json.dumps(record).encode()
-    journal.write_bytes(b"\n".join(lines) + b"\n")
+    (pick, *_) = json.loads((copy / "search" / "picks.json").read_text())["picks"]
+    picked = Architecture.from_dict(pick["architecture"]).id
+    kept = [line for line in lines if picked.encode() not in line]
+    assert len(kept) < len(lines)
+    journal.write_bytes(b"\n".join(kept) + b"\n")
+    with (copy / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"loss": 2.0}\n{"epoch": 3, "loss": "low"}\n')
     for name in ("metrics.jsonl", "evaluations.jsonl"):
         content = (copy / name).read_bytes()
         (copy / name).write_bytes(b"\x93 no text\n[1]\n" + content)
