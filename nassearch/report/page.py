@@ -232,7 +232,7 @@ def _run_text(record: RunRecord) -> dict[str, Any]:
         "commands": [
             command
             for command in dict.fromkeys(
-                [record.environment.get("command", ""), *(s.command for s in record.searches)]
+                [str(record.environment.get("command", "")), *(s.command for s in record.searches)]
             )
             if command
         ],

@@ -14,7 +14,7 @@ from nassearch.space.graph_config import GraphConfig
 MAX_CHOICES = 256  # a gene is a byte
 MAX_DEPTH = 1000
 MAX_SIZE = 10**9  # channels, pixels of a kernel, a stride
-MAX_RATIO = 10**6
+MAX_RATIO = 1000
 MAX_HEADS = 10_000
 
 
@@ -53,6 +53,12 @@ def _bounded(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
+def _no_blow_up(values: tuple[float, ...]) -> tuple[float, ...]:
+    if max(values) > MAX_RATIO:
+        raise ValueError(f"{max(values):g} is more than {MAX_RATIO}; write a smaller ratio")
+    return values
+
+
 def _at_most_whole(values: tuple[float, ...]) -> tuple[float, ...]:
     if max(values) > 1:
         raise ValueError(f"is a share of the traced network's channels, {max(values)} is not")
@@ -60,11 +66,16 @@ def _at_most_whole(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 Positive = Annotated[int, Field(gt=0, le=MAX_SIZE)]
-Ratio = Annotated[int | float, Field(gt=0, le=MAX_RATIO, allow_inf_nan=False)]
+Ratio = Annotated[int | float, Field(gt=0, allow_inf_nan=False)]
 Integers = Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
 Kernels = Annotated[Integers, AfterValidator(_odd)]
 Depths = Annotated[Integers, AfterValidator(_bounded)]
-Ratios = Annotated[tuple[Ratio, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
+Ratios = Annotated[
+    tuple[Ratio, ...],
+    BeforeValidator(_as_tuple),
+    AfterValidator(_choices),
+    AfterValidator(_no_blow_up),
+]
 Shares = Annotated[Ratios, AfterValidator(_at_most_whole)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
 
