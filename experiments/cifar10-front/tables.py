@@ -91,11 +91,14 @@ def figures(front: pd.DataFrame, flagship: pd.DataFrame) -> pd.DataFrame:
             "": "reached" if found >= target else f"missed by {target - found:.2f}",
         }
         for name, target, found in rows
+        if not math.isnan(found)
     )
 
 
 def _means(table: pd.DataFrame, column: str) -> pd.Series:
     """The means of a column of 'mean ± deviation', NaN where there is none."""
+    if column not in table:
+        return pd.Series(math.nan, table.index)
     return table[column].replace("none", "nan").str.split(" ").str[0].astype(float)
 
 
@@ -176,10 +179,11 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     budgets = table["budget (ms)"].astype(float)
-    for column, style in (("searched, N", "o-"), ("mean random", "^:"), ("alone, N/5", "s--")):
+    styles = {"searched, N": "o-", "mean random": "^:", "alone, N/5": "s--"}
+    for column in filter(styles.__contains__, table):
         parts = table[column].replace("none", "nan").str.split(" ± ", expand=True).astype(float)
         error = parts.get(1)
-        axes.errorbar(budgets, parts[0], yerr=error, fmt=style, capsize=3, label=column)
+        axes.errorbar(budgets, parts[0], yerr=error, fmt=styles[column], capsize=3, label=column)
     axes.set_xscale("log")
     axes.set_xlabel("latency budget, ms (ONNX Runtime, one thread)")
     axes.set_ylabel("CIFAR-10 test accuracy, %")
