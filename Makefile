@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: bench-report bench-search help install quickstart test test-all test-wheel check docs format bench bench-data bench-latency bench-spaces
+.PHONY: bench-report bench-search help install quickstart test test-all test-lowest test-wheel check docs format bench bench-data bench-latency bench-spaces
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -25,6 +25,13 @@ test: install ## install, then run the quick tests
 
 test-all: install ## every test, the slow ones too
 	$(BIN)/pytest
+
+test-lowest: ## the quick tests with the lowest versions that pyproject.toml allows
+	rm -rf build/lowest && $(PYTHON) -m venv build/lowest && build/lowest/bin/pip install --quiet --disable-pip-version-check uv
+	build/lowest/bin/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 \
+	  --extra images --extra openvino pyproject.toml -o build/lowest/versions.txt
+	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python -c build/lowest/versions.txt -e '.[dev,images,openvino]'
+	build/lowest/bin/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-wheel: ## the built wheel in an environment of its own, away from the checkout: quickstart and a search
 	rm -rf build/wheel && mkdir -p build/wheel
