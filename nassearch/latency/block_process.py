@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import lapack
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from nassearch.latency.block_features import Indices, squared_distances
 from nassearch.runtimes.runtime import Floats
@@ -96,12 +97,14 @@ def fit_process(evidence: Evidence, *, residuals: Floats, columns: int) -> Proce
     spread = _spread(residuals) ** 2
     others = len(evidence.parts) - 1
     start = np.log([spread, _COLUMN_VARIANCE / columns, *[spread] * others])
-    if count <= _MAX_DESCENT:
-        return _descend(evidence, _weights(residuals), start, start, _ROUNDS)
-    some = np.random.default_rng(0).permutation(count)[:_MAX_DESCENT]
-    first = _descend(evidence.of(some), _weights(residuals)[some], start, start, _ROUNDS)
-    logs = np.log([first.noise, *first.variances])
-    return _descend(evidence, _weights(residuals), logs, start, _MORE_ROUNDS)
+    # threads of linear algebra wait for one another, on a busy machine most of the time
+    with threadpool_limits(limits=1, user_api="blas"):
+        if count <= _MAX_DESCENT:
+            return _descend(evidence, _weights(residuals), start, start, _ROUNDS)
+        some = np.random.default_rng(0).permutation(count)[:_MAX_DESCENT]
+        first = _descend(evidence.of(some), _weights(residuals)[some], start, start, _ROUNDS)
+        logs = np.log([first.noise, *first.variances])
+        return _descend(evidence, _weights(residuals), logs, start, _MORE_ROUNDS)
 
 
 def _descend(

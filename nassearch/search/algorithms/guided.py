@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 from scipy.stats import norm
+from threadpoolctl import threadpool_limits
 
 from nassearch.config import StrictModel
 from nassearch.search.candidate import Candidate
@@ -70,7 +71,9 @@ class Guided:
                 self._known.add(key(row))
                 rows.append(row)
         if len(rows) < count and len(self.posterior) >= FEWEST:
-            rows += self._chosen(count - len(rows))
+            # threads of linear algebra wait for one another, on a busy machine most of the time
+            with threadpool_limits(limits=1, user_api="blas"):
+                rows += self._chosen(count - len(rows))
         if len(rows) < count:
             more = self.region.sample(count - len(rows), rng=self._rng, exclude=self._known)
             rows += list(more)
