@@ -27,7 +27,7 @@ from nassearch.data.dataset import Data  # noqa: E402
 from nassearch.data.image_set import ImageSet  # noqa: E402
 from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConfig  # noqa: E402
 from nassearch.export.format import make_format  # noqa: E402
-from nassearch.export.verify import TOLERANCE  # noqa: E402
+from nassearch.export.verification import TOLERANCE  # noqa: E402
 from nassearch.export.writer import write_export  # noqa: E402
 from nassearch.networks import Supernet  # noqa: E402
 from nassearch.space import Architecture, SearchSpace  # noqa: E402

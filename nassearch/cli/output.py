@@ -12,7 +12,7 @@ import typer
 from nassearch.errors import OutputError
 
 if TYPE_CHECKING:
-    from nassearch.export.verify import Verification
+    from nassearch.export.verification import Verification
     from nassearch.pipeline.onnx_model import ModelCheck
 
 BROKEN_PROMISE = 3

@@ -14,7 +14,7 @@ from rich.table import Table
 from nassearch.config import format_count, format_milliseconds
 from nassearch.export.export_config import LatencyClaim
 from nassearch.export.latency_check import LatencyCheck
-from nassearch.export.verify import FormatCheck, Verification
+from nassearch.export.verification import FormatCheck, Verification
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.timing import drift_problem
 from nassearch.pipeline.finetune import Finetuned

@@ -6,7 +6,8 @@ from typing import Any
 
 from nassearch.data.loading import names_code
 from nassearch.export.format import photo_options
-from nassearch.export.verify import Verification, verify
+from nassearch.export.verification import Verification
+from nassearch.export.verify import verify
 from nassearch.latency.device import load_device
 from nassearch.pipeline.export import ExportedNetwork, export_picks
 from nassearch.pipeline.pick import Pick

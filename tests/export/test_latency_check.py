@@ -11,7 +11,8 @@ import pytest
 from nassearch.data.dataset import Data
 from nassearch.errors import ConfigError, DataError, OutputError
 from nassearch.export.export_config import read_export
-from nassearch.export.verify import Verification, verify
+from nassearch.export.verification import Verification
+from nassearch.export.verify import verify
 from nassearch.latency.host_identity import this_machine
 from nassearch.setting import Setting
 from tests.export.conftest import HOST, WriteExport, change, claim

@@ -23,7 +23,7 @@ from nassearch.data.loading import load_data
 from nassearch.export import FORMATS
 from nassearch.export.export_config import sha256
 from nassearch.export.format import Batch, make_format
-from nassearch.export.verify import TOLERANCE
+from nassearch.export.verification import TOLERANCE
 from nassearch.training.evaluation import measure_accuracy
 from tests.pipeline.conftest import CommandLine
 from tests.pipeline.test_bad_input import refused

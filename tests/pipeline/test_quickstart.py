@@ -10,7 +10,7 @@ import torch
 
 import nassearch as ns
 from nassearch.export import FORMATS
-from nassearch.export.verify import TOLERANCE
+from nassearch.export.verification import TOLERANCE
 from nassearch.networks.supernet import resize
 from tests.pipeline.conftest import CommandLine
 from tests.pipeline.test_export import elsewhere, here

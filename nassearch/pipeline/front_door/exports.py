@@ -8,9 +8,10 @@ from nassearch import config
 from nassearch.data.loading import AnyData
 from nassearch.data.preprocessing import Preprocessing
 from nassearch.errors import ConfigError
-from nassearch.export import verify as verification
 from nassearch.export.export_config import read_export
 from nassearch.export.format import Batch, photo_options
+from nassearch.export.verification import Verification
+from nassearch.export.verify import verify
 from nassearch.export.writer import VERIFICATION
 from nassearch.files import write_json
 from nassearch.latency.device import HOST
@@ -123,7 +124,7 @@ def verify_exports(
     seconds: float = 3.0,
     out: Directory | None = None,
     progress: Progress = silent,
-) -> ResultList[verification.Verification | ModelCheck]:
+) -> ResultList[Verification | ModelCheck]:
     """Measure exports again: accuracy, speed, memory, agreement of formats, promised latencies.
 
     An ONNX file of somebody's, which promises nothing, is measured: its accuracy and its latency.
@@ -157,7 +158,7 @@ def verify_exports(
     if isinstance(exports, ExportedNetwork | Path | str):
         exports = [exports]
     metric = config.resolve({}, evaluate, kind="metric") if isinstance(evaluate, str) else evaluate
-    found: list[verification.Verification | ModelCheck] = []
+    found: list[Verification | ModelCheck] = []
     for number, item in enumerate(exports):
         directory = item.directory if isinstance(item, ExportedNetwork) else Path(item)
         images = data
@@ -187,7 +188,7 @@ def verify_exports(
                 fix="leave the preprocessing out",
             )
         found.append(
-            verification.verify(
+            verify(
                 directory,
                 device=device,
                 data=images,
