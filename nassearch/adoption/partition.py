@@ -9,7 +9,7 @@ they are given and can be left out: they add their input, or repeat what the par
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,6 +17,8 @@ from torch import nn
 
 from nassearch.adoption.dependency import LAYERS, Dependencies
 from nassearch.adoption.exported_program import Operator
+from nassearch.adoption.head_start import head_start
+from nassearch.adoption.segments import parameters_late, segments
 from nassearch.adoption.trace import Trace
 from nassearch.errors import AdoptionError
 from nassearch.space.graph_config import CONSTANT, INPUT, Axis
@@ -24,7 +26,6 @@ from nassearch.space.graph_config import CONSTANT, INPUT, Axis
 _JOINS = ("add", "concat", "sub")
 _GLOBAL_POOLS = ("adaptive_avg_pool", "adaptive_max_pool", "mean")
 _POOLS = ("max_pool", "avg_pool", *_GLOBAL_POOLS)
-_ENLARGES = ("upsample", "conv_transpose")
 _MOST_MERGED = 4
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -68,8 +69,7 @@ def partition(trace: Trace, found: Dependencies, *, name: str, keep_outputs: boo
     """The network's parts. Raises AdoptionError where it cannot be cut."""
     if trace.outputs is not None:
         return _partition_branching(trace, found, name=name, keep_outputs=keep_outputs)
-    segments = list(_segments(trace.operators))
-    parts = _parts(segments, trace.module)
+    parts = _parts(list(segments(trace.operators)), trace.module)
     merged = _merged(parts, found)
     while (long := _too_long(merged, parts)) is not None:
         found.table.fix(
@@ -120,8 +120,8 @@ def _partition_branching(
     """
     assert trace.outputs is not None
     outputs = list(trace.outputs.values())
-    ordered = list(_parameters_late(trace.operators))
-    start = _head_start(ordered, outputs)
+    ordered = list(parameters_late(trace.operators))
+    start = head_start(ordered, outputs)
     if start is None:
         raise _uncut(name)
     body, rest = ordered[:start], ordered[start:]
@@ -132,7 +132,7 @@ def _partition_branching(
         if value not in of_body or keep_outputs:
             for axis in found.axes(value):
                 found.table.fix(axis, at=OUTPUT)
-    parts = _parts(list(_segments(body)), trace.module, kept=kept, has_head=False)
+    parts = _parts(list(segments(body)), trace.module, kept=kept, has_head=False)
     merged = _merged_between(parts, found, kept, name=name)
     taps = tuple(
         part.gives
@@ -146,70 +146,6 @@ def _partition_branching(
 
 
 OUTPUT = "an output"
-
-
-def _head_start(ordered: Sequence[Operator], outputs: Sequence[str]) -> int | None:
-    """Where the head begins: so that it reads the most places of a body with the most of them.
-
-    A head has a layer before each of its outputs. Where there is one, it gives all that nothing
-    reads: those are no feature maps, whose channels may be cut, but what the network is for.
-    """
-    ends = set(outputs).difference(read for operator in ordered for read in operator.of)
-    best: tuple[int, int, int] | None = None
-    last_start = len(ordered) - (len(outputs) == 1)
-    layers = _layers_before(ordered)
-    for start in range(1, last_start + 1):
-        body, rest = ordered[:start], ordered[start:]
-        made = {operator.id for operator in body}
-        kept = {read for one in rest for read in one.of if read in made or read == INPUT}
-        kept |= made.intersection(outputs)
-        if rest and ends & made:
-            continue
-        if any(
-            layers[value].isdisjoint(one.id for one in rest)
-            for value in outputs
-            if value not in made
-        ):
-            continue
-        if not _ends_cut(body) or _joins_within_a_block(body[-1].id, rest, kept):
-            continue
-        cuts = {segment[-1].id for segment in _segments(body)}
-        if kept <= cuts and (best is None or (len(kept), len(cuts)) > best[:2]):
-            best = (len(kept), len(cuts), start)
-    return None if best is None else best[2]
-
-
-def _joins_within_a_block(end: str, rest: Sequence[Operator], kept: Collection[str]) -> bool:
-    """Whether what the body's `end` gives meets an earlier value unless it was enlarged before.
-
-    So it does within a residual block, or in a gate; a decoder enlarges what it joins.
-    """
-    from_end, from_taps = {end}, set(kept) - {end}
-    for operator in rest:
-        is_small = any(read in from_end for read in operator.of) and operator.op not in _ENLARGES
-        is_tapped = any(read in from_taps for read in operator.of)
-        if is_small and is_tapped:
-            return True
-        if is_small:
-            from_end.add(operator.id)
-        if is_tapped:
-            from_taps.add(operator.id)
-    return False
-
-
-def _ends_cut(body: Sequence[Operator]) -> bool:
-    """Whether the last operator gives a square image."""
-    sizes = body[-1].sizes
-    return body[-1].op != "parameter" and len(sizes) == 3 and sizes[1] == sizes[2]
-
-
-def _layers_before(ordered: Sequence[Operator]) -> dict[str, frozenset[str]]:
-    """For each operator the last layers that it depends on."""
-    found: dict[str, frozenset[str]] = {INPUT: frozenset()}
-    for operator in ordered:
-        before = frozenset().union(*(found[read] for read in operator.of))
-        found[operator.id] = frozenset((operator.id,)) if operator.op in LAYERS else before
-    return found
 
 
 def _merged_between(
@@ -250,38 +186,6 @@ def _untie(values: Sequence[str], found: Dependencies) -> None:
 
 
 # -- cutting ---------------------------------------------------------------------------------------
-
-
-def _segments(operators: Sequence[Operator]) -> Iterator[list[Operator]]:
-    """The operators between places where one square image alone passes."""
-    ordered = list(_parameters_late(operators))
-    last = {read: number for number, operator in enumerate(ordered) for read in operator.of}
-    segment: list[Operator] = []
-    alive: set[str] = set()
-    for number, operator in enumerate(ordered):
-        segment.append(operator)
-        alive.add(operator.id)
-        alive = {value for value in alive if last.get(value, -1) > number}
-        reaches_input = last.get(INPUT, -1) > number
-        sizes = operator.sizes
-        is_image = len(sizes) == 3 and sizes[1] == sizes[2] and operator.batched
-        if alive == {operator.id} and is_image and not reaches_input:
-            yield segment
-            segment = []
-    if segment:
-        yield segment
-
-
-def _parameters_late(operators: Sequence[Operator]) -> Iterator[Operator]:
-    """The operators with each parameter right before what reads it."""
-    waiting = {operator.id: operator for operator in operators if operator.op == "parameter"}
-    for operator in operators:
-        if operator.op == "parameter":
-            continue
-        for read in operator.of:
-            if read in waiting:
-                yield waiting.pop(read)
-        yield operator
 
 
 def _parts(
