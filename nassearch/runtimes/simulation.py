@@ -16,7 +16,8 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from nassearch.runtimes.graph_operators import OPERATORS
-from nassearch.runtimes.simulated_graph import PAIRS, SCALE, WHOLE, Weight, read_graph
+from nassearch.runtimes.simulated_graph import PAIRS, SCALE, WHOLE, read_graph
+from nassearch.runtimes.simulated_weight import Weight
 
 Watch = Callable[[str, Tensor], None]
 """Told the name and the value of each tensor of a graph."""

@@ -12,7 +12,7 @@ from nassearch.errors import ExportError
 from nassearch.networks import Subnet
 from nassearch.networks.onnx_graph import to_onnx
 from nassearch.runtimes.quantization import quantize_blocks
-from nassearch.runtimes.simulated_graph import Grid
+from nassearch.runtimes.simulated_weight import Grid
 from nassearch.runtimes.simulation import simulate, unsimulated
 from nassearch.space import SearchSpace, lower
 
