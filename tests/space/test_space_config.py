@@ -67,6 +67,7 @@ CASES: list[tuple[tuple[str | int, ...], Any, str, str]] = [
     (("num_classes",), 1, "num_classes", "greater than 1"),
     (("name",), "My Space", "name", "pattern"),
     (("stages",), [], "stages", "at least 1 item"),
+    (("stages", 1, "expand_ratio"), [1, 1e308], "stages[1].expand_ratio", "is more than 1000"),
     (("stages", 0), "conv", "stages[0]", "it must be a mapping of keys to values"),
 ]  # fmt: skip
 
