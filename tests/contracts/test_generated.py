@@ -19,7 +19,7 @@ from nassearch.ops import OPS, check_space, static_op
 from nassearch.space import Architecture, BlockSpec, SearchSpace, block_specs, lower
 
 NUM_SPACES = 300
-FEW_SPACES = 40  # whose networks are run in every test run; `make test-all` runs those of all
+FEW_SPACES = 80  # whose networks are run in every test run; `make test-all` runs those of all
 ARCHITECTURES_EACH = 7
 POOLS: dict[str, tuple[Any, ...]] = {
     "kernel_size": (1, 3, 5, 7, 9),

@@ -108,7 +108,7 @@ def test_networks_of_every_width_start_nearly_alike() -> None:
 
     def agreement() -> float:
         logits = [supernet(images, each).flatten() for each in (space.largest, space.smallest)]
-        return float(F.cosine_similarity(*logits, dim=0))
+        return float(F.cosine_similarity(*logits, dim=0).detach())
 
     apart = agreement()
     scale_outer_channels(supernet, 0.0)
