@@ -160,7 +160,7 @@ def test_a_finished_one_is_resumed_to_what_it_is(
     [
         (("--data", "cifar11"), "cifar11"),
         (("--set", "epoch=3"), "unknown key 'epoch'"),
-        (("--lr", "fast"), "a valid number"),
+        (("--lr", "fast"), "a valid "),
         (("--teacher", "nowhere"), "no checkpoint of a supernet"),
         (("--format", "int9"), "int9"),
     ],

@@ -42,7 +42,8 @@ def test_the_page_is_one_file_that_loads_nothing(page: Path) -> None:
 
 def test_the_shipped_plotly_is_the_one_that_python_makes_figures_for() -> None:
     shipped = (ASSETS / PLOTLY).read_text()[:200]
-    assert f"v{plotly.offline.get_plotlyjs_version()}" in shipped
+    major = plotly.offline.get_plotlyjs_version().partition(".")[0]
+    assert re.search(rf"\bv{major}\.", shipped)
 
 
 def test_every_candidate_and_its_blocks_are_on_the_page(page: Path, made_up: Path) -> None:
