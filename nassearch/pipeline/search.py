@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from nassearch import config
-from nassearch.budget import AnyBudget, Budget, BudgetSet, ShareBudget, parse_budget_set
+from nassearch.budget import Budget, BudgetSet, ShareBudget
 from nassearch.data.dataset import Data
 from nassearch.errors import BudgetError, ConfigError, Interrupted, SearchError
 from nassearch.latency.device import resolve_setting
@@ -24,6 +24,7 @@ from nassearch.objectives import (
     network_accuracy,
 )
 from nassearch.pipeline.accuracy_table import AccuracyTable
+from nassearch.pipeline.budget_limits import loosest, resolve_budgets
 from nassearch.pipeline.evaluation_cache import known_candidates
 from nassearch.pipeline.evaluation_workers import evaluation
 from nassearch.pipeline.pick import (
@@ -341,49 +342,6 @@ def _warn_of_extrapolation(request: SearchRequest, picks: Sequence[Pick]) -> Non
             )
 
 
-def resolve_budgets(budgets: Sequence[BudgetSet], context: Context) -> list[tuple[Budget, ...]]:
-    """Each set of budgets as limits on objectives; shares become each device's own milliseconds.
-
-    Without budgets there is one empty set: the best network of all is chosen.
-    """
-    return [
-        tuple(limit for item in parse_budget_set(budget_set) for limit in _limits(item, context))
-        for budget_set in budgets
-    ] or [()]
-
-
-def _limits(budget: AnyBudget, context: Context) -> list[Budget]:
-    """A budget on each target it speaks of; BudgetError where it names none."""
-    if isinstance(budget, Budget) and budget.kind != LATENCY:
-        return [budget]
-    names = {name for item in context.targets for name in (item.setting.device, str(item.setting))}
-    if budget.device and budget.device not in names:
-        raise BudgetError(
-            "names a device that is not searched for",
-            where=f"budget {budget}",
-            fix=f"name one of {', '.join(sorted(names))}"
-            if names
-            else f"search with --device {budget.device}",
-        )
-    if not context.targets:
-        raise BudgetError("needs a device", where=f"budget {budget}", fix="name one with --device")
-    return [
-        Budget(LATENCY, _milliseconds(budget, target), "ms", context.label(target))
-        for target in context.targets
-        if budget.device in ("", target.setting.device, str(target.setting))
-    ]
-
-
-def _milliseconds(budget: AnyBudget, target: Target) -> float:
-    """A latency budget; a share lies so far from the target's fastest network to its largest."""
-    if isinstance(budget, Budget):
-        return budget.limit
-    predictor = target.predictor
-    fastest = predictor.minimum()[1]
-    largest = float(predictor.predict([predictor.space.largest])[0])
-    return fastest + budget.share * (largest - fastest)
-
-
 def make_problem(
     request: SearchRequest,
     context: Context,
@@ -435,18 +393,6 @@ def feasible_points(problem: Problem) -> tuple[Architecture, ...]:
     regions = [FeasibleRegion(problem.under(budgets)) for budgets in problem.budget_sets or ((),)]
     points = [problem.space.decode(region.feasible_point.tolist()) for region in regions]
     return tuple(dict.fromkeys(points))
-
-
-def loosest(budget_sets: Sequence[Sequence[Budget]]) -> tuple[Budget, ...]:
-    """For each objective that every set limits, its largest limit."""
-    shared = set.intersection(*({budget.name for budget in budgets} for budgets in budget_sets))
-    limits: dict[str, Budget] = {}
-    for budgets in budget_sets:
-        for budget in budgets:
-            known = limits.get(budget.name)
-            if budget.name in shared and (known is None or budget.limit > known.limit):
-                limits[budget.name] = budget
-    return tuple(limits.values())
 
 
 def _text(budgets: BudgetSet) -> str:
