@@ -53,7 +53,7 @@ SMALL = 40  # networks of at most 10 M from which the flagship's is chosen on va
 OTHERS = 6  # random networks whose accuracies say how good a supernet is
 DEVICE = "here"
 PARTS = ["all", "measure", "supernet", "search", "compare", "fine-tune", "alone", "strategies"]
-PARTS += ["flagship", "report"]
+PARTS += ["flagship", "flagship-alone", "report"]
 SAMPLE = 400_000  # random networks from which those just below a budget are taken
 
 
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/cifar10-front"))
     parser.add_argument("--seeds", type=int, nargs="+", default=PLAN["seeds"])
-    parser.add_argument("--names", nargs="+", help="of strategies or networks")
+    parser.add_argument("--names", nargs="+", help="of strategies, networks or flagships")
     parser.add_argument("--times", type=float, default=1, help="of N, for strategies")
     parser.add_argument("--results", type=Path, default=RESULTS, help="what report prints")
     parser.add_argument("--shares", type=float, nargs="+", default=PLAN["shares"], help="of N")
@@ -74,8 +74,10 @@ def main() -> None:
         report(arguments.results)
         return
     torch.set_num_threads(1)
-    if arguments.what == "flagship":
-        train_flagship(arguments.data, arguments.out)
+    if arguments.what in ("flagship", "flagship-alone"):
+        long = train_flagship if arguments.what == "flagship" else train_flagship_alone
+        for name in arguments.names or PLAN["flagships"]:
+            long(name, arguments.data, arguments.out)
         return
     settings = PLAN["settings"]
     if arguments.what in ("all", "measure"):
@@ -122,14 +124,14 @@ def train_supernet(data: Data, seed: int, out: Path) -> None:
     keep({"kind": "supernet", "seed": seed, **last_line(directory)})
 
 
-def train_flagship(path: Path, out: Path) -> None:
-    """One long training; the keys of plan.yaml's `flagship` are over those of its supernets."""
-    if done(kind="flagship"):
+def train_flagship(name: str, path: Path, out: Path) -> None:
+    """A long training, and the accuracies of its largest, its smallest and a small network."""
+    if done(kind="flagship", training=name):
         return
-    keys = dict(PLAN["flagship"])
-    seed, epochs = keys.pop("seed"), keys.pop("epochs")
+    keys = dict(PLAN["flagships"][name])
+    seed, epochs = PLAN["seeds"][0], keys.pop("epochs")
     data = ns.load_data(f"imagefolder:{path}", val_share=PLAN["val_share"], seed=seed)
-    directory = out / "flagship"
+    directory = out / f"flagship-{name}"
     ns.train_supernet(
         PLAN["space"],
         data,
@@ -146,9 +148,29 @@ def train_flagship(path: Path, out: Path) -> None:
     networks["best of at most 10 M"] = max(
         small(space, seed), key=lambda network: evaluator.accuracy(network).value
     )
-    for name, network in networks.items():
-        line = {"kind": "flagship", "name": name, "seed": seed, "epochs": epochs}
-        line |= {"macs": macs(lower(space, network)), "id": network.id}
+    for place, network in networks.items():
+        line = {"kind": "flagship", "training": name, "name": place, "seed": seed, "epochs": epochs}
+        line |= {"macs": macs(lower(space, network)), "genes": list(space.encode(network))}
+        line |= {"val": evaluator.accuracy(network).value}
+        line |= {"test": tested(evaluator.subnet(network), data)}
+        keep({**line, **last_line(directory)})
+
+
+def train_flagship_alone(name: str, path: Path, out: Path) -> None:
+    """The networks of a long training, each alone with as many images."""
+    for found in reversed(results(kind="flagship", training=name)):
+        wanted = {"training": name, "name": found["name"], "seed": found["seed"]}
+        if done(kind="flagship-alone", **wanted):
+            continue
+        data = ns.load_data(f"imagefolder:{path}", val_share=PLAN["val_share"], seed=found["seed"])
+        space = SearchSpace.load(PLAN["space"])
+        network = space.decode(found["genes"])
+        keys = {**PLAN["shared"], **PLAN["alone"], "strategy": "one_network:OneNetwork"}
+        keys |= {"genes": found["genes"], "epochs": found["epochs"], "seed": found["seed"]}
+        directory = out / f"flagship-{name}-alone-{found['name'].replace(' ', '-')}"
+        trained = train(space, data, recipe=TrainingRecipe(**keys), out=directory, resume=True)
+        evaluator = Evaluator(trained, data)
+        line = {"kind": "flagship-alone", **wanted, "macs": found["macs"]}
         line |= {"val": evaluator.accuracy(network).value}
         line |= {"test": tested(evaluator.subnet(network), data)}
         keep({**line, **last_line(directory)})
