@@ -10,7 +10,7 @@ from nassearch.training.training_recipe import TrainingRecipe
 
 
 class OneNetworkOptions(StrictModel):
-    genes: tuple[int, ...]
+    genes: list[int]
     """The network, as its space encodes it."""
 
 
