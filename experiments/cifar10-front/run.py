@@ -49,6 +49,7 @@ RESULTS = HERE / "results.jsonl"
 PLAN = yaml.safe_load((HERE / "plan.yaml").read_text())
 NUM_TRAIN = round(50_000 * (1 - PLAN["val_share"]))
 OUTER = {"outer_gamma": PLAN["supernet"]["outer_gamma"]}
+NETWORKS = ["largest", "smallest", "best of at most 10 M"]  # of a flagship, those tested
 SMALL = 40  # networks of at most 10 M from which the flagship's is chosen on validation images
 OTHERS = 6  # random networks whose accuracies say how good a supernet is
 DEVICE = "here"
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/cifar10-front"))
     parser.add_argument("--seeds", type=int, nargs="+", default=PLAN["seeds"])
     parser.add_argument("--names", nargs="+", help="of strategies, networks or flagships")
+    parser.add_argument("--networks", nargs="+", help="of flagship-alone", default=NETWORKS)
     parser.add_argument("--times", type=float, default=1, help="of N, for strategies")
     parser.add_argument("--results", type=Path, default=RESULTS, help="what report prints")
     parser.add_argument("--shares", type=float, nargs="+", default=PLAN["shares"], help="of N")
@@ -75,9 +77,11 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     if arguments.what in ("flagship", "flagship-alone"):
-        long = train_flagship if arguments.what == "flagship" else train_flagship_alone
         for name in arguments.names or PLAN["flagships"]:
-            long(name, arguments.data, arguments.out)
+            if arguments.what == "flagship":
+                train_flagship(name, arguments.data, arguments.out)
+            else:
+                train_flagship_alone(name, arguments.networks, arguments.data, arguments.out)
         return
     settings = PLAN["settings"]
     if arguments.what in ("all", "measure"):
@@ -144,11 +148,8 @@ def train_flagship(name: str, path: Path, out: Path) -> None:
     )
     supernet = ns.load_supernet(directory, data=data)
     space, evaluator = supernet.space, supernet.evaluator
-    networks = {"largest": space.largest, "smallest": space.smallest}
-    networks["best of at most 10 M"] = max(
-        small(space, seed), key=lambda network: evaluator.accuracy(network).value
-    )
-    for place, network in networks.items():
+    best = max(small(space, seed), key=lambda network: evaluator.accuracy(network).value)
+    for place, network in zip(NETWORKS, (space.largest, space.smallest, best), strict=True):
         line = {"kind": "flagship", "training": name, "name": place, "seed": seed, "epochs": epochs}
         line |= {"macs": macs(lower(space, network)), "genes": list(space.encode(network))}
         line |= {"val": evaluator.accuracy(network).value}
@@ -156,11 +157,11 @@ def train_flagship(name: str, path: Path, out: Path) -> None:
         keep({**line, **last_line(directory)})
 
 
-def train_flagship_alone(name: str, path: Path, out: Path) -> None:
+def train_flagship_alone(name: str, networks: list[str], path: Path, out: Path) -> None:
     """The networks of a long training, each alone with as many images."""
-    for found in reversed(results(kind="flagship", training=name)):
+    for found in results(kind="flagship", training=name):
         wanted = {"training": name, "name": found["name"], "seed": found["seed"]}
-        if done(kind="flagship-alone", **wanted):
+        if found["name"] not in networks or done(kind="flagship-alone", **wanted):
             continue
         data = ns.load_data(f"imagefolder:{path}", val_share=PLAN["val_share"], seed=found["seed"])
         space = SearchSpace.load(PLAN["space"])
