@@ -20,7 +20,7 @@ from nassearch.export.writer import write_export
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.profiler import profile
 from nassearch.networks.onnx_graph import INPUT
-from nassearch.objectives import Context, build
+from nassearch.objectives.objective import Context, build
 from nassearch.runtimes.fake import FakeRuntime
 from nassearch.search.problem import Problem
 from nassearch.search.runner import SearchPlan, search

@@ -8,7 +8,8 @@ from nassearch.data.dataset import Data
 from nassearch.errors import ConfigError
 from nassearch.networks import Supernet
 from nassearch.networks.activation_memory import peak_activation_bytes, peak_memory_bytes
-from nassearch.objectives import OBJECTIVES, Context, build
+from nassearch.objectives import OBJECTIVES
+from nassearch.objectives.objective import Context, build
 from nassearch.space import SearchSpace, lower
 from nassearch.training.evaluation import Evaluator
 from nassearch.training.sensitivity import BlockSensitivity, PartSensitivity

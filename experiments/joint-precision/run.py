@@ -37,7 +37,7 @@ from nassearch.latency.timing import interleave, reference_ms, references
 from nassearch.networks import Subnet
 from nassearch.networks.file_size import file_bytes
 from nassearch.networks.onnx_graph import to_onnx
-from nassearch.objectives import build
+from nassearch.objectives.objective import build
 from nassearch.pipeline.trained_supernet import TrainedSupernet
 from nassearch.runtimes.quantization import quantize_blocks
 from nassearch.runtimes.runtime import deployed_space, make_runtime

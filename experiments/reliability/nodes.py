@@ -19,7 +19,7 @@ import numpy as np
 from ray.cluster_utils import Cluster
 from workplace import copy_of
 
-from nassearch import objectives
+from nassearch.objectives.objective import build
 from nassearch.pipeline.trained_supernet import TrainedSupernet
 from nassearch.provenance import Estimate
 from nassearch.search.workers import Measure, Workers
@@ -162,7 +162,7 @@ def _measure(run: Path) -> Measure:
     import torch
 
     torch.set_num_threads(1)
-    (accuracy,) = objectives.build("accuracy", TrainedSupernet.load(run).context(()))
+    (accuracy,) = build("accuracy", TrainedSupernet.load(run).context(()))
 
     def measure(architecture: Architecture, to_beat: Mapping[str, float]) -> dict[str, Estimate]:
         return {"accuracy": accuracy.evaluate(architecture)}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from landscape import Landscape, best_front
 
-from nassearch import objectives
 from nassearch.latency.device import load_device
 from nassearch.latency.target import load_target
+from nassearch.objectives.objective import Context, build
 from nassearch.pipeline.profile import table_places
 from nassearch.search.pareto import hypervolume
 from nassearch.search.problem import Floats, Objective, Problem
@@ -62,6 +62,6 @@ def _latencies(space: str) -> tuple[Objective, ...]:
         setting = device.setting(runtime=runtime, precision=None, batch=None, threads=None)
         loaded = Landscape(space, seed=0, images=None).space
         one = load_target(loaded, device, setting, places=table_places(None))
-        (latency,) = objectives.build("latency", objectives.Context(loaded, (one,)))
+        (latency,) = build("latency", Context(loaded, (one,)))
         found.append(replace(latency, device=str(setting)))
     return tuple(found)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from truth import observed
 
-from nassearch import objectives
 from nassearch.budget import Budget
+from nassearch.objectives.objective import Context, build
 from nassearch.provenance import Estimate
 from nassearch.search.pareto import hypervolume, non_dominated
 from nassearch.search.problem import Floats, Objective, Problem
@@ -42,7 +42,7 @@ class Landscape:
         self._most = sum(float(gain[-1]) for gain in self._gains)
         self._waves = rng.standard_normal((sum(self._counts), WAVES))
         self._phases = rng.uniform(0, 2 * np.pi, WAVES)
-        (self._cost,) = objectives.build("macs", objectives.Context(self.space))
+        (self._cost,) = build("macs", Context(self.space))
 
     def accuracy(self, genes: Genes) -> Floats:
         """The true accuracies of canonical gene vectors, (n,)."""

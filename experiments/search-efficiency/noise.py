@@ -25,7 +25,7 @@ from noise_report import report
 from truth import Truth, observed
 
 from nassearch import files
-from nassearch.objectives import accuracy_estimate
+from nassearch.objectives.measured import accuracy_estimate
 from nassearch.search.algorithm import make_algorithm
 from nassearch.search.candidate import Candidate
 from nassearch.search.candidate_evaluation import measure

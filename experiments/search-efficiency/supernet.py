@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from nassearch import objectives
 from nassearch.latency.device import load_device
 from nassearch.latency.target import load_target
+from nassearch.objectives.objective import build
 from nassearch.pipeline.evaluation_workers import evaluation
 from nassearch.pipeline.pick import measure_front
 from nassearch.pipeline.profile import profile_device, table_places
@@ -19,7 +19,7 @@ from nassearch.provenance import Estimate
 from nassearch.search.algorithms.guided import Guided
 from nassearch.search.algorithms.optuna import Random
 from nassearch.search.pareto import ParetoFront
-from nassearch.search.problem import Problem
+from nassearch.search.problem import Objective, Problem
 from nassearch.search.runner import SearchPlan, search
 from nassearch.space import Architecture
 
@@ -92,7 +92,7 @@ def _rate(
 ) -> float:
     """Evaluations a second of a random search, without the workers' start."""
     context = trained.context(())
-    quantities = [one for name in ("accuracy", "macs") for one in objectives.build(name, context)]
+    quantities = [one for name in ("accuracy", "macs") for one in build(name, context)]
     problem = Problem(trained.space, tuple(quantities), seed=seed)
     own = folder / f"{workers}-{seed}"
     own.mkdir()
@@ -111,8 +111,8 @@ def _rate(
 
 def _early_ends(trained: TrainedSupernet, seed: int, folder: Path) -> None:
     """The share of validation images looked at, and what the front loses."""
-    (accuracy,) = objectives.build("accuracy", trained.context(()))
-    (macs,) = objectives.build("macs", trained.context(()))
+    (accuracy,) = build("accuracy", trained.context(()))
+    (macs,) = build("macs", trained.context(()))
     images = 0
 
     def counted(architecture: Architecture, at_least: float) -> Estimate:
@@ -123,9 +123,7 @@ def _early_ends(trained: TrainedSupernet, seed: int, folder: Path) -> None:
 
     for algorithm in (Guided, Random):
         images = 0
-        one = objectives.Objective(
-            "accuracy", "max", "", accuracy.evaluate, evaluate_early_stop=counted
-        )
+        one = Objective("accuracy", "max", "", accuracy.evaluate, evaluate_early_stop=counted)
         problem = Problem(trained.space, (one, macs), seed=seed)
         search(
             problem, SearchPlan(algorithm, trials=60), out=folder / f"{algorithm.__name__}{seed}"

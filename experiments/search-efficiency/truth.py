@@ -15,8 +15,9 @@ import pandas as pd
 import torch
 from rich.progress import track
 
-from nassearch import objectives
 from nassearch.budget import Budget
+from nassearch.objectives.measured import accuracy_estimate
+from nassearch.objectives.objective import Context, build
 from nassearch.pipeline.trained_supernet import TrainedSupernet
 from nassearch.provenance import Estimate, Provenance
 from nassearch.search.candidate_evaluation import measure
@@ -56,7 +57,7 @@ def make(run: Path, *, table: str, processes: int) -> None:
     for worker in workers:
         worker.join()
     trained = TrainedSupernet.load(run)
-    (accuracy,) = objectives.build("accuracy", trained.context())
+    (accuracy,) = build("accuracy", trained.context())
     rows = []
     for architecture in trained.space.enumerate():
         found = trained.cache.get(accuracy, architecture)
@@ -69,7 +70,7 @@ def make(run: Path, *, table: str, processes: int) -> None:
 def _evaluate(run: Path, number: int, processes: int) -> None:
     torch.set_num_threads(1)
     trained = TrainedSupernet.load(run)
-    (accuracy,) = objectives.build("accuracy", trained.context())
+    (accuracy,) = build("accuracy", trained.context())
     mine = list(trained.space.enumerate())[number::processes]
     for architecture in track(mine, disable=number > 0):
         measure([accuracy], architecture, cache=trained.cache)
@@ -81,7 +82,7 @@ def observed(accuracy: float, images: int | None, *, seed: int, name: str) -> Es
         return Estimate(accuracy, Provenance("truth"), accuracy, accuracy)
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     right = int(np.random.default_rng(list(digest)).binomial(images, accuracy))
-    return objectives.accuracy_estimate(Accuracy.of(right, images, split="val"))
+    return accuracy_estimate(Accuracy.of(right, images, split="val"))
 
 
 class Truth:
@@ -107,7 +108,7 @@ class Truth:
         self._all: Genes = np.array(genes, dtype=np.uint8)
         self.accuracies: Floats = rows.accuracy.to_numpy()
         self._row = {row: index for index, row in enumerate(genes)}
-        (self._macs,) = objectives.build("macs", objectives.Context(self.space))
+        (self._macs,) = build("macs", Context(self.space))
         self.costs: Floats = self._macs.numbers(self._all)
         self._images, self._as_measured, self._seed = images, as_measured, seed
 
@@ -133,7 +134,7 @@ class Truth:
         accuracy = float(self.accuracies[self.row(architecture)])
         if self._as_measured:
             right = round(accuracy * self.table.images)
-            return objectives.accuracy_estimate(Accuracy.of(right, self.table.images, split="val"))
+            return accuracy_estimate(Accuracy.of(right, self.table.images, split="val"))
         return observed(accuracy, self._images, seed=self._seed, name=architecture.id)
 
     def problem(
@@ -147,6 +148,6 @@ class Truth:
         wanted = tuple((Budget(self._macs.name, limit, ""),) for limit in limits)
         problem = Problem(self.space, (accuracy, self._macs), seed=seed, budget_sets=wanted)
         if warm_start_score:
-            recorded = objectives.build("zero_cost", objectives.Context(self.space))
+            recorded = build("zero_cost", Context(self.space))
             problem = replace(problem, recorded=tuple(recorded), warm_start_score="zero_cost")
         return problem

@@ -24,7 +24,7 @@ from nassearch.latency.importing.networks_csv import (
     read_rows,
     whole_number,
 )
-from nassearch.objectives import Context, build
+from nassearch.objectives.objective import Context, build
 from nassearch.provenance import Estimate, Provenance
 from nassearch.search.algorithms.gaussian_process import Features, Featuriser, GenePredictor
 from nassearch.search.feasible_region import key

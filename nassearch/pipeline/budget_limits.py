@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from nassearch.budget import AnyBudget, Budget, BudgetSet, parse_budget_set
 from nassearch.errors import BudgetError
 from nassearch.latency.target import Target
-from nassearch.objectives import Context
+from nassearch.objectives.objective import Context
 from nassearch.search.problem import LATENCY
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from nassearch import objectives
+from nassearch.objectives.objective import build
 from nassearch.pipeline.trained_supernet import TrainedSupernet
 from nassearch.provenance import Estimate
 from nassearch.search import candidate_evaluation
@@ -72,7 +72,7 @@ def _measure_expensive(run: Path, kinds: tuple[str, ...], precisions: tuple[str,
     """In a worker: load the supernet once, then measure architectures."""
     torch.set_num_threads(1)
     context = TrainedSupernet.load(run).deployed_in(precisions).context()
-    expensive = [item for kind in kinds for item in objectives.build(kind, context)]
+    expensive = [item for kind in kinds for item in build(kind, context)]
 
     def measure(architecture: Architecture, to_beat: Mapping[str, float]) -> dict[str, Estimate]:
         return candidate_evaluation.measure(expensive, architecture, cache=None, to_beat=to_beat)

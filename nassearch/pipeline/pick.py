@@ -12,7 +12,8 @@ from nassearch.files import write_json
 from nassearch.latency.snapshot import LatencySnapshot, write_snapshots
 from nassearch.latency.target import Target
 from nassearch.latency.timing import interleave, reference_ms, references
-from nassearch.objectives import OBJECTIVES, Context
+from nassearch.objectives import OBJECTIVES
+from nassearch.objectives.objective import Context
 from nassearch.pipeline.run_directory import command_line, torch_threads
 from nassearch.pipeline.trained_supernet import TrainedSupernet
 from nassearch.provenance import Estimate

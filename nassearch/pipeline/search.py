@@ -16,13 +16,8 @@ from nassearch.errors import BudgetError, ConfigError, Interrupted, SearchError
 from nassearch.latency.device import resolve_setting
 from nassearch.latency.table import LatencyTable
 from nassearch.latency.target import Target, load_target, target_from_table
-from nassearch.objectives import (
-    Context,
-    accuracy_by,
-    build,
-    metric_objective,
-    network_accuracy,
-)
+from nassearch.objectives.measured import accuracy_by, metric_objective, network_accuracy
+from nassearch.objectives.objective import Context, build
 from nassearch.pipeline.accuracy_table import AccuracyTable
 from nassearch.pipeline.budget_limits import loosest, resolve_budgets
 from nassearch.pipeline.evaluation_cache import known_candidates

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from nassearch import objectives
 from nassearch.config import format_count
 from nassearch.data.dataset import Data
 from nassearch.data.loading import AnyData
 from nassearch.export.deployment import deployed
 from nassearch.latency.target import Target
 from nassearch.networks import Subnet, Supernet
+from nassearch.objectives.measured import accuracy_estimate
+from nassearch.objectives.objective import Context
 from nassearch.pipeline.adopt import read_layers
 from nassearch.pipeline.evaluation_cache import EvaluationCache
 from nassearch.pipeline.import_record import ImportRecord, read_import
@@ -138,12 +139,12 @@ class TrainedSupernet:
             images = f"{self.data.name} {self.recipe.seed} {len(self.data.val)} {said}".rstrip()
         return EvaluationCache(self.directory, f"{self.fingerprint} {images}", self.space)
 
-    def context(self, targets: Sequence[Target] = ()) -> objectives.Context:
+    def context(self, targets: Sequence[Target] = ()) -> Context:
         """The context that objectives over this supernet and these devices are computed from."""
         said = "" if self.images is None else self.images.preprocessing.fingerprint
         source = f"{self.name} {self.fingerprint} {said}".rstrip()
         evaluator = None if self.images is None else self.evaluator
-        return objectives.Context(
+        return Context(
             self.space,
             tuple(targets),
             evaluator,
@@ -157,7 +158,7 @@ class TrainedSupernet:
 
     def accuracy(self, architecture: Architecture) -> Estimate:
         """Top-1 accuracy of a subnet on the validation images, with its 95 % interval."""
-        return objectives.accuracy_estimate(self.evaluator.accuracy(architecture))
+        return accuracy_estimate(self.evaluator.accuracy(architecture))
 
     def __repr__(self) -> str:
         return (

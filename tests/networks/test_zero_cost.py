@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nassearch.networks.zero_cost import StructuralScore, widths
-from nassearch.objectives import Context, build
+from nassearch.objectives.objective import Context, build
 from nassearch.space import BlockSpec, SearchSpace, lower
 
 SMALL: dict[str, Any] = {

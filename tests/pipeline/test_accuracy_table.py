@@ -11,7 +11,8 @@ import pytest
 
 import nassearch as ns
 from nassearch.errors import ConfigError, TableError
-from nassearch.objectives import Context, accuracy_by
+from nassearch.objectives.measured import accuracy_by
+from nassearch.objectives.objective import Context
 from nassearch.pipeline.accuracy_table import AccuracyTable
 from nassearch.pipeline.search import make_target
 from nassearch.space import Architecture, SearchSpace

@@ -17,7 +17,7 @@ from nassearch.data.preprocessing import IMAGENET, Preprocessing, Recalibration,
 from nassearch.errors import DataError
 from nassearch.export.card import model_card
 from nassearch.export.export_config import read_export
-from nassearch.objectives import build
+from nassearch.objectives.objective import build
 from nassearch.pipeline.trained_supernet import TrainedSupernet
 from nassearch.search.problem import Objective
 from nassearch.training import checkpoint

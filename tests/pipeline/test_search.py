@@ -11,7 +11,7 @@ import torch
 from nassearch.errors import BudgetError, ConfigError, SearchError
 from nassearch.export.export_config import read_export
 from nassearch.latency.target import Target
-from nassearch.objectives import Context, build
+from nassearch.objectives.objective import Context, build
 from nassearch.pipeline.profile import table_places
 from nassearch.pipeline.search import (
     SearchRequest,

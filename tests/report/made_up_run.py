@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from nassearch import files, objectives
+from nassearch import files
 from nassearch.latency.device import Device, load_device
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.roofline import roofline
 from nassearch.latency.snapshot import LatencySnapshot, write_snapshots
 from nassearch.latency.target import Target
 from nassearch.networks.cost import network_cost
+from nassearch.objectives.objective import Context, build
 from nassearch.provenance import Estimate, Provenance
 from nassearch.runtimes.fake import fake_block_ms
 from nassearch.search.candidate_evaluation import serial
@@ -53,7 +54,7 @@ def make_run(
         )
         for predictor, name in zip(predictors, devices, strict=True)
     ]
-    latencies = objectives.build("latency", objectives.Context(owner, tuple(targets)))
+    latencies = build("latency", Context(owner, tuple(targets)))
     accuracy = Objective("accuracy", "max", "", _accuracy(owner, rng), source="made up")
     problem = Problem(owner, (accuracy, *latencies), seed=seed)
     architectures = list(dict.fromkeys(owner.sample_many(rng, candidates * 2)))[:candidates]
