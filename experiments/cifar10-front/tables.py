@@ -42,8 +42,9 @@ def front(rows: dict[str, pd.DataFrame]) -> pd.DataFrame:
     table = []
     searched = rows["searched"]
     for kind in ("others", "tuned"):
-        more = rows[kind] if len(rows[kind]) else pd.DataFrame(columns=[*KEYS, *COLUMNS[kind]])
-        searched = searched.merge(more.rename(columns=NEW), on=KEYS, how="left", suffixes=("", "_"))
+        wanted = [*KEYS, *COLUMNS[kind]]
+        more = rows[kind][wanted] if len(rows[kind]) else pd.DataFrame(columns=wanted)
+        searched = searched.merge(more.rename(columns=NEW), on=KEYS, how="left")
     for _, found in rows["latency"].sort_values(["precision", "runtime", "ms"]).iterrows():
         pairs = searched.query(
             "name == @found['name'] and runtime == @found.runtime and precision == @found.precision"
