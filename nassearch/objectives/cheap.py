@@ -44,9 +44,9 @@ class Latency:
 class _Counted:
     """A cost that adds up over blocks; exact in its minimum."""
 
-    def __init__(self, context: Context, of_spec: Callable[[BlockSpec], float]) -> None:
-        self._total = AdditiveCost(context.space, of_spec)
-        self.of_genes = self._total.of_genes
+    def __init__(self, total: AdditiveCost | PolicyCost) -> None:
+        self._total = total
+        self.of_genes = total.of_genes
 
     def __call__(self, architecture: Architecture) -> Estimate:
         return Estimate(self._total(architecture), Provenance("counted"))
@@ -61,36 +61,26 @@ class Macs(_Counted):
     """Multiply-accumulates for one image."""
 
     def __init__(self, context: Context) -> None:
-        super().__init__(context, lambda spec: float(block_cost(spec).macs))
+        super().__init__(AdditiveCost(context.space, lambda spec: float(block_cost(spec).macs)))
 
 
 class Params(_Counted):
     """Parameters of the extracted network."""
 
     def __init__(self, context: Context) -> None:
-        super().__init__(context, lambda spec: float(block_cost(spec).params))
+        super().__init__(AdditiveCost(context.space, lambda spec: float(block_cost(spec).params)))
 
 
-class SizeBytes:
+class SizeBytes(_Counted):
     """Bytes of the file that a network is deployed in: an ONNX graph in its policy's precisions, or
     in that of the settings searched for; exact in its minimum, within some per cent of the file.
     """
 
     def __init__(self, context: Context) -> None:
-        self._total: AdditiveCost | PolicyCost
         if context.space.precisions:
-            self._total = PolicyCost(context.space, file_bytes)
+            super().__init__(PolicyCost(context.space, file_bytes))
         else:
-            self._total = AdditiveCost(context.space, partial(_bytes_in, context.precision))
-        self.of_genes = self._total.of_genes
-
-    def __call__(self, architecture: Architecture) -> Estimate:
-        return Estimate(self._total(architecture), Provenance("counted"))
-
-    def minimum(self) -> tuple[float, Architecture]:
-        """The least bytes in the space, and an architecture that has them."""
-        architecture, size = self._total.minimum()
-        return size, architecture
+            super().__init__(AdditiveCost(context.space, partial(_bytes_in, context.precision)))
 
 
 def _bytes_in(precision: str, spec: BlockSpec) -> float:

@@ -13,11 +13,11 @@ import numpy as np
 
 from nassearch import config
 from nassearch.errors import ArchitectureError, ConfigError, SpaceError
-from nassearch.space.architecture import NEUTRAL, NORM_EPS, Architecture, Stage
+from nassearch.space.architecture import NORM_EPS, Architecture, Stage
 from nassearch.space.block_graph import BlockGraph
 from nassearch.space.enumeration import architectures, num_architectures
+from nassearch.space.gene_encoding import encode
 from nassearch.space.layout import (
-    Dimension,
     Gene,
     Layout,
     block_graphs,
@@ -263,7 +263,7 @@ class SearchSpace:
         """
         if self.policies is not None:
             depths = [len(stage.blocks) for stage in architecture.stages]
-            own = self._encode_plain(architecture, where=where)
+            own = encode(self.layout, architecture, name=self.name, where=where)
             return (*own, *self.policies.encode(architecture.precisions, depths, where=where))
         if architecture.precisions is not None:
             raise ArchitectureError(
@@ -271,63 +271,14 @@ class SearchSpace:
                 where=where,
                 fix="take `architecture.plain`, or a space that is `mixed`",
             )
-        return self._encode_plain(architecture, where=where)
-
-    def _encode_plain(self, architecture: Architecture, *, where: object) -> tuple[int, ...]:
-        """The genes of everything but the policy."""
-        genes = [0] * len(self.layout.genes)
-
-        def turn(dimension: Dimension, value: object, place: str) -> None:
-            if value not in dimension.choices:
-                raise ArchitectureError(
-                    f"{place} is {value}, outside the space {self.name}",
-                    where=where,
-                    fix=f"allowed: {', '.join(map(str, dimension.choices))}",
-                )
-            if dimension.gene is not None:
-                genes[dimension.gene] = dimension.choices.index(value)
-
-        turn(self.layout.resolution, architecture.resolution, "resolution")
-        if architecture.patches is None:
-            turn(self.layout.grid, 1, "patches.grid")
-        else:
-            turn(self.layout.grid, architecture.patches.grid, "patches.grid")
-            turn(self.layout.patched_stages, architecture.patches.stages, "patches.stages")
-        if len(architecture.stages) != len(self.layout.stages):
-            raise ArchitectureError(
-                f"{len(architecture.stages)} stages where the space {self.name}"
-                f" has {len(self.layout.stages)}",
-                where=where,
-                fix="list one stage for each of the space's, or name the space it is of",
-            )
-        for index, (stage, layout) in enumerate(
-            zip(architecture.stages, self.layout.stages, strict=True)
-        ):
-            turn(layout.width, stage.width, f"stages[{index}].width")
-            turn(layout.depth, len(stage.blocks), f"the depth of stages[{index}]")
-            for number, (block, position) in enumerate(
-                zip(stage.blocks, layout.positions, strict=False)
-            ):
-                place = f"stages[{index}].blocks[{number}]"
-                turn(position.op, block.op, f"{place}.op")
-                alternative = position.alternatives[position.op.choices.index(block.op)]
-                values = dict(block.choices)
-                for name, dimension in alternative.dimensions:
-                    turn(dimension, values.pop(name, NEUTRAL), f"{place}.{name}")
-                if values:
-                    raise ArchitectureError(
-                        f"{place}.{next(iter(values))} is not a dimension of the space {self.name}",
-                        where=where,
-                        fix=f"allowed: {', '.join(name for name, _ in alternative.dimensions)}",
-                    )
-        return tuple(genes)
+        return encode(self.layout, architecture, name=self.name, where=where)
 
     def check(self, architecture: Architecture, *, where: object = "architecture") -> Architecture:
         """`architecture` itself; ArchitectureError where it is not in this space.
 
         Of a policy alone its length is checked: it is deployed, and no part of the space.
         """
-        self._encode_plain(architecture, where=where)
+        encode(self.layout, architecture, name=self.name, where=where)
         if architecture.precisions is not None:
             check_policy(architecture.precisions, self.num_blocks(architecture.stages), where=where)
         return architecture
