@@ -35,6 +35,7 @@ from nassearch.training.evaluation import Accuracy
 from tests.pipeline.conftest import CommandLine
 from tests.report.made_up_run import make_run
 
+torch.manual_seed(0)
 NETWORK = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 6 * 6, 10))
 
 
@@ -49,7 +50,6 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
     path = tmp_path / "mine.onnx"
     path.write_bytes(to_onnx(NETWORK, (1, 8, 8), batch=None))
     return path
@@ -131,15 +131,26 @@ def test_what_was_found_of_a_file_is_a_table(model: Path, nassearch: CommandLine
     assert re.search(r"latency_ms +\d", answer.out)
 
 
-def test_images_are_prepared_as_the_user_says(model: Path, nassearch: CommandLine) -> None:
-    plain = nassearch("verify", model, "--data", "digits", "--json")
-    said = nassearch(
-        *("verify", model, "--data", "digits", "--json"),
-        *("--preprocessing", "{mean: [0.5], std: [0.01]}"),
-    )
-    assert plain.code == said.code == 0, plain.err + said.err
-    accuracies = [answer.json()["test_accuracy"]["value"] for answer in (plain, said)]
-    assert accuracies[0] != accuracies[1]
+class OneIfDark(nn.Module):
+    """Says "1" where an image's mean is below zero as it comes in, "0" where not."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        mean = images.mean((1, 2, 3)).unsqueeze(1)
+        return torch.cat([mean, -mean, torch.full_like(mean, -1e9).expand(-1, 8)], 1)
+
+
+@pytest.mark.parametrize(("mean", "says"), [(-1.0, 0), (2.0, 1)])
+def test_images_are_prepared_as_the_user_says(
+    tmp_path: Path, digits: Data, nassearch: CommandLine, mean: float, says: int
+) -> None:
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(to_onnx(OneIfDark(), (1, 8, 8), batch=None))
+    said = f"{{mean: [{mean}], std: [0.01]}}"
+    answer = nassearch("verify", path, "--data", "digits", "--preprocessing", said, "--json")
+    assert answer.code == 0, answer.err
+    labels = in_memory(digits.test()).labels
+    share = float((labels == says).float().mean())
+    assert answer.json()["test_accuracy"]["value"] == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
