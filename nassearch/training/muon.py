@@ -58,12 +58,16 @@ class Muon(torch.optim.Optimizer):
 
 def used(gradient: Tensor) -> tuple[slice, ...]:
     """The smallest box of a weight outside which its gradient is zero; all of it where all is."""
-    axes = range(gradient.dim())
-    nonzero = gradient != 0
-    inside = [nonzero.amax([other for other in axes if other != axis]).nonzero() for axis in axes]
-    if not all(len(at) for at in inside):
-        return tuple(slice(None) for _ in axes)
-    return tuple(slice(int(at[0]), int(at[-1]) + 1) for at in inside)
+    axes, box = range(gradient.dim()), []
+    inside = gradient
+    for axis in axes:
+        sizes = inside.abs().sum([other for other in axes if other != axis])
+        at = sizes.nonzero()
+        if not len(at):
+            return tuple(slice(None) for _ in axes)
+        box.append(slice(int(at[0]), int(at[-1]) + 1))
+        inside = inside.narrow(axis, box[-1].start, box[-1].stop - box[-1].start)
+    return tuple(box)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
