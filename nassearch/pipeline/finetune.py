@@ -159,56 +159,45 @@ def finetune_export(
         if quantized:
             shown = calibration_images(images, new.input_shape[1])
             training = QuantizedTraining(new, precisions, shown)
-        if finished is not None:
+        if finished is None:
+            finetune(
+                new if training is None else training.simulated,
+                images,
+                recipe=recipe,
+                out=directory,
+                place_of=new,
+                identity=precisions,
+                teacher=None if teacher is None else _teacher(teacher, images),
+                resume=resume,
+                progress=progress,
+            )
             if training is not None:
-                new.load_state_dict(load(directory).state_dict())
-                asked["ranges"] = training.ranges()
-            missing = [name for name in chosen if name not in (CONFIG_ONLY, *finished.formats)]
-            if missing:
-                write_export(
-                    *(load(directory), directory),
-                    facts=finished,
-                    data=images,
-                    formats=missing,
-                    options=asked,
-                    progress=progress,
-                )
+                training.write_back()
+            after = _accuracy(new, images)
+            claim = AccuracyClaim.of(
+                after,
+                supernet=export.accuracy.supernet,
+                fingerprint=export.accuracy.fingerprint,
+            )
+            facts = facts.model_copy(update={"accuracy": claim})
+        else:
             progress(STAGE, 1.0, "it was finished already")
-            after = finished.accuracy.to_accuracy()
-            quantized_after = None if training is None else training.accuracy(images)
-            return Finetuned(directory, before, after, quantized_before, quantized_after)
-        teaching = None if teacher is None else _teacher(teacher, images)
-        finetune(
-            new if training is None else training.simulated,
-            images,
-            recipe=recipe,
-            out=directory,
-            place_of=new,
-            identity=precisions,
-            teacher=teaching,
-            resume=resume,
-            progress=progress,
-        )
+            new.load_state_dict(load(directory).state_dict())
+            after, facts = finished.accuracy.to_accuracy(), finished
+            chosen = tuple(name for name in chosen if name not in (CONFIG_ONLY, *finished.formats))
         if training is not None:
-            training.write_back()
             asked["ranges"] = training.ranges()
-        after = _accuracy(new, images)
+        if chosen:
+            write_export(
+                *(new.eval(), directory),
+                facts=facts,
+                data=images,
+                formats=chosen,
+                options=asked,
+                force=force and finished is None,
+                progress=progress,
+            )
         quantized_after = None if training is None else training.accuracy(images)
-        measured = AccuracyClaim.of(
-            after,
-            supernet=export.accuracy.supernet,
-            fingerprint=export.accuracy.fingerprint,
-        )
-        write_export(
-            new,
-            directory,
-            facts=facts.model_copy(update={"accuracy": measured}),
-            data=images,
-            formats=chosen,
-            options=asked,
-            force=force,
-            progress=progress,
-        )
     return Finetuned(directory, before, after, quantized_before, quantized_after)
 
 
