@@ -84,17 +84,8 @@ def train_supernet(
     began = time.monotonic()
     with owned(run, doing="training"), torch_threads(recipe.threads):
         refuse_present(run, resume=resume)
-        origin = "imported" if read_import(run) is not None else "adopted"
-        if resume and (origin == "imported" or read_layers(run) is not None):
-            raise ConfigError(
-                f"was {origin}, no training began there",
-                where=run,
-                fix=f"begin one with --from {run}",
-            )
-        if resume and not (checkpoint.paths(run) or (run / "recipe.yaml").is_file()):
-            raise ConfigError(
-                "there is no run to resume here", where=run, fix="name it with --out, or begin anew"
-            )
+        if resume:
+            _refuse_to_resume(run)
         images = _images(recipe, chosen, run, data, resume=resume)
         found = {"data": images.name, "preprocessing": images.preprocessing}
         recipe = recipe.model_copy(update=found)
@@ -148,6 +139,21 @@ def train_supernet(
             loss=loss,
             on_start=partial(_write_run, recipe, run, space),
             progress=progress,
+        )
+
+
+def _refuse_to_resume(run: Path) -> None:
+    """ConfigError where no training began in `run`."""
+    origin = "imported" if read_import(run) is not None else "adopted"
+    if origin == "imported" or read_layers(run) is not None:
+        raise ConfigError(
+            f"was {origin}, no training began there",
+            where=run,
+            fix=f"begin one with --from {run}",
+        )
+    if not (checkpoint.paths(run) or (run / "recipe.yaml").is_file()):
+        raise ConfigError(
+            "there is no run to resume here", where=run, fix="name it with --out, or begin anew"
         )
 
 
