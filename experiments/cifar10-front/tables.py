@@ -10,6 +10,7 @@ from rich.console import Console
 
 KINDS = ("supernet", "alone", "latency", "searched", "others", "tuned", "strategy", "flagship")
 KINDS += ("flagship-alone",)
+DEFAULT = "in_turn"  # the package's default strategy
 KEYS = ["runtime", "precision", "name", "seed"]
 
 
@@ -59,12 +60,26 @@ def front(rows: dict[str, pd.DataFrame]) -> pd.DataFrame:
         row |= {"searched, N": spread(pair.test)}
         row |= {"difference": spread(pair.test - pair.test_alone, sign=True)}
         row |= {"fine-tuned, N/20": spread(pair.test_tuned), "alone, N": spread(part[1.0].test)}
+        row |= {
+            "alone as good with": caught_up(part[1.0].merge(pair, on="seed", suffixes=("_all", "")))
+        }
         row |= {"mean random": spread(pair.random.map(mean)), "uniform": spread(pair.uniform)}
         row |= {"searched MACs": f"{pair.macs.mean() / 1e6:.1f} M"}
         row |= {"measured (ms)": f"{pair.measured_ms.mean():.3f}"}
         table.append({**row, "kept": f"{int(pair.kept.sum())} of {len(pair)}"})
     made = pd.DataFrame(table)
     return made.loc[:, (made != "none").any()]  # without columns that nothing was measured for
+
+
+def caught_up(pair: pd.DataFrame) -> str:
+    """The compute with which a network alone has a searched one's accuracy.
+
+    Between N/5 and N, and a little beyond, its accuracy is taken as linear in the logarithm.
+    """
+    if not len(pair):
+        return "none"
+    fifth, whole, wanted = (pair[name].mean() for name in ("test_alone", "test_all", "test"))
+    return f"{0.2 * 5 ** ((wanted - fifth) / (whole - fifth)):.2f} N"
 
 
 TARGETS = {  # of the flagship: test accuracy in percent
@@ -92,6 +107,12 @@ def figures(front: pd.DataFrame, rows: dict[str, pd.DataFrame]) -> pd.DataFrame:
     for line in with_alone(rows).dropna(subset="test_alone").to_dict("records"):
         title = f"long training {line['training']}, {line['name']}, over itself alone"
         found.append((title, -1.5, 100 * (line["test"] - line["test_alone"])))
+    if len(rows["strategy"]):
+        mean_of = rows["strategy"].assign(all=rows["strategy"].test.map(mean))
+        mean_of = 100 * mean_of.groupby(["name", "times"])["all"].mean()
+        if {("sandwich", 1.0), (DEFAULT, 0.4)} <= set(mean_of.index):
+            title = "mean of eight networks, default strategy with 0.4 N over the sandwich with N"
+            found.append((title, 0.0, mean_of[DEFAULT, 0.4] - mean_of["sandwich", 1.0]))
     return pd.DataFrame(
         {
             "figure": name,
