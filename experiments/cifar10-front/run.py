@@ -130,10 +130,10 @@ def train_supernet(data: Data, seed: int, out: Path) -> None:
 
 def train_flagship(name: str, path: Path, out: Path) -> None:
     """A long training, and the accuracies of its largest, its smallest and a small network."""
-    if done(kind="flagship", training=name):
-        return
     keys = dict(PLAN["flagships"][name])
     seed, epochs = PLAN["seeds"][0], keys.pop("epochs")
+    if done(kind="flagship", training=name) and done(kind="strategy", name=name, epochs=epochs):
+        return
     data = ns.load_data(f"imagefolder:{path}", val_share=PLAN["val_share"], seed=seed)
     directory = out / f"flagship-{name}"
     ns.train_supernet(
@@ -148,6 +148,10 @@ def train_flagship(name: str, path: Path, out: Path) -> None:
     )
     supernet = ns.load_supernet(directory, data=data)
     space, evaluator = supernet.space, supernet.evaluator
+    times = round(last_line(directory)["train_macs"] / supernet_compute(seed), 1)
+    keep_accuracies(name, times, evaluator, data, epochs=epochs, seed=seed, directory=directory)
+    if done(kind="flagship", training=name):
+        return
     best = max(small(space, seed), key=lambda network: evaluator.accuracy(network).value)
     for place, network in zip(NETWORKS, (space.largest, space.smallest, best), strict=True):
         line = {"kind": "flagship", "training": name, "name": place, "seed": seed, "epochs": epochs}
@@ -250,10 +254,24 @@ def train_strategy(name: str, times: float, data: Data, seed: int, out: Path) ->
         directory = out / f"strategy-{name}-{times:g}-{seed}"
         recipe = TrainingRecipe(**keys, epochs=epochs)
         evaluator = Evaluator(train(space, part, recipe=recipe, out=directory, resume=True), data)
-    rng = np.random.default_rng(0)
+    keep_accuracies(name, times, evaluator, part, epochs=epochs, seed=seed, directory=directory)
+
+
+def keep_accuracies(
+    name: str,
+    times: float,
+    evaluator: Evaluator,
+    data: Data,
+    *,
+    epochs: int,
+    seed: int,
+    directory: Path,
+) -> None:
+    """What a training by a strategy gave: the accuracies of the same networks of each."""
+    space, rng = SearchSpace.load(PLAN["space"]), np.random.default_rng(0)
     networks = [space.largest, space.smallest, *(space.sample(rng) for _ in range(OTHERS))]
     line = {"kind": "strategy", "name": name, "seed": seed, "times": times}
-    line |= {"epochs": epochs, "images": len(part.train)}
+    line |= {"epochs": epochs, "images": len(data.train)}
     line |= {"val": [evaluator.accuracy(network).value for network in networks]}
     line |= {"test": [tested(evaluator.subnet(network), data) for network in networks]}
     keep({**line, **last_line(directory)})

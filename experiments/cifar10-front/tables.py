@@ -10,7 +10,7 @@ from rich.console import Console
 
 KINDS = ("supernet", "alone", "latency", "searched", "others", "tuned", "strategy", "flagship")
 KINDS += ("flagship-alone",)
-DEFAULT = "in_turn"  # the package's default strategy
+DEFAULT = "in_turn_six_brief"  # the package's default strategy
 KEYS = ["runtime", "precision", "name", "seed"]
 
 
@@ -143,7 +143,9 @@ def mean(tests: object) -> float:
 def strategies(rows: pd.DataFrame) -> pd.DataFrame:
     """Strategies at equal compute: test accuracies of the same networks of each supernet."""
     table = []
-    for (times, name), part in rows.groupby(["times", "name"], sort=False):
+    for (times, name), part in rows.sort_values("times", kind="stable").groupby(
+        ["times", "name"], sort=False
+    ):
         tests = np.array(part.test.tolist())
         row = {"compute": f"{times:g} N", "strategy": name, "seeds": len(part)}
         row |= {"images": f"{part.epochs.iloc[0] * part.images.iloc[0]:,}"}

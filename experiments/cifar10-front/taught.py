@@ -15,7 +15,7 @@ from nassearch.training.training_recipe import TrainingRecipe
 
 
 class Taught:
-    """As the default; the largest network, frozen when subnets come in, teaches from then on."""
+    """Delayed shrinking; the largest network, frozen when subnets come in, teaches from then on."""
 
     Options = DelayedShrinkingOptions
 

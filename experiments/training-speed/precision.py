@@ -2,9 +2,9 @@
 
     python experiments/training-speed/precision.py [--rounds 20] [--threads 1]
 
-The recipe of experiments/cifar10-front (`cifar_dense`, growing, Muon, batches of 256), at the
-training's end, where every choice is allowed. Steps of both precisions take turns on the same
-plans; ratios are medians over rounds, with the quartiles.
+The recipe of experiments/cifar10-front (`cifar_dense`, Muon, one random network of 128 images a
+step). Steps of both precisions take turns on the same plans; ratios are medians over rounds, with
+the quartiles.
 """
 
 import argparse

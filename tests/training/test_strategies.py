@@ -20,6 +20,7 @@ from nassearch.training.schedule import StepPosition, learning_rate
 from nassearch.training.state import start
 from nassearch.training.strategies import STRATEGIES, strategy_options
 from nassearch.training.strategies.delayed_shrinking import DelayedShrinking
+from nassearch.training.strategies.sandwich import SandwichOptions
 from nassearch.training.strategy import StepPlan, make_strategy
 from nassearch.training.training_recipe import TrainingRecipe
 
@@ -228,10 +229,10 @@ def test_delayed_shrinking_sorts_once_when_subnets_begin(space: SearchSpace) -> 
 
 
 def test_by_default_a_step_trains_one_network_after_a_short_warm_up(space: SearchSpace) -> None:
-    recipe = TrainingRecipe(epochs=20)  # 3 of warm-up: 1.5 before a ramp that would take 5
+    recipe = TrainingRecipe(epochs=60)  # 3 of warm-up: 1.5 before a ramp that would take 5
     steps = [
         make_strategy(space, recipe).step(StepPosition(t, STEPS), np.random.default_rng(t))
-        for t in range(20 * STEPS)
+        for t in range(60 * STEPS)
     ]
     assert {len(step.passes) for step in steps} == {1}
     assert {step.passes[0].target for step in steps} == {"labels"}
@@ -240,10 +241,29 @@ def test_by_default_a_step_trains_one_network_after_a_short_warm_up(space: Searc
     assert sorts == [3 * STEPS - round(1.5 * STEPS)]
     assert set(trained[: sorts[0]]) == {space.largest}
     turns = trained[sorts[0] :]
-    # largest, smallest and two random ones take turns
-    assert turns.count(space.largest) >= len(turns) // 4
-    assert turns.count(space.smallest) >= len(turns) // 4
+    # largest, smallest and six random ones take turns
+    largest, smallest = (turns.count(network) for network in (space.largest, space.smallest))
+    assert len(turns) // 8 <= min(largest, smallest)
+    assert max(largest, smallest) < len(turns) // 4
     assert len(set(turns)) > 4
+
+
+@pytest.mark.parametrize(
+    ("keys", "random"),
+    [
+        ({}, 6),
+        ({"sandwich_rule": "together"}, 2),
+        ({"strategy": "sandwich"}, 2),
+        ({"strategy": "sandwich", "sandwich_rule": "in-turn"}, 6),
+        ({"num_random": 3}, 3),
+    ],
+)
+def test_there_are_more_random_networks_where_each_has_its_step(
+    keys: dict[str, Any], random: int
+) -> None:
+    options = TrainingRecipe(**keys).options
+    assert isinstance(options, SandwichOptions)
+    assert options.num_random == random
 
 
 def test_small_networks_ramp_up_more_slowly_where_asked(space: SearchSpace) -> None:

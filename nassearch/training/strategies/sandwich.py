@@ -1,11 +1,11 @@
 """Strategy `sandwich`: largest, smallest and random subnets in every step, from the start."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nassearch.space import Architecture, SearchSpace
 from nassearch.training.sampling import SamplingOptions, draw
@@ -19,13 +19,30 @@ SandwichRule = Literal["together", "in-turn", "apart"]
 class SandwichOptions(SamplingOptions):
     """Keys of the strategies that train a sandwich of subnets."""
 
+    usual_rule: ClassVar[SandwichRule] = "together"
+
     num_random: Annotated[int, Field(ge=0)] = 2
-    """Random subnets in each sandwich."""
+    """Random subnets in each sandwich; where it is not said six if they take turns, else two."""
     sandwich_rule: SandwichRule | None = None
     """together: a step trains every network of the sandwich on one batch, as published. in-turn: a
     step trains one of them, on the labels of images of its own. apart: a step trains every one,
     each on the labels of its part of the batch. Unset: in-turn for delayed-shrinking, together for
     sandwich."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_random(cls, keys: Any) -> Any:
+        """Six random networks for each largest and smallest that has a step of its own."""
+        if (
+            not isinstance(keys, Mapping)
+            or (keys.get("sandwich_rule") or cls.usual_rule) != "in-turn"
+        ):
+            return keys
+        return {"num_random": 6, **keys}
+
+    @property
+    def rule(self) -> SandwichRule:
+        return self.sandwich_rule or self.usual_rule
 
 
 class Sandwich:
@@ -42,10 +59,7 @@ class Sandwich:
         self._space, self._recipe, self._options = space, recipe, recipe.options
 
     def step(self, position: StepPosition, rng: np.random.Generator) -> StepPlan:
-        rule = self._options.sandwich_rule or "together"
-        passes = sandwich(
-            self._space, self._options, position, rng, rule=rule, weight=lambda _: 1.0
-        )
+        passes = sandwich(self._space, self._options, position, rng, weight=lambda _: 1.0)
         return StepPlan(passes, learning_rate(self._recipe, position.epochs))
 
 
@@ -55,7 +69,6 @@ def sandwich(
     position: StepPosition,
     rng: np.random.Generator,
     *,
-    rule: SandwichRule,
     weight: Callable[[Architecture], float],
 ) -> tuple[SubnetPass, ...]:
     """The largest on the labels; the smallest and random ones on its predictions, by `weight`.
@@ -67,9 +80,9 @@ def sandwich(
     subnets = [space.smallest, *(draw(space, options, rng) for _ in range(options.num_random))]
     taught = (SubnetPass(subnet, weight(subnet), "in-place") for subnet in subnets)
     passes = (SubnetPass(space.largest), *taught)
-    if rule == "together":
+    if options.rule == "together":
         return passes
-    if rule == "apart":
+    if options.rule == "apart":
         return apart([taken.architecture for taken in passes], [taken.weight for taken in passes])
     return (replace(passes[position.step % len(passes)], target="labels"),)
 
