@@ -37,14 +37,15 @@ training: {{epochs: 10, batch_size: 16, lr: 0.3}}
 
 
 def make_photos(folder: Path) -> Path:
-    """30 training and 6 test photos of noise in each of two classes, of odd sizes, in colour."""
+    """30 training and 6 test photos of noise, dark and bright ones, of odd sizes, in colour."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 30), ("test", 6)):
-        for name in ("a", "b"):
+        for name, darkest in (("a", 0), ("b", 64)):
             place = folder / split / name
             place.mkdir(parents=True)
             for number in range(count):
-                pixels = rng.integers(0, 256, (*rng.integers(10, 30, 2), 3), dtype=np.uint8)
+                shape = (*rng.integers(10, 30, 2), 3)
+                pixels = rng.integers(darkest, darkest + 192, shape, dtype=np.uint8)
                 Image.fromarray(pixels).save(place / f"{number:03d}.png")
     return folder
 
