@@ -21,7 +21,7 @@ quickstart: install ## install, then train, profile, search, export and verify o
 	$(BIN)/nassearch quickstart
 
 test: install ## install, then run the quick tests
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test-all: install ## every test, the slow ones too
 	$(BIN)/pytest
@@ -31,7 +31,7 @@ test-lowest: ## the quick tests with the lowest versions that pyproject.toml all
 	build/lowest/bin/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 \
 	  --extra images --extra openvino pyproject.toml -o build/lowest/versions.txt
 	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python -c build/lowest/versions.txt -e '.[dev,images,openvino]'
-	build/lowest/bin/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	build/lowest/bin/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test-wheel: ## the built wheel in an environment of its own, away from the checkout: quickstart and a search
 	rm -rf build/wheel && mkdir -p build/wheel
