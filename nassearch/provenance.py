@@ -50,12 +50,14 @@ class Provenance:
         """The provenance that `to_dict` wrote, or the sentence that version 0.1 kept instead."""
         if isinstance(value, str):
             return _from_sentence(value)
-        setting = value.get("setting")
+        setting, num_images = value.get("setting"), value.get("num_images")
+        if num_images is not None and not (isinstance(num_images, int) and num_images > 0):
+            raise ValueError(f"num_images is {num_images}")
         return cls(
             str(value["source"]),
             None if setting is None else Setting.from_dict(setting),
             value.get("split"),
-            value.get("num_images"),
+            num_images,
         )
 
 

@@ -4,6 +4,7 @@ Each command is a function in a module of its name (`list` in `list_plugins`), w
 page in a manual. What it needs is imported when it runs, so that --help answers at once.
 """
 
+import errno
 import sys
 import traceback
 import warnings
@@ -29,7 +30,7 @@ from nassearch.cli.run import run
 from nassearch.cli.search import search
 from nassearch.cli.train_supernet import train_supernet
 from nassearch.cli.verify import verify
-from nassearch.errors import Interrupted, NassearchError
+from nassearch.errors import ConfigError, Interrupted, NassearchError
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "quickstart": quickstart,
@@ -96,6 +97,12 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         note(f"nassearch: {error}")
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        what, fix = "is too long to be the name of a file", "give a shorter one"
+        note(f"nassearch: {ConfigError(what, where=f'{str(error.filename)[:60]}...', fix=fix)}")
         sys.exit(2)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:

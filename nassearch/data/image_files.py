@@ -21,6 +21,7 @@ from nassearch.errors import DataError
 from nassearch.free_memory import free_bytes
 
 _MAX_DAMAGED = 0.01
+_ANSWER_SECONDS = 600.0  # that a process may take for a batch; one that takes longer hangs
 _CHUNK, _CHUNK_BYTES = 256, 8 * 2**20  # decoded at a time where no batch size is given
 _GREY = frozenset({"1", "L", "LA"})
 _DEEP = ("I", "F")  # more than 8 bits a channel; Pillow would cut the values off at 255
@@ -175,11 +176,13 @@ class ImageFiles:
 
     def _decoded(self, chosen: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """For each of `chosen` its images, uint8 (m, c, h, w), and which were opened, bool (m,)."""
+        num_workers = min(self.num_processes, len(chosen)) if len(chosen) > 1 else 0
         loader = DataLoader(
             _Decoding(self),
             batch_size=None,
             sampler=[indices.tolist() for indices in chosen],
-            num_workers=min(self.num_processes, len(chosen)) if len(chosen) > 1 else 0,
+            num_workers=num_workers,
+            timeout=_ANSWER_SECONDS if num_workers else 0,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # it draws a seed, not from the global one
         )
@@ -187,6 +190,12 @@ class ImageFiles:
             for indices, (pixels, states) in zip(chosen, loader, strict=True):
                 yield pixels, self._checked(indices, states)
         except RuntimeError as error:
+            if "DataLoader timed out" in str(error):
+                raise DataError(
+                    f"a process that decodes images has not answered for {_ANSWER_SECONDS:g} s",
+                    where=self.root,
+                    fix="see whether the disk answers, then give the command again",
+                ) from error
             if "DataLoader worker" not in str(error):
                 raise
             raise DataError(

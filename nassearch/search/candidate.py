@@ -61,7 +61,7 @@ class Candidate:
                 )
         except (ArchitectureError, ConfigError) as error:
             raise SearchError(error.what, where="candidate", fix=error.fix) from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise SearchError(
                 f"cannot be read ({type(error).__name__}: {error})",
                 where="candidate",

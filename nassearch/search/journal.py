@@ -214,6 +214,12 @@ def _load(path: Path, space: SearchSpace) -> PastSearch:
     axes = _axes(settings, space, where=path)
     measured = (*settings["objectives"], *settings.get("measures", ()))
     names = {item["name"] for item in measured}
+    if unknown := [axis.name for axis in axes if axis.name not in names]:
+        raise SearchError(
+            f"is damaged (its axes name {unknown[0]}, which no candidate was told)",
+            where=path,
+            fix="run nassearch search again",
+        )
     observed, _, _ = _read(path.parent / "candidates.jsonl", space, names)
     conclusion = _conclusion(path.parent / CONCLUSION)
     believed = conclusion.beliefs

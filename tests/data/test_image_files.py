@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -180,4 +181,20 @@ def test_a_decoding_process_that_dies_is_told_in_one_line(
 
     monkeypatch.setattr(image_files, "decode", die)
     with pytest.raises(DataError, match=r"ended by the system.*--shm-size"):
+        list(files.batches(torch.arange(40).split(10)))
+
+
+@pytest.mark.usefixtures("small_memory")
+def test_a_decoding_process_that_hangs_is_told_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, files = streamed(folder)
+
+    def hang(*_: object) -> None:
+        time.sleep(2.0)
+        os._exit(0)  # or the end of the test would wait for it
+
+    monkeypatch.setattr(image_files, "decode", hang)
+    monkeypatch.setattr(image_files, "_ANSWER_SECONDS", 0.5)
+    with pytest.raises(DataError, match=r"has not answered for 0.5 s.*whether the disk answers"):
         list(files.batches(torch.arange(40).split(10)))

@@ -167,7 +167,7 @@ def _spoil(axes: list[dict[str, object]], *, key: str) -> list[dict[str, object]
     return [{name: value for name, value in axis.items() if name != key} for axis in axes]
 
 
-@pytest.mark.parametrize("key", ["direction", "kind", "space", "beliefs"])
+@pytest.mark.parametrize("key", ["direction", "kind", "space", "beliefs", "renamed"])
 def test_a_damaged_search_is_one_line_that_names_the_file(
     copy: Path, nassearch: CommandLine, key: str
 ) -> None:
@@ -175,6 +175,8 @@ def test_a_damaged_search_is_one_line_that_names_the_file(
     content = json.loads(path.read_text())
     if key == "space":
         del content["space"]
+    elif key == "renamed":
+        content["axes"][0]["kind"] = "x:y:z"
     elif key != "beliefs":
         content["axes"] = _spoil(content["axes"], key=key)
     else:
@@ -182,6 +184,10 @@ def test_a_damaged_search_is_one_line_that_names_the_file(
         content = {"remark": None, "beliefs": {"9dd56686": {"accuracy": {"mean": "high"}}}}
     path.write_text(json.dumps(content))
     assert str(path) in refused(nassearch, "report", copy)
+
+
+def test_a_name_too_long_for_a_file_is_one_line(nassearch: CommandLine) -> None:
+    assert "too long" in refused(nassearch, "describe", 300 * "a")
 
 
 def test_lines_that_are_damaged_are_left_out_of_a_report(

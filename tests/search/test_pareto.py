@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from synthetic import Synthetic
 
 from nassearch.budget import Budget
-from nassearch.errors import BudgetError
+from nassearch.errors import BudgetError, SearchError
 from nassearch.provenance import Estimate, Provenance
 from nassearch.search.candidate import Candidate
 from nassearch.search.pareto import ParetoFront, hypervolume, hypervolume_gain, non_dominated
@@ -145,3 +145,18 @@ def test_a_candidate_comes_back_from_its_record_with_all_it_knows() -> None:
     for name, value in record["values"].items():
         value["provenance"] = str(known.values[name].provenance)
     assert Candidate.from_record(record, space=synthetic.space) == known
+
+
+@pytest.mark.parametrize(
+    ("place", "nonsense"),
+    [("genes", [float("inf")]), ("num_images", {}), ("num_images", 0), ("number", "high")],
+)
+def test_a_damaged_record_is_refused(place: str, nonsense: object) -> None:
+    synthetic = Synthetic("digits_tiny")
+    value = Estimate(0.9, Provenance("evaluated", split="val", num_images=80), loss=0.3)
+    record = Candidate(synthetic.space.smallest, {"accuracy": value}).to_record(synthetic.space)
+    content = json.loads(json.dumps(record))
+    estimate = content["values"]["accuracy"]
+    {"genes": content, "number": estimate}.get(place, estimate["provenance"])[place] = nonsense
+    with pytest.raises(SearchError, match="cannot be read"):
+        Candidate.from_record(content, space=synthetic.space)

@@ -182,6 +182,8 @@ class Guided:
         # when it is counted again is the largest of all (Minoux 1978, "lazy greedy").
         while len(chosen) < min(count, len(pool)):
             top = np.argsort(-gains)[:RECOUNTED]
+            if not np.isfinite(gains[top[0]]):
+                break  # of what is left nothing is expected that is a number
             if counted[top[0]] == len(chosen):
                 chosen.append(int(top[0]))
                 gains[top[0]] = -np.inf
