@@ -9,13 +9,15 @@ import os
 import re
 import shutil
 import socket
+import struct
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
-from zipfile import ZIP_STORED, ZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 from filelock import FileLock, Timeout
 
@@ -25,6 +27,11 @@ LOCK = ".nassearch.lock"
 """Held by the operating system while a process writes to the directory, and gone with it."""
 OWNER = ".nassearch.owner"
 """Says who holds the lock: a file of its own, as nobody else may read a locked one on Windows."""
+SCRAMBLED = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError,
+    ArithmeticError, AssertionError, UnpicklingError, struct.error, BadZipFile,
+)  # fmt: skip
+"""PyTorch's ways of saying that a file it should load is cut short or scrambled."""
 _BLOCK = 64 * 1024  # more than any block of a file system that is left unused when it is full
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]+\.tmp")
 
@@ -108,9 +115,19 @@ def _cannot_write(path: Path, error: OSError) -> OutputError:
     )
 
 
-def _is_full(directory: Path) -> bool:
-    """Whether the file system has no room for another block."""
-    return shutil.disk_usage(directory).free < _BLOCK
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within the block an OSError is an OutputError that says why `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _says_full(error: Exception, directory: Path) -> bool:
+    """Whether an error of a writer in another language comes of a file system without room."""
+    no_block_left = shutil.disk_usage(directory).free < _BLOCK
+    return no_block_left or os.strerror(errno.ENOSPC) in str(error)
 
 
 @contextmanager
@@ -136,7 +153,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except NassearchError:
         raise
     except Exception as error:  # writers in other languages have errors of their own
-        if _is_full(path.parent):
+        if _says_full(error, path.parent):
             raise _cannot_write(path, OSError(errno.ENOSPC, str(error))) from error
         raise
     finally:
@@ -176,19 +193,16 @@ def append_json_line(path: Path, record: Mapping[str, object]) -> None:
     What a kill left incomplete stays a line of its own; a full disk leaves the file as it was.
     """
     line = json.dumps(record) + "\n"
-    try:
-        with path.open("ab+") as file:
-            if size := file.tell():
-                file.seek(-1, os.SEEK_END)
-                line = ("" if file.read() == b"\n" else "\n") + line
-            try:
-                file.write(line.encode())
-                file.flush()
-            except OSError:
-                file.truncate(size)
-                raise
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+    with writing(path), path.open("ab+") as file:
+        if size := file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = ("" if file.read() == b"\n" else "\n") + line
+        try:
+            file.write(line.encode())
+            file.flush()
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def read_json(path: Path) -> Any:

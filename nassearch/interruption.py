@@ -52,6 +52,15 @@ def deferred() -> Iterator[Interruption]:
 
 
 @contextmanager
+def put_off() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP wait until the block is done, and raise KeyboardInterrupt then."""
+    with deferred() as interruption:
+        yield
+    if interruption.requested:
+        raise KeyboardInterrupt
+
+
+@contextmanager
 def alike() -> Iterator[None]:
     """Within the block SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does.
 

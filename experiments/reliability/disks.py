@@ -78,7 +78,7 @@ def _wrong(
         return f"a traceback: {outcome.err[-800:]}"
     if outcome.code not in (0, 2, 3):
         return f"exit code {outcome.code}: {outcome.err[-300:]}"
-    words = ("full", "space") if not read_only else ("read-only", "Read-only", "cannot write")
+    words = ("ead-only", "cannot write", "not writable") if read_only else ("full", "space")
     if outcome.code == 2 and not any(word in outcome.err for word in words):
         return f"does not say what is wrong: {outcome.line}"
     if outcome.code == 0 and read_only:

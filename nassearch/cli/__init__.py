@@ -104,10 +104,11 @@ def main() -> None:
         what, fix = "is too long to be the name of a file", "give a shorter one"
         note(f"nassearch: {ConfigError(what, where=f'{str(error.filename)[:60]}...', fix=fix)}")
         sys.exit(2)
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            note(f"nassearch: interrupted{_saved(stop)}")
-        raise
+    except (SystemExit, KeyboardInterrupt) as stop:
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
+        note(f"nassearch: interrupted{_saved(stop)}")
+        sys.exit(INTERRUPTED)
 
 
 def _saved(stop: BaseException) -> str:

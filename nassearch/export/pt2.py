@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import ClassVar
-from zipfile import BadZipFile
 
 import torch
 
@@ -16,6 +14,7 @@ from nassearch.data.dataset import Data
 from nassearch.errors import CheckpointError, ExportError
 from nassearch.export.format import GraphOptions, Run, in_batches
 from nassearch.export.pt2_archive import check_archive
+from nassearch.files import SCRAMBLED
 from nassearch.networks import Subnet
 from nassearch.progress import Progress
 
@@ -57,7 +56,7 @@ class TorchExport:
         with _tensors_alone():
             try:
                 program = torch.export.load(path)
-            except (RuntimeError, ValueError, KeyError, UnpicklingError, BadZipFile) as error:
+            except SCRAMBLED as error:
                 raise CheckpointError(
                     "torch cannot load it as a program of tensors alone",
                     where=path,

@@ -32,7 +32,7 @@ class EvaluationCache:
             if record.get("supernet") != supernet:
                 continue
             with suppress(SearchError, KeyError):  # a damaged line: it is evaluated again
-                name, source = record["objective"], record["source"]
+                name, source = str(record["objective"]), str(record["source"])
                 found = Candidate.from_record(
                     {**record, "values": {name: record["value"]}}, space=space
                 )

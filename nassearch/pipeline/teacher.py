@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TypeVar
 
 import torch
@@ -13,6 +12,7 @@ from nassearch.data.dataset import Data
 from nassearch.errors import CheckpointError, ConfigError
 from nassearch.export.export_config import read_export
 from nassearch.export.weights import load
+from nassearch.files import SCRAMBLED
 from nassearch.networks.supernet import resize
 
 _TORCHVISION = "torchvision:"
@@ -86,8 +86,8 @@ def _from_torchvision(name: str, num_classes: int, normalised: tuple[Tensor, Ten
 def _or_refuse(name: str, reader: Callable[[], Content]) -> Content:
     try:
         return reader()
-    except (OSError, RuntimeError, UnpicklingError, AttributeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except SCRAMBLED as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"its weights cannot be loaded ({reason})",
             where=f"teacher {name}",

@@ -4,6 +4,8 @@ It mirrors the journal and is never read back: what it lacks or has lost is adde
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
@@ -12,6 +14,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from nassearch import files, interruption
 from nassearch.search.candidate import Candidate
 from nassearch.search.problem import Problem
 
@@ -26,16 +29,17 @@ class Dashboard:
         self._distributions = {
             gene.name: CategoricalDistribution(gene.choices) for gene in problem.space.genes
         }
-        self._study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(path))),
-            study_name=name,
-            directions=[
-                "maximize" if axis.direction == "max" else "minimize" for axis in problem.axes
-            ],
-            load_if_exists=True,
-        )
-        with warnings.catch_warnings():
+        self._path = path
+        with self._whole_lines(), warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study = optuna.create_study(
+                storage=JournalStorage(JournalFileBackend(str(path))),
+                study_name=name,
+                directions=[
+                    "maximize" if axis.direction == "max" else "minimize" for axis in problem.axes
+                ],
+                load_if_exists=True,
+            )
             self._study.set_metric_names([axis.name for axis in problem.axes])
         self._held = {
             str(trial.user_attrs.get("architecture"))
@@ -53,23 +57,30 @@ class Dashboard:
         attributes: dict[str, object] = {"architecture": identity}
         for name, value in candidate.values.items():
             attributes[f"{name} from"] = str(value.provenance)
-        self._study.add_trial(
-            optuna.create_trial(
-                state=TrialState.COMPLETE if candidate.is_finite else TrialState.FAIL,
-                values=values if candidate.is_finite else None,
-                params={
-                    gene.name: gene.choices[choice]
-                    for gene, choice in zip(self._problem.space.genes, genes, strict=True)
-                },
-                distributions=self._distributions,
-                user_attrs=attributes,
-                constraints={
-                    name: candidate.number(name) - limit
-                    for name, limit in self._problem.limits.items()
-                    if candidate.values[name].is_finite
-                },
-            )
+        trial = optuna.create_trial(
+            state=TrialState.COMPLETE if candidate.is_finite else TrialState.FAIL,
+            values=values if candidate.is_finite else None,
+            params={
+                gene.name: gene.choices[choice]
+                for gene, choice in zip(self._problem.space.genes, genes, strict=True)
+            },
+            distributions=self._distributions,
+            user_attrs=attributes,
+            constraints={
+                name: candidate.number(name) - limit
+                for name, limit in self._problem.limits.items()
+                if candidate.values[name].is_finite
+            },
         )
+        with self._whole_lines():
+            self._study.add_trial(trial)
+
+    @contextmanager
+    def _whole_lines(self) -> Iterator[None]:
+        """Within the block Optuna writes without being interrupted, which would cost it its lock;
+        OutputError where it cannot."""
+        with interruption.put_off(), files.writing(self._path):
+            yield
 
 
 def _drop_incomplete_line(path: Path) -> None:

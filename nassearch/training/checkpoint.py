@@ -5,9 +5,8 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import torch
 
@@ -156,8 +155,8 @@ def read_state(path: Path) -> Any:
         if packed is not None:
             raise CheckpointError(f"holds the compressed file '{packed}'", where=path, fix=_ANEW)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError, KeyError, BadZipFile):
-        return None  # torch's ways of saying that a file is cut short or scrambled
+    except files.SCRAMBLED:
+        return None
 
 
 def _checked(content: Any, path: Path) -> Checkpoint:

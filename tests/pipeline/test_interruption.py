@@ -27,6 +27,15 @@ def test_a_command_ends_alike_on_every_signal(
     assert signal.getsignal(number) is before
 
 
+def test_an_interruption_before_a_command_has_begun_is_told_alike(
+    nassearch: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typer makes its commands anew each time, which takes a while."""
+    monkeypatch.setattr("nassearch.cli.app", lambda: signal.raise_signal(signal.SIGTERM))
+    answer = nassearch("list")
+    assert (answer.code, answer.out, answer.err) == (130, "", "nassearch: interrupted\n")
+
+
 def test_a_signal_that_is_ignored_stays_ignored(
     run: Path, nassearch: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """The loop and its journal: nothing told is lost, whatever ends the search."""
 
 import dataclasses
+import errno
 import itertools
 import json
 import logging
@@ -13,7 +14,7 @@ import textwrap
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import optuna
 import pytest
@@ -21,7 +22,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from synthetic import Synthetic
 
-from nassearch.errors import BudgetError, Interrupted, SearchError
+from nassearch.errors import BudgetError, Interrupted, OutputError, SearchError
 from nassearch.provenance import Estimate
 from nassearch.search.algorithms.guided import Guided
 from nassearch.search.candidate import Candidate
@@ -262,6 +263,40 @@ def test_optuna_opens_the_search(tmp_path: Path) -> None:
     assert len(study.trials) == 8
     assert all(trial.constraints["cost"] <= 0 for trial in study.trials)
     assert set(study.trials[0].params) == {g.name for g in Synthetic("digits_tiny").space.genes}
+
+
+def test_an_interruption_waits_while_optuna_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would cost Optuna its lock, and end in an error about that."""
+    write, written = JournalFileBackend.append_logs, []
+
+    def interrupted(backend: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        write(backend, logs)
+        written.append(logs)
+
+    problem, plan = Synthetic("digits_tiny").problem(), SearchPlan("random", trials=3)
+    monkeypatch.setattr(JournalFileBackend, "append_logs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(problem, plan, out=tmp_path)
+    assert written
+    monkeypatch.setattr(JournalFileBackend, "append_logs", write)
+    search(problem, plan, out=tmp_path, resume=True)
+    (path,) = (tmp_path / "search").glob("*/optuna.log")
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    assert len(optuna.load_study(study_name=path.parent.name, storage=storage).trials) == 3
+
+
+def test_a_full_disk_that_optuna_meets_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", full)
+    with pytest.raises(OutputError, match=r"optuna.log: the disk is full"):
+        search(Synthetic("digits_tiny").problem(), SearchPlan("random", trials=3), out=tmp_path)
 
 
 def test_a_front_of_another_space_or_of_nothing_is_refused(tmp_path: Path) -> None:

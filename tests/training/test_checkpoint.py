@@ -1,6 +1,8 @@
 """Damaged, foreign and missing checkpoints."""
 
+import io
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -42,8 +44,19 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(state: Trainin
     assert older.exists()
 
 
+def scrambled() -> bytes:
+    """An archive whose first instruction is to keep what an empty stack ends with."""
+    content = io.BytesIO()
+    with ZipFile(content, "w") as archive:
+        for name, entry in (("data.pkl", b"\x80\x02q\x00."), ("version", b"3\n")):
+            archive.writestr(f"archive/{name}", entry)
+    with pytest.raises(IndexError):
+        torch.load(io.BytesIO(content.getvalue()), weights_only=True)
+    return content.getvalue()
+
+
 @pytest.mark.filterwarnings("ignore:.*is damaged")
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", scrambled(), None])
 def test_a_run_without_a_good_checkpoint_is_refused(
     state: TrainingState, content: bytes | None
 ) -> None:

@@ -1,28 +1,23 @@
 """Files of tensors from strangers: read as tensors alone, nothing in them is run."""
 
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from nassearch.errors import CheckpointError
-from nassearch.files import compressed_entry
+from nassearch.files import SCRAMBLED, compressed_entry
 
 _STATE = "state_dict"
 _WRAPPED = "module."  # before every key of a network that was trained on several GPUs
 _DOWNLOAD = "download the file again and compare its size with the source's"
 # what torch raises where a file is cut short, or is something else altogether
-_SCRAMBLED = (
-    RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError,
-    ArithmeticError, AssertionError, struct.error, BadZipFile,
-)  # fmt: skip
 _CODE = re.compile(r"(?:GLOBAL|global|class|operand) ([\w.]+)")
 
 
@@ -103,7 +98,7 @@ def _unpickled(path: Path) -> object:
             fix="if you trust its author, load it with torch elsewhere and save its state dict"
             " as .safetensors",
         ) from error
-    except _SCRAMBLED as error:
+    except SCRAMBLED as error:
         raise _damaged(path, error) from error
     return content
 
