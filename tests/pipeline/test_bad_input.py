@@ -8,7 +8,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from nassearch.space import Architecture
+from nassearch.pipeline.evaluation_cache import EvaluationCache
+from nassearch.space import Architecture, SearchSpace
 from tests.pipeline.conftest import CommandLine
 
 
@@ -269,3 +270,15 @@ def test_what_the_file_has_wrong_still_names_the_file(
     path.write_text("{name: x, space: digits_tiny, data: digits, training: {lr: fast}}")
     command = ("train-supernet", "--recipe", path, "--set", "training.epochs=1")
     assert refused(nassearch, *command).startswith(f"nassearch: {path}: training.lr: does not fit")
+
+
+def test_evaluations_that_are_damaged_are_made_again(copy: Path) -> None:
+    path = copy / "evaluations.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    space, supernet = SearchSpace.load("digits_tiny"), records[0]["supernet"]
+    known = EvaluationCache(copy, supernet, space)
+    records[0]["genes"] = [float("inf")]
+    records[1]["objective"] = []
+    path.write_text("\n".join(map(json.dumps, records)))
+    left = [name for name, *_ in EvaluationCache(copy, supernet, space)._known]
+    assert left.count("accuracy") == len(known._known) - 2
