@@ -34,6 +34,7 @@ COUNTS = {
     "kills": 200,
     "signals": 100,
     "inputs": 20_000,
+    "processes": 300,
     "disks": 100,
     "company": 60,
     "surroundings": 1000,  # every command under each of them
@@ -89,6 +90,7 @@ PARTS: dict[str, Callable[[int, Path], Trials]] = {
     "kills": lambda count, out: ended(count, out, signals=False),
     "signals": lambda count, out: ended(count, out, signals=True),
     "inputs": lambda count, out: inputs.trials(count, make_workplace(out / "workplace")),
+    "processes": lambda count, out: inputs.processes(count, make_workplace(out / "workplace")),
     "disks": lambda count, out: disks.trials(count, make_workplace(out / "workplace")),
     "company": lambda count, out: company.trials(count, make_workplace(out / "workplace")),
     "growth": lambda count, out: growth.trials(count, make_workplace(out / "workplace")),

@@ -9,6 +9,7 @@ import os
 import pkgutil
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -138,6 +139,24 @@ def run(
     """Run `nassearch COMMAND` in the directory `place` until it ends."""
     running = Running(command, place, ending=ending, environment=environment, before=before)
     return running.wait(timeout)
+
+
+def run_process(command: str | list[str], place: Path, *, seconds: int) -> Outcome:
+    """Run `python -m nassearch COMMAND` in the directory `place`, for so much work at most."""
+    arguments = command.split() if isinstance(command, str) else command
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "nassearch", *arguments],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        preexec_fn=lambda: limit_work(seconds),
+    )
+    passed = time.perf_counter() - began
+    hung = done.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
+    return Outcome(done.returncode, done.stdout, done.stderr, passed, 0, hung)
 
 
 def _be_the_command(

@@ -8,14 +8,15 @@ Long work is cut off where it would begin, after all checks.
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
-from child import Outcome, limit_work, run
+from child import Outcome, limit_work, run, run_process
 from mutations import bytes_of, csv_of, json_lines_of, json_of, words_of, yaml_of
 from workplace import copy_of, export_in
 
@@ -23,6 +24,10 @@ from nassearch import cli
 
 Mutation = Callable[[bytes, np.random.Generator], bytes]
 HANGS = 10  # seconds of work
+STARTS = 20  # more seconds of work for a process that must import everything
+QUICK = ("describe", "list", "predict", "report", "export", "profile")
+FIRST_OF_PROCESSES = 1_000_000  # so that they are none of the other trials
+Give = Callable[[str | list[str], Path], Outcome]
 ARCHITECTURE = "architecture.yaml"
 
 
@@ -121,10 +126,25 @@ def trials(count: int, workplace: Path) -> Iterator[tuple[int, Callable[[], dict
     place = prepare(workplace, workplace.with_name("inputs"))
     for number in range(count):
         if number % 6 == 5:
-            yield number, lambda n=number: line_trial(n, place)
+            yield number, lambda n=number: line_trial(n, LINES, place, forked)
         else:
             kind = INPUTS[(number - number // 6) % len(INPUTS)]
-            yield number, lambda n=number, k=kind: file_trial(n, k, place)
+            yield number, lambda n=number, k=kind: file_trial(n, k, place, forked)
+
+
+def processes(count: int, workplace: Path) -> Iterator[tuple[int, Callable[[], dict[str, object]]]]:
+    """The same in processes of their own, as users give them, of the commands that end soon."""
+    place = prepare(workplace, workplace.with_name("processes"))
+    give = partial(run_process, seconds=HANGS + STARTS)
+    kinds = [kind for kind in INPUTS if kind.command.startswith(QUICK)]
+    lines = [line for line in LINES if line.startswith(QUICK)]
+    for number in range(count):
+        first = FIRST_OF_PROCESSES + number
+        if number % 6 == 5:
+            yield number, lambda n=first: line_trial(n, lines, place, give)
+        else:
+            kind = kinds[(number - number // 6) % len(kinds)]
+            yield number, lambda n=first, k=kind: file_trial(n, k, place, give)
 
 
 def warm_up(place: Path) -> None:
@@ -139,7 +159,7 @@ def warm_up(place: Path) -> None:
     os.chdir(here)
 
 
-def file_trial(number: int, kind: Input, place: Path) -> dict[str, object]:
+def file_trial(number: int, kind: Input, place: Path, give: Give) -> dict[str, object]:
     """Change a file, give it to its command, and put the file back."""
     rng = np.random.default_rng(number)
     (search,) = (place / "runs/tiny/search").glob("*/search.json")
@@ -150,7 +170,7 @@ def file_trial(number: int, kind: Input, place: Path) -> dict[str, object]:
     command = kind.command.replace("EXPORT", str(export_in(place).relative_to(place)))
     try:
         file.write_bytes(mutation(before, rng))
-        outcome = run(command, place, before=limited)
+        outcome = give(command, place)
         fault = _wrong(outcome)
         if fault is None and outcome.code == 0 and kind.use is not None:
             used = run(kind.use, place, timeout=60.0, before=cut_off_long_work)
@@ -163,14 +183,14 @@ def file_trial(number: int, kind: Input, place: Path) -> dict[str, object]:
     return line | {"named": named, "line": outcome.line[:300], "fault": fault}
 
 
-def line_trial(number: int, place: Path) -> dict[str, object]:
+def line_trial(number: int, lines: Sequence[str], place: Path, give: Give) -> dict[str, object]:
     """Change a word or two of a command line."""
     rng = np.random.default_rng(number)
-    given = LINES[rng.integers(len(LINES))]
+    given = lines[rng.integers(len(lines))]
     words = given.replace("EXPORT", str(export_in(place).relative_to(place))).split()
     for _ in range(1 + int(rng.integers(2))):
         words = words_of(words, rng) or ["list"]
-    outcome = run(words, place, before=limited)
+    outcome = give(words, place)
     line = {"case": "command line", "mutation": words_of.__name__, "code": outcome.code}
     given = " ".join(words)[:300]
     named = bool(outcome.line)
@@ -188,6 +208,10 @@ def _wrong(outcome: Outcome) -> str | None:
     if outcome.code == 2 and not outcome.line:
         return "refused without a word"
     return None
+
+
+def forked(command: str | list[str], place: Path) -> Outcome:
+    return run(command, place, before=limited)
 
 
 def limited() -> None:
