@@ -26,9 +26,9 @@ MAX_NODES = 1_000_000
 
 
 class StrictModel(BaseModel):
-    """A frozen record that refuses unknown keys and does not convert types silently."""
+    """A frozen record of finite numbers that refuses unknown keys and converts no type silently."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=BaseModel)

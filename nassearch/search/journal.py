@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from nassearch import config, files
-from nassearch.errors import OutputError, SearchError
+from nassearch.errors import ConfigError, OutputError, SearchError
 from nassearch.provenance import Belief
 from nassearch.search.algorithm import algorithm_name
 from nassearch.search.candidate import Candidate
@@ -256,9 +256,9 @@ def _axes(settings: Mapping[str, Any], space: SearchSpace, *, where: Path) -> li
         )
     try:
         return [Axis.from_dict(item) for item in settings.get("axes") or settings["objectives"]]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ConfigError) as error:
         raise SearchError(
-            f"is damaged ({error} of an objective)", where=where, fix="run nassearch search again"
+            f"is damaged (an objective: {error})", where=where, fix="run nassearch search again"
         ) from error
 
 

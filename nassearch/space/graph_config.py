@@ -113,7 +113,6 @@ Few = Annotated[int, Field(ge=0, le=1024)]
 Size = Annotated[int, Field(gt=0, le=1024)]
 Pair = tuple[Size, Size]
 Dims = Annotated[tuple[Annotated[int, Field(gt=0, le=8)], ...], Field(min_length=1, max_length=8)]
-Finite = Annotated[int | float, Field(allow_inf_nan=False)]
 Channels = Annotated[str, Field(max_length=4000), AfterValidator(_is_axis)]
 Start = Annotated[str, Field(max_length=4000), AfterValidator(_is_start)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
@@ -137,8 +136,8 @@ class NodeConfig(StrictModel):
     dilation: Pair | None = None
     bias: bool | None = None
     affine: bool | None = None
-    eps: Finite | None = None
-    momentum: Finite | None = None
+    eps: int | float | None = None
+    momentum: int | float | None = None
     groups: Count | None = None
     size: Pair | None = None
     scale: Pair | None = None
@@ -153,9 +152,9 @@ class NodeConfig(StrictModel):
     length: Channels | None = None
     axes: tuple[Item, ...] | None = None
     margins: tuple[Few, ...] | None = None
-    value: Finite | None = None
-    low: Finite | None = None
-    high: Finite | None = None
+    value: int | float | None = None
+    low: int | float | None = None
+    high: int | float | None = None
 
     @model_validator(mode="after")
     def _is_an_operator(self) -> "NodeConfig":

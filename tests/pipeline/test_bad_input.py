@@ -168,7 +168,9 @@ def _spoil(axes: list[dict[str, object]], *, key: str) -> list[dict[str, object]
     return [{name: value for name, value in axis.items() if name != key} for axis in axes]
 
 
-@pytest.mark.parametrize("key", ["direction", "kind", "space", "beliefs", "renamed"])
+@pytest.mark.parametrize(
+    "key", ["direction", "kind", "space", "beliefs", "renamed", "device", "ms"]
+)
 def test_a_damaged_search_is_one_line_that_names_the_file(
     copy: Path, nassearch: CommandLine, key: str
 ) -> None:
@@ -178,6 +180,12 @@ def test_a_damaged_search_is_one_line_that_names_the_file(
         del content["space"]
     elif key == "renamed":
         content["axes"][0]["kind"] = "x:y:z"
+    elif key == "device":
+        content["axes"][1]["setting"] = {"device": "", "precisionx": "fp32"}
+    elif key == "ms":
+        path = path.with_name("latency.json")
+        content = json.loads(path.read_text())
+        next(iter(content["settings"][0]["blocks"].values()))["ms"] = float("inf")
     elif key != "beliefs":
         content["axes"] = _spoil(content["axes"], key=key)
     else:
