@@ -36,7 +36,7 @@ COUNTS = {
     "inputs": 20_000,
     "processes": 300,
     "disks": 100,
-    "company": 60,
+    "company": 66,
     "surroundings": 1000,  # every command under each of them
     "growth": 1000,  # all sizes
     "nodes": 30,
@@ -55,6 +55,8 @@ def main() -> None:
     console = Console()
     if arguments.part == "report":
         console.print(markdown(counts(arguments.results)), markup=False)
+        if len(answers := answered(arguments.results)):
+            console.print("\n" + markdown(answers), markup=False)
         if len(long_work := grown(arguments.results)):
             console.print("\n" + markdown(long_work), markup=False)
         if speeds := [line for line in lines(arguments.results) if line["part"] == "speed"]:
@@ -114,6 +116,25 @@ def counts(results: Path) -> pd.DataFrame:
         {"part": part, "case": case, "trials": len(rows), "faults": int(rows.fault.notna().sum())}
         for (part, case), rows in groups
     )
+
+
+def answered(results: Path) -> pd.DataFrame:
+    """Bad inputs: how many were refused, with the file named, and how many were still valid."""
+    rows = pd.DataFrame(lines(results))
+    rows = rows[rows.part.isin(["inputs", "processes"])]
+    found = []
+    for part, of_part in rows.groupby("part", sort=False):
+        refused = of_part[of_part.code == 2]
+        found.append(
+            {
+                "part": part,
+                "trials": len(of_part),
+                "still valid": int((of_part.code == 0).sum()),
+                "refused": len(refused),
+                "of them the file is named": f"{refused.named.mean():.1%}",
+            }
+        )
+    return pd.DataFrame(found)
 
 
 def grown(results: Path) -> pd.DataFrame:
