@@ -26,6 +26,7 @@ FLOAT_BYTES = 4
 _PLAIN_INPUTS = 7  # of aten::conv2d; aten::_convolution says whether it is transposed as well
 _SMALLER = "use smaller widths"
 _SURELY_FREE = 2**30  # bytes
+MOST_WEIGHTS = 2**28  # of a block; the classifier of VGG, the largest known, has 124 million
 
 # Operators that do no multiply-accumulate of their own. Batch norm folds into its convolution.
 # Anything else that fvcore cannot count is an error, never zero.
@@ -183,12 +184,24 @@ def block_cost(spec: BlockSpec) -> Cost:
 
 
 def _check_memory_of(spec: BlockSpec) -> None:
-    """SpaceError where no memory holds the block: Linux grants it all the same, and then kills."""
+    """SpaceError where no memory holds the block: Linux grants it all the same, and then kills.
+
+    One with more weights than any network needs is a slip; counting it would take a minute.
+    """
     widest = max(spec.in_channels, spec.mid_channels, spec.out_channels)
     maps = 3 * FLOAT_BYTES * widest * spec.run_resolution**2  # read, held and written
     if maps + FLOAT_BYTES * (widest * int(spec.get("kernel_size", 1))) ** 2 > _SURELY_FREE:
         with torch.device("meta"):
-            check_memory(build_op(spec), where=spec.key, beside=maps)
+            block = build_op(spec)
+        check_memory(block, where=spec.key, beside=maps)
+        weights = sum(parameter.numel() for parameter in block.parameters())
+        if weights > MOST_WEIGHTS:
+            raise SpaceError(
+                f"has {format_count(weights)} weights, {format_count(MOST_WEIGHTS)} is the most for"
+                " a block",
+                where=spec.key,
+                fix=_SMALLER,
+            )
 
 
 def zero_inputs(spec: BlockSpec) -> tuple[Tensor, ...]:

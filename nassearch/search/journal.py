@@ -18,10 +18,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from nassearch import config, files
 from nassearch.errors import ConfigError, OutputError, SearchError
@@ -63,7 +63,7 @@ class _SearchRecord(BaseModel):
     seed: int
     objectives: tuple[_NamedRecord, ...]
     measures: tuple[_NamedRecord, ...] = ()
-    budgets: dict[str, float]
+    budgets: dict[str, Annotated[float, Field(strict=True, allow_inf_nan=False)]]
     axes: tuple[_AxisRecord, ...] | None = None
 
 

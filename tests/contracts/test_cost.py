@@ -46,3 +46,12 @@ def test_a_block_that_no_memory_holds_is_one_line() -> None:
     with pytest.raises(SpaceError, match=r"takes .*B of memory, .*B are free") as caught:
         block_cost(lower(space, space.smallest)[1])
     assert "\n" not in str(caught.value)
+
+
+def test_a_block_that_would_be_counted_for_a_minute_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nassearch.networks.cost.free_bytes", lambda: None)
+    space = _of_width(10**4, op="conv", kernel_size=3)
+    with pytest.raises(SpaceError, match="has 900 M weights, 268 M is the most for a block"):
+        block_cost(lower(space, space.smallest)[1])

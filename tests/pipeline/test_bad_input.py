@@ -169,7 +169,7 @@ def _spoil(axes: list[dict[str, object]], *, key: str) -> list[dict[str, object]
 
 
 @pytest.mark.parametrize(
-    "key", ["direction", "kind", "space", "beliefs", "renamed", "device", "ms"]
+    "key", ["direction", "kind", "space", "beliefs", "renamed", "device", "ms", "budgets"]
 )
 def test_a_damaged_search_is_one_line_that_names_the_file(
     copy: Path, nassearch: CommandLine, key: str
@@ -180,6 +180,8 @@ def test_a_damaged_search_is_one_line_that_names_the_file(
         del content["space"]
     elif key == "renamed":
         content["axes"][0]["kind"] = "x:y:z"
+    elif key == "budgets":
+        content["budgets"] = {"latency": "5"}
     elif key == "device":
         content["axes"][1]["setting"] = {"device": "", "precisionx": "fp32"}
     elif key == "ms":
