@@ -5,9 +5,11 @@
 
 Each trial is a line of results.jsonl; one that stands there is not tried again, so that a campaign
 that was interrupted goes on where it was. `all` runs every part. Trials derive from their number.
+`fold` sums the thousands of bad inputs, once none of them finds a fault, to a line for each case.
 """
 
 import argparse
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,7 +48,7 @@ COUNTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("part", choices=["all", *COUNTS, "report"])
+    parser.add_argument("part", choices=["all", *COUNTS, "report", "fold"])
     parser.add_argument("--count", type=int, help="of trials, instead of the campaign's own")
     parser.add_argument("--out", type=Path, default=Path("runs/reliability"))
     parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
@@ -64,12 +66,17 @@ def main() -> None:
                 f"\nA search on two nodes over one on a single node: {nodes.ratios(speeds)}"
             )
         return
+    if arguments.part == "fold":
+        fold(arguments.results)
+        return
     import_all()
     out = files.make_directory(arguments.out.resolve())
     for part in COUNTS if arguments.part == "all" else [arguments.part]:
-        done = {line["number"] for line in lines(arguments.results) if line["part"] == part}
+        known = [line for line in lines(arguments.results) if line["part"] == part]
+        done = {line.get("number") for line in known}
+        folded = max((line.get("first_trials", 0) for line in known), default=0)
         for number, attempt in PARTS[part](arguments.count or COUNTS[part], out):
-            if number in done:
+            if number < folded or number in done:
                 continue
             line = {"part": part, "number": number, **attempt()}
             files.append_json_line(arguments.results, line)
@@ -108,33 +115,57 @@ def lines(results: Path) -> list[dict[str, Any]]:
     return files.read_json_lines(results)
 
 
+def fold(results: Path) -> None:
+    """Replace the lines of all inputs by sums; nothing where one is missing or found a fault."""
+    known = lines(results)
+    single = [line for line in known if line["part"] == "inputs" and "number" in line]
+    tried = {line["number"] for line in single}
+    if tried != set(range(len(single))) or any(line["fault"] for line in single):
+        raise SystemExit("some inputs have not been tried, or found a fault")
+    sums = [
+        {"part": "inputs", "case": case, "first_trials": len(single), "fault": None} | numbers(of)
+        for case, of in pd.DataFrame(single).groupby("case", sort=False)
+    ]
+    kept = [line for line in known if line["part"] != "inputs" or "number" not in line]
+    files.write_text(results, "".join(json.dumps(line) + "\n" for line in kept + sums))
+
+
+def numbers(trials: pd.DataFrame) -> dict[str, int]:
+    """Of trials of bad inputs: all, those still valid, those refused, those refused by name."""
+    refused = trials[trials.code == 2]
+    valid, named = int((trials.code == 0).sum()), int(refused.named.sum())
+    return {"trials": len(trials), "valid": valid, "refused": len(refused), "named": named}
+
+
 def counts(results: Path) -> pd.DataFrame:
     """For each part and case: how often it was tried, and how often something was wrong."""
-    rows = pd.DataFrame(lines(results))
+    rows = pd.DataFrame({"trials": 1} | line for line in lines(results))
     groups = rows.groupby(["part", "case"], sort=False)
     return pd.DataFrame(
-        {"part": part, "case": case, "trials": len(rows), "faults": int(rows.fault.notna().sum())}
-        for (part, case), rows in groups
+        {
+            "part": part,
+            "case": case,
+            "trials": int(of.trials.sum()),
+            "faults": int(of.fault.notna().sum()),
+        }
+        for (part, case), of in groups
     )
 
 
 def answered(results: Path) -> pd.DataFrame:
-    """Bad inputs: how many were refused, with the file named, and how many were still valid."""
-    rows = pd.DataFrame(lines(results))
-    rows = rows[rows.part.isin(["inputs", "processes"])]
-    found = []
-    for part, of_part in rows.groupby("part", sort=False):
-        refused = of_part[of_part.code == 2]
-        found.append(
-            {
-                "part": part,
-                "trials": len(of_part),
-                "still valid": int((of_part.code == 0).sum()),
-                "refused": len(refused),
-                "of them the file is named": f"{refused.named.mean():.1%}",
-            }
-        )
-    return pd.DataFrame(found)
+    """Bad inputs: how many were still valid, how many refused, and how many of these by name."""
+    rows = [line for line in lines(results) if line["part"] in ("inputs", "processes")]
+    single = pd.DataFrame(line for line in rows if "number" in line)
+    sums = [line for line in rows if "number" not in line]
+    if len(single):
+        sums += [{"part": part} | numbers(of) for part, of in single.groupby("part", sort=False)]
+    if not sums:
+        return pd.DataFrame()
+    added = pd.DataFrame(sums).groupby("part")[["trials", "valid", "refused", "named"]].sum()
+    added["named"] = (added.named / added.refused).map("{:.1%}".format)
+    return added.reset_index().rename(
+        columns={"valid": "still valid", "named": "of them the file is named"}
+    )
 
 
 def grown(results: Path) -> pd.DataFrame:
