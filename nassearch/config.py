@@ -8,10 +8,10 @@ import re
 import sys
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nassearch.errors import BudgetError, ConfigError
 
@@ -26,12 +26,13 @@ MAX_NODES = 1_000_000
 
 
 class StrictModel(BaseModel):
-    """A frozen record of finite numbers that refuses unknown keys and converts no type silently."""
+    """A frozen record that refuses unknown keys and does not convert types silently."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 Model = TypeVar("Model", bound=BaseModel)
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Loader(yaml.SafeLoader):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nassearch.config import StrictModel, parse
+from nassearch.config import Finite, StrictModel, parse
 from nassearch.errors import SearchError
 from nassearch.export.export_config import LatencyClaim
 from nassearch.files import read_json
@@ -23,8 +23,8 @@ class MeasuredRecord(StrictModel):
 
     device: str
     id: str
-    ms: float
-    noise_floor: float
+    ms: Finite
+    noise_floor: Finite
     setting: str | None = None
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nassearch.config import StrictModel, parse
+from nassearch.config import Finite, StrictModel, parse
 from nassearch.errors import TableError
 from nassearch.files import read_json, write_json
 from nassearch.latency.device import Device, RatesFile
@@ -22,7 +22,7 @@ FILE = "latency.json"
 class BlockTime(StrictModel):
     """What a block adds to a network's milliseconds, and where its own time comes from."""
 
-    ms: float
+    ms: Finite
     source: Source
 
 
@@ -31,8 +31,8 @@ class ComparedNetwork(StrictModel):
 
     space: str
     genes: tuple[int, ...]
-    measured_ms: float
-    predicted_ms: float
+    measured_ms: Finite
+    predicted_ms: Finite
 
 
 class LatencySnapshot(WithSetting):
@@ -43,9 +43,9 @@ class LatencySnapshot(WithSetting):
     """
 
     source: Source
-    constant_ms: float
-    ratio: float | None = None
-    noise_floor: float | None = None
+    constant_ms: Finite
+    ratio: Finite | None = None
+    noise_floor: Finite | None = None
     host: str | None = None
     rates: RatesFile | None = None
     blocks: dict[str, BlockTime]

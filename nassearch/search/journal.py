@@ -63,7 +63,7 @@ class _SearchRecord(BaseModel):
     seed: int
     objectives: tuple[_NamedRecord, ...]
     measures: tuple[_NamedRecord, ...] = ()
-    budgets: dict[str, Annotated[float, Field(strict=True, allow_inf_nan=False)]]
+    budgets: dict[str, Annotated[config.Finite, Field(strict=True)]]
     axes: tuple[_AxisRecord, ...] | None = None
 
 

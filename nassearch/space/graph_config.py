@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from nassearch.config import StrictModel
+from nassearch.config import Finite, StrictModel
 
 CONSTANT = ""
 Term = tuple[str, int]  # a symbol, or CONSTANT, and how often it counts
@@ -136,8 +136,8 @@ class NodeConfig(StrictModel):
     dilation: Pair | None = None
     bias: bool | None = None
     affine: bool | None = None
-    eps: int | float | None = None
-    momentum: int | float | None = None
+    eps: int | Finite | None = None
+    momentum: int | Finite | None = None
     groups: Count | None = None
     size: Pair | None = None
     scale: Pair | None = None
@@ -152,9 +152,9 @@ class NodeConfig(StrictModel):
     length: Channels | None = None
     axes: tuple[Item, ...] | None = None
     margins: tuple[Few, ...] | None = None
-    value: int | float | None = None
-    low: int | float | None = None
-    high: int | float | None = None
+    value: int | Finite | None = None
+    low: int | Finite | None = None
+    high: int | Finite | None = None
 
     @model_validator(mode="after")
     def _is_an_operator(self) -> "NodeConfig":

@@ -66,7 +66,7 @@ def _at_most_whole(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 Positive = Annotated[int, Field(gt=0, le=MAX_SIZE)]
-Ratio = Annotated[int | float, Field(gt=0)]
+Ratio = Annotated[int | float, Field(gt=0, allow_inf_nan=False)]
 Integers = Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple), AfterValidator(_choices)]
 Kernels = Annotated[Integers, AfterValidator(_odd)]
 Depths = Annotated[Integers, AfterValidator(_bounded)]
