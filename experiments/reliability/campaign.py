@@ -45,6 +45,8 @@ COUNTS = {
     "speed": 1000,  # all rounds
 }
 
+OF_INPUTS = ("inputs", "processes")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -116,18 +118,22 @@ def lines(results: Path) -> list[dict[str, Any]]:
 
 
 def fold(results: Path) -> None:
-    """Replace the lines of all inputs by sums; nothing where one is missing or found a fault."""
+    """Replace the lines of bad inputs by sums; an error where one is missing or found a fault."""
     known = lines(results)
-    single = [line for line in known if line["part"] == "inputs" and "number" in line]
-    tried = {line["number"] for line in single}
-    if tried != set(range(len(single))) or any(line["fault"] for line in single):
-        raise SystemExit("some inputs have not been tried, or found a fault")
-    sums = [
-        {"part": "inputs", "case": case, "first_trials": len(single), "fault": None} | numbers(of)
-        for case, of in pd.DataFrame(single).groupby("case", sort=False)
-    ]
-    kept = [line for line in known if line["part"] != "inputs" or "number" not in line]
-    files.write_text(results, "".join(json.dumps(line) + "\n" for line in kept + sums))
+    kept = [line for line in known if line["part"] not in OF_INPUTS or "number" not in line]
+    for part in OF_INPUTS:
+        single = [line for line in known if line["part"] == part and "number" in line]
+        if {line["number"] for line in single} != set(range(len(single))):
+            raise SystemExit(f"some {part} have not been tried")
+        if any(line["fault"] for line in single):
+            raise SystemExit(f"some {part} found a fault")
+        if single:
+            kept += [
+                {"part": part, "case": case, "first_trials": len(single), "fault": None}
+                | numbers(of)
+                for case, of in pd.DataFrame(single).groupby("case", sort=False)
+            ]
+    files.write_text(results, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def numbers(trials: pd.DataFrame) -> dict[str, int]:
@@ -154,7 +160,7 @@ def counts(results: Path) -> pd.DataFrame:
 
 def answered(results: Path) -> pd.DataFrame:
     """Bad inputs: how many were still valid, how many refused, and how many of these by name."""
-    rows = [line for line in lines(results) if line["part"] in ("inputs", "processes")]
+    rows = [line for line in lines(results) if line["part"] in OF_INPUTS]
     single = pd.DataFrame(line for line in rows if "number" in line)
     sums = [line for line in rows if "number" not in line]
     if len(single):
