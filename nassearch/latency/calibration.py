@@ -19,7 +19,7 @@ from nassearch.latency.block_process import (
     covariances,
     fit_process,
 )
-from nassearch.latency.interval import MIN_RANKED_NETWORKS, REPEATABLE, half_width
+from nassearch.latency.interval import MIN_RANKED_NETWORKS, REPEATABLE, half_width, misses
 from nassearch.runtimes.runtime import Floats
 from nassearch.space import BlockSpec
 
@@ -78,7 +78,9 @@ class Calibration:
 
         blocks = dict.fromkeys((*self.deviations, *other.deviations))
         residuals = each(self.residuals, other.residuals)
-        sizes = each(np.abs(self.residuals).tolist(), np.abs(other.residuals).tolist())
+        sizes = share * misses(np.array(self.residuals)) + (1 - share) * misses(
+            np.array(other.residuals)
+        )
         return Calibration(
             constant=part(self.constant, other.constant),
             scale=part(self.scale, other.scale),
@@ -87,7 +89,7 @@ class Calibration:
                 spec: part(self.deviations.get(spec, 0.0), other.deviations.get(spec, 0.0))
                 for spec in blocks
             },
-            ratio=half_width(np.array(sizes)),
+            ratio=half_width(sizes),
             error=float(np.mean(np.abs(residuals))),
             residuals=residuals,
             share=share,
@@ -155,7 +157,7 @@ def fit(
         scale=float(start * (1 + coefficients[1])),
         weights=tuple(map(float, coefficients[2:])),
         deviations=deviations,
-        ratio=half_width(residuals),
+        ratio=half_width(misses(residuals)),
         error=float(np.mean(np.abs(residuals))),
         residuals=tuple(map(float, residuals)),
     )

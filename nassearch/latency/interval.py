@@ -6,11 +6,23 @@ from nassearch.runtimes.runtime import Floats
 
 REPEATABLE = 1e-4  # no clock repeats better; below, what a fit rounds would decide
 COVERAGE = 0.9
+_FURTHEST = 0.9  # of a measurement that a prediction falls short by, for what is none at all
 MIN_RANKED_NETWORKS = 60  # from which the interval is told by rank: 3.9 points of coverage, 1 sd
 
 
-def half_width(residuals: Floats) -> float:
-    """What nine in ten residuals of further networks stay below, from those of n networks.
+def misses(residuals: Floats) -> Floats:
+    """How far predictions lie off, (n,), from residuals 1 - prediction / measurement.
+
+    As factors less one, the way an interval is written: a measurement is within prediction / (1 +
+    h) and prediction x (1 + h) where its miss is at most h. A prediction a fifth too low needs a
+    quarter on top.
+    """
+    low = np.minimum(residuals, _FURTHEST)
+    return np.where(residuals > 0, low / (1 - low), -residuals)
+
+
+def half_width(sizes: Floats) -> float:
+    """What nine in ten misses of further networks stay below, from the sizes of n networks'.
 
     From 60 networks on it is the conformal quantile (Vovk et al., 2005): nine in ten are covered on
     average whatever the errors look like, as long as the networks were drawn like those they are
@@ -20,7 +32,7 @@ def half_width(residuals: Floats) -> float:
     known better than n errors tell it). Fits that share most of their networks err alike, so n is
     taken to be two thirds of them.
     """
-    sizes = np.sort(np.abs(residuals))
+    sizes = np.sort(sizes)
     count = len(sizes)
     if count < MIN_RANKED_NETWORKS:
         independent = count / 1.5

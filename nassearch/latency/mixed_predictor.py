@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from nassearch.errors import MissingKeyError
-from nassearch.latency.interval import half_width
+from nassearch.latency.interval import half_width, misses
 from nassearch.latency.predictor import LatencyPredictor, Pair, Source
 from nassearch.latency.table import LatencyTable
 from nassearch.provenance import Estimate, Provenance
@@ -51,7 +51,7 @@ class Borders:
     @property
     def ratio(self) -> float:
         """The half-width of the interval, a share of the prediction."""
-        return half_width(np.array(self.residuals))
+        return half_width(misses(np.array(self.residuals)))
 
     def border_ms(self, spec: BlockSpec, before: str, after: str) -> float:
         """What a block takes more because the one before it has another precision."""

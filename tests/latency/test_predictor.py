@@ -8,7 +8,7 @@ import pytest
 
 from nassearch.errors import TableError
 from nassearch.latency.block_features import features
-from nassearch.latency.interval import half_width
+from nassearch.latency.interval import half_width, misses
 from nassearch.latency.measurement import MeasuredNetwork
 from nassearch.latency.predictor import LatencyPredictor, Pair
 from nassearch.latency.table import LatencyTable
@@ -133,8 +133,17 @@ def test_the_interval_of_few_networks_covers_nine_in_ten_of_exponential_errors(
 
 
 def test_the_interval_of_many_networks_is_told_by_rank(rng: np.random.Generator) -> None:
-    residuals = rng.standard_cauchy(99)
-    assert half_width(residuals) == np.sort(np.abs(residuals))[89]
+    sizes = np.abs(rng.standard_cauchy(99))
+    assert half_width(sizes) == np.sort(sizes)[89]
+
+
+def test_an_interval_reaches_as_far_as_its_misses(rng: np.random.Generator) -> None:
+    """Also where predictions are far too low: a half of what was measured needs as much again."""
+    predicted = np.exp(rng.normal(0.0, 0.5, 99))
+    half = half_width(misses(1 - predicted))
+    assert misses(np.array([0.5, -0.5])).tolist() == [1.0, 0.5]
+    within = (predicted / (1 + half) <= 1) & (predicted * (1 + half) >= 1)
+    assert within.sum() == 90
 
 
 def test_a_noisy_machine_widens_the_interval(space: SearchSpace, table: LatencyTable) -> None:
