@@ -75,5 +75,5 @@ bench-report: install ## report: opening and answering over 2,000 candidates (ne
 	$(BIN)/python experiments/report/bench.py
 
 bench-latency: install ## latency: fits, imports, speed, and this machine (needs DATA=..., a quiet machine)
-	for part in networks transfer ablation curves gpunets published operators note10 speed memory tables device plots; do \
+	for part in networks transfer ablation report curves gpunets published operators note10 speed memory tables device plots; do \
 	  $(BIN)/python experiments/latency-accuracy/bench.py $$part $(if $(DATA),--data $(DATA)) || exit 1; done

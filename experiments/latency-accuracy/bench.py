@@ -3,6 +3,7 @@
     python bench.py networks  --data DIR   whole networks only
     python bench.py transfer  --data DIR   from one device to another, and networks chosen
     python bench.py ablation  --data DIR   what each part of the method brings
+    python bench.py report                 what these three found, into WHOLE_NETWORKS.md
     python bench.py curves    --data DIR   efficiency curves on convolutions that were not fitted
     python bench.py gpunets   --data DIR   estimates of whole networks on a GPU, batch 1 to 64
     python bench.py published --data DIR   estimates against published networks
@@ -25,6 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 import whole_networks
+import whole_networks_report
 from measured import device, memory, plots, tables
 from score import say
 
@@ -41,12 +43,13 @@ def networks(data: Path, *, splits: int) -> None:
     """Whole networks alone: once-for-all's on two GPUs, FBNet's on six devices."""
     gpus = whole_networks.once_for_all(data)
     for column in gpus.ms:
-        counts = {50: splits, 200: max(1, splits // 4), 900: max(1, splits // 10)}
-        whole_networks.scratch(gpus, column, counts)
+        for count in (50, 200, 900):
+            whole_networks.scratch(gpus, column, count=count, splits=splits)
     noise(data / "ofa_mobilenet_v3" / "subnets.csv")
     devices = whole_networks.fbnet(data)
     for column in devices.ms:
-        whole_networks.scratch(devices, column, {50: splits, 700: max(1, splits // 10)})
+        for count in (50, 700):
+            whole_networks.scratch(devices, column, count=count, splits=splits)
 
 
 def transfer(data: Path, *, splits: int) -> None:
@@ -68,8 +71,8 @@ def ablation(data: Path, *, splits: int) -> None:
     gpus, devices = whole_networks.once_for_all(data), whole_networks.fbnet(data)
     for table, column in ((gpus, "v100_64"), (gpus, "2080ti_64"), (devices, "titanx_1"),
                           (devices, "eyeriss"), (devices, "gold_6240")):  # fmt: skip
-        whole_networks.ablation(table, column, count=50, splits=splits)
-        whole_networks.ablation(table, column, count=200, splits=max(1, splits // 3))
+        for count in (50, 200):
+            whole_networks.ablation(table, column, count=count, splits=splits)
 
 
 def noise(path: Path) -> None:
@@ -261,14 +264,14 @@ def speed() -> None:
 WHOLE = {"networks": networks, "transfer": transfer, "ablation": ablation}
 MEASURED = (*WHOLE, "curves", "gpunets", "published", "operators", "note10")
 """The parts that read latencies measured elsewhere."""
-PARTS = (*MEASURED, "speed", "memory", "device", "plots", "tables")
+PARTS = (*MEASURED, "report", "speed", "memory", "device", "plots", "tables")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--data", type=Path, help="measured latencies")
-    parser.add_argument("--splits", type=int, default=5)
+    parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--space", default="mobilenet_v3")
     parser.add_argument("--resolution", type=int, default=160)
     parser.add_argument("--seconds", type=float, default=75)
@@ -285,6 +288,8 @@ def main() -> None:
         )
     if given.part in WHOLE:
         WHOLE[given.part](given.data, splits=given.splits)
+    elif given.part == "report":
+        whole_networks_report.report(whole_networks.HERE / "WHOLE_NETWORKS.md")
     elif given.part == "speed":
         speed()
     elif given.part == "tables":

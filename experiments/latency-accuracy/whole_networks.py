@@ -1,11 +1,11 @@
 """Whole networks measured elsewhere: what they tell of others, what each part brings to that, and
-what another device's networks add.
+what another device's networks add. What whole_networks.jsonl holds is not computed again.
 
 Settings of the method were chosen on V100 batch 64 alone (how the choice between transfer and
 scratch is made and how networks are chosen, on the transfers from V100 and, from ten, of FBNet).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from score import evaluate, say
 
+from nassearch import files
 from nassearch.latency import block_process, calibration
 from nassearch.latency.design import most_telling
 from nassearch.latency.importing.networks_csv import load_networks
@@ -26,7 +27,11 @@ from nassearch.space import Architecture, SearchSpace, lower
 from nassearch.space.architecture import Block, Stage, canonical_choices
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "whole_networks.jsonl"
 SOURCE_NETWORKS = 600
+HOW = ("transfer alone", "scratch", "taken", "taken, chosen")
+Score = tuple[float, float]
+"""The mean error of held-out networks, and the share of them inside the interval."""
 
 
 @dataclass(frozen=True)
@@ -77,20 +82,18 @@ def fbnet(data: Path) -> Table:
     return Table(space, networks, {name: frame[name].to_numpy(float) for name in frame}, 300)
 
 
-def scratch(table: Table, column: str, counts: dict[int, int]) -> None:
+def scratch(table: Table, column: str, *, count: int, splits: int) -> None:
     """Errors of held-out networks from `count` others, and cover, over so many splits."""
-    for count, splits in counts.items():
-        found = []
-        for seed in range(splits):
-            order = np.random.default_rng(seed).permutation(len(table.networks))
-            chosen = table.pairs(column, order[:count])
-            predictor = LatencyPredictor.from_networks(table.space, Setting(column, "any"), chosen)
-            found.append(evaluate(predictor, table.pairs(column, order[-table.held_out :])))
-        say(f"{column} from {count}: {_summary(found)}")
+    cell = {"kind": "scratch", "column": column, "count": count}
+    if not _is_done(cell):
+        _keep(cell, [_score(table, column, count, seed) for seed in range(splits)])
 
 
 def transfer(table: Table, source: str, target: str, *, count: int, draws: int) -> None:
     """Ten or so networks of another device: transfer, scratch, and what is taken; chosen ones."""
+    cell = {"kind": "transfer", "column": target, "source": source, "count": count}
+    if _is_done({**cell, "how": HOW[-1]}):
+        return
     order = np.random.default_rng(9).permutation(len(table.networks))
     held_out = table.pairs(target, order[: table.held_out])
     pool = order[table.held_out :]
@@ -99,8 +102,7 @@ def transfer(table: Table, source: str, target: str, *, count: int, draws: int) 
     )
     block_ms = {spec: known.calibration.block_ms(spec, ms) for spec, ms in known.block_ms.items()}
     to = Setting(target, "any")
-    found: dict[str, list[tuple[float, float]]] = {"transfer alone": [], "scratch": [],
-                                                   "taken": [], "taken, chosen": []}  # fmt: skip
+    found: dict[str, list[Score]] = {name: [] for name in HOW}
     shares = []
     for seed in range(draws):
         rng = np.random.default_rng(seed)
@@ -117,10 +119,8 @@ def transfer(table: Table, source: str, target: str, *, count: int, draws: int) 
         found["taken"].append(evaluate(moved, held_out))
         better = known.transfer(to, table.pairs(target, chosen))
         found["taken, chosen"].append(evaluate(better, held_out))
-    kinds = [sum(test(s) for s in shares) for test in (_whole, _part, _none)]
-    say(f"{source} -> {target} from {count}: transfer, mixture, scratch {kinds} of {draws}")
     for name, scores in found.items():
-        say(f"  {name}: {_summary(scores)}")
+        _keep({**cell, "how": name}, scores, shares=[round(share, 3) for share in shares])
 
 
 def ablation(table: Table, column: str, *, count: int, splits: int) -> None:
@@ -140,16 +140,29 @@ def ablation(table: Table, column: str, *, count: int, splits: int) -> None:
         "without the process": ("process", None),
     }
     for name, change in changes.items():
-        with _changed(change):
-            found = []
-            for seed in range(splits):
-                order = np.random.default_rng(seed).permutation(len(table.networks))
-                chosen = table.pairs(column, order[:count])
-                predictor = LatencyPredictor.from_networks(
-                    table.space, Setting(column, "any"), chosen
-                )
-                found.append(evaluate(predictor, table.pairs(column, order[-table.held_out :])))
-        say(f"{column} from {count}, {name}: {_summary(found)}")
+        cell = {"kind": "ablation", "column": column, "count": count, "how": name}
+        if not _is_done(cell):
+            with _changed(change):
+                _keep(cell, [_score(table, column, count, seed) for seed in range(splits)])
+
+
+def _score(table: Table, column: str, count: int, seed: int) -> Score:
+    """The error of held-out networks, and cover, from `count` networks drawn by this seed."""
+    order = np.random.default_rng(seed).permutation(len(table.networks))
+    chosen = table.pairs(column, order[:count])
+    predictor = LatencyPredictor.from_networks(table.space, Setting(column, "any"), chosen)
+    return evaluate(predictor, table.pairs(column, order[-table.held_out :]))
+
+
+def _is_done(cell: Mapping[str, Any]) -> bool:
+    return any(cell.items() <= line.items() for line in files.read_json_lines(RESULTS))
+
+
+def _keep(cell: Mapping[str, Any], scores: Sequence[Score], **others: Any) -> None:
+    errors, covers = np.array(scores).T
+    line = {**cell, "errors": errors.round(5).tolist(), "covers": covers.round(4).tolist()}
+    files.append_json_line(RESULTS, {**line, **others})
+    say(f"{' '.join(map(str, cell.values()))}: {errors.mean():.2%}, covers {covers.mean():.1%}")
 
 
 @contextmanager
@@ -176,23 +189,3 @@ def _changed(change: tuple[Any, ...]) -> Any:
             yield
     else:
         yield
-
-
-def _summary(found: Sequence[tuple[float, float]]) -> str:
-    error, covered = np.array(found).T
-    return (
-        f"{error.mean():.2%} (worst {error.max():.2%}), covers {covered.mean():.1%} (lowest"
-        f" {covered.min():.1%}, at least 70 % in {np.mean(covered >= 0.7):.0%}), {len(found)} runs"
-    )
-
-
-def _whole(share: float) -> bool:
-    return share == 1.0
-
-
-def _none(share: float) -> bool:
-    return share == 0.0
-
-
-def _part(share: float) -> bool:
-    return 0.0 < share < 1.0

@@ -4,7 +4,7 @@
     python experiments/search-efficiency/bench.py enumerable          # regret against truth.csv
     python experiments/search-efficiency/bench.py large               # 10^19 networks, a stand-in
     python experiments/search-efficiency/bench.py overhead            # seconds beside evaluation
-    python experiments/search-efficiency/bench.py settings            # three devices at once
+    python experiments/search-efficiency/bench.py settings            # 3 and 20 devices at once
     python experiments/search-efficiency/bench.py run --run RUN       # a supernet: Ray, early ends
     python experiments/search-efficiency/bench.py budgets --run RUN   # measured within budget?
     python experiments/search-efficiency/bench.py report              # tables and plots
@@ -193,11 +193,14 @@ def overhead() -> None:
 
 
 def settings() -> None:
-    """Evaluations until every front is nearly whole: three settings alone, and at once."""
-    from devices import three
+    """Evaluations until every front is nearly whole: several settings alone, and at once."""
+    from devices import THREE, TWENTY, several
 
-    for one in missing([{"part": "settings", "seed": seed} for seed in SEEDS]):
-        keep(one, three(SPACE, one["seed"], drive))
+    wanted = [(THREE, {"part": "settings", "seed": seed}) for seed in SEEDS]
+    wanted += [(TWENTY, {"part": "twenty", "seed": seed}) for seed in SEEDS[:3]]
+    for group, line in wanted:
+        for one in missing([line]):
+            keep(one, several(SPACE, one["seed"], drive, settings=group))
 
 
 if __name__ == "__main__":

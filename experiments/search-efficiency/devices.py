@@ -1,4 +1,4 @@
-"""One search for three settings against a search for each: accuracy evaluations needed."""
+"""One search for several settings against a search for each: accuracy evaluations needed."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,17 +16,31 @@ from nassearch.search.pareto import hypervolume
 from nassearch.search.problem import Floats, Objective, Problem
 from nassearch.space import Architecture
 
-SETTINGS = (("zen4", "onnxruntime"), ("zen4", "openvino"), ("a100", None))
+GPUS = ("a100", "h100", "v100", "t4", "jetson_orin")
+CPU = ("fp32", "int8")
+Choice = tuple[str, str | None, str | None, int | None]
+"""A device, its runtime, precision and batch; None is the device's own."""
+THREE: tuple[Choice, ...] = (
+    ("zen4", "onnxruntime", None, None),
+    ("zen4", "openvino", None, None),
+    ("a100", None, None, None),
+)
+TWENTY: tuple[Choice, ...] = (
+    *(("zen4", runtime, each, 1) for runtime in ("onnxruntime", "openvino") for each in CPU),
+    *((f"raspberry_pi_{number}", "onnxruntime", each, 1) for number in (4, 5) for each in CPU),
+    *((name, "tensorrt", each, 1) for name in GPUS for each in ("fp16", "int8")),
+    *((name, "tensorrt", "fp16", 64) for name in GPUS[:2]),
+)
 SHARE = 0.97
 TRIALS = 300
 
 Drive = Callable[[Problem, str, int], Iterator[list[Architecture]]]
 
 
-def three(space: str, seed: int, drive: Drive) -> dict[str, Any]:
+def several(space: str, seed: int, drive: Drive, *, settings: tuple[Choice, ...]) -> dict[str, Any]:
     """Evaluations until the front of every setting holds 97 % of the best hypervolume known."""
     landscape = Landscape(space, seed=seed, images=None)
-    latencies = _latencies(space)
+    latencies = _latencies(space, settings)
     accuracy = landscape.problem(seed).objectives[0]
     wholes = []
     for latency in latencies:
@@ -54,12 +68,12 @@ def _share(genes: Any, view: Landscape, reference: Floats, whole: float) -> floa
 
 
 @lru_cache
-def _latencies(space: str) -> tuple[Objective, ...]:
-    """The latency in each setting, from the tables that ship."""
+def _latencies(space: str, settings: tuple[Choice, ...]) -> tuple[Objective, ...]:
+    """The latency in each setting, from the tables that ship and from estimates."""
     found = []
-    for name, runtime in SETTINGS:
+    for name, runtime, precision, batch in settings:
         device = load_device(name)
-        setting = device.setting(runtime=runtime, precision=None, batch=None, threads=None)
+        setting = device.setting(runtime=runtime, precision=precision, batch=batch, threads=None)
         loaded = Landscape(space, seed=0, images=None).space
         one = load_target(loaded, device, setting, places=table_places(None))
         (latency,) = build("latency", Context(loaded, (one,)))

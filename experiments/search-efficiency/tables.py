@@ -19,7 +19,7 @@ def report() -> None:
     lines = files.read_json_lines(HERE / "results.jsonl")
     parts = {
         part: [line for line in lines if line["part"] == part]
-        for part in ("enumerable", "large", "overhead", "settings")
+        for part in ("enumerable", "large", "overhead", "settings", "twenty")
     }
     _enumerable(parts["enumerable"])
     _large(parts["large"])
@@ -28,7 +28,8 @@ def report() -> None:
             f"{line['algorithm']}: {line['milliseconds']:.0f} ms a candidate over 1,000; "
             f"by hundred {line['by_hundred']}"
         )
-    _settings(parts["settings"])
+    for part in ("settings", "twenty"):
+        _settings(parts[part])
     _plot(parts["enumerable"], parts["large"])
 
 

@@ -105,11 +105,11 @@ class Truth:
         self.space = SearchSpace.load(str(self.table.space))
         rows = pd.read_csv(self.table.csv)
         genes = [tuple(map(int, text.split("-"))) for text in rows.genes]
-        self._all: Genes = np.array(genes, dtype=np.uint8)
+        self.genes: Genes = np.array(genes, dtype=np.uint8)
         self.accuracies: Floats = rows.accuracy.to_numpy()
         self._row = {row: index for index, row in enumerate(genes)}
         (self._macs,) = build("macs", Context(self.space))
-        self.costs: Floats = self._macs.numbers(self._all)
+        self.costs: Floats = self._macs.numbers(self.genes)
         self._images, self._as_measured, self._seed = images, as_measured, seed
 
     def row(self, architecture: Architecture) -> int:
