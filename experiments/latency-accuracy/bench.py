@@ -31,6 +31,7 @@ from measured import device, memory, plots, tables
 from score import say
 
 from nassearch import config
+from nassearch.latency.coverage import MAX_NETWORKS
 from nassearch.latency.efficiency import load_efficiency
 from nassearch.latency.importing.ofa import import_ofa_tables
 from nassearch.latency.predictor import LatencyPredictor
@@ -276,6 +277,8 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=160)
     parser.add_argument("--seconds", type=float, default=75)
     parser.add_argument("--networks", type=int, default=100)
+    parser.add_argument("--most-networks", type=int, default=MAX_NETWORKS, help="to profile")
+    parser.add_argument("--time-budget", type=float, help="seconds of profiling, loading included")
     parser.add_argument("--runtime", default="onnxruntime")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--seed", type=int, default=0)
@@ -306,6 +309,8 @@ def main() -> None:
             runtime=given.runtime,
             precision=given.precision,
             networks=given.networks,
+            most_networks=given.most_networks,
+            time_budget=given.time_budget,
             seed=given.seed,
             out=given.out,
         )

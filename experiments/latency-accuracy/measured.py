@@ -13,6 +13,7 @@ import torch
 from score import coverage, say, scores
 
 from nassearch import config
+from nassearch.latency.coverage import MAX_NETWORKS
 from nassearch.latency.device import HOST, load_device, table_directories
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.profiler import profile
@@ -27,7 +28,7 @@ from nassearch.runtimes.runtime import Floats, Runtime
 from nassearch.setting import Setting
 from nassearch.space import Architecture, SearchSpace, lower
 
-CHECK_TIMES = 2.5  # longer: many more networks, and what is compared with must be the steadier
+CHECK_SECONDS = 190.0  # many more networks, and what is compared with must be the steadier
 # How many random networks of each, beside the smallest and the largest.
 MEMORY_SPACES = {
     "digits_tiny": 12,
@@ -72,6 +73,8 @@ def device(
     networks: int,
     seed: int,
     out: Path,
+    most_networks: int = MAX_NETWORKS,
+    time_budget: float | None = None,
 ) -> None:
     """Profile this machine, then measure networks it has not seen: random and extreme ones."""
     torch.set_num_threads(1)
@@ -82,7 +85,15 @@ def device(
     engine = config.resolve(RUNTIMES, runtime, kind="runtime")(setting)
     start = time.monotonic()
     rng = np.random.default_rng(seed)
-    table = profile(space, setting, runtime=engine, rng=rng, seconds=seconds)
+    table = profile(
+        space,
+        setting,
+        runtime=engine,
+        rng=rng,
+        seconds=seconds,
+        max_networks=most_networks,
+        time_budget=time_budget,
+    )
     took = time.monotonic() - start
     seen = {network.genes for network in table.networks}
     say(f"profiled {len(table.blocks)} blocks in {len(seen)} whole networks, {took:.0f} s")
@@ -92,7 +103,7 @@ def device(
     )
     drawn = [*extremes(space, rng, networks // 4), *space.sample_many(rng, 2 * networks)]
     fresh = [a for a in dict.fromkeys(drawn) if space.encode(a) not in seen][:networks]
-    measured, timing, ratios, clock = check(table, space, fresh, engine, seconds, rng)
+    measured, timing, ratios, clock = check(table, space, fresh, engine, rng)
     by_references = timing.reference / (reference_ms(table, space) or timing.reference)
     say(
         f"while checking {len(fresh)} networks: noise floor {timing.noise_floor:.2%}; the machine"
@@ -189,7 +200,6 @@ def check(
     space: SearchSpace,
     fresh: Sequence[Architecture],
     engine: Runtime,
-    seconds: float,
     rng: np.random.Generator,
 ) -> tuple[Floats, Timing, Floats, float]:
     """Milliseconds of networks on the clock of the table, (n,); how, and how sure.
@@ -206,7 +216,7 @@ def check(
     timing = interleave(
         [sessions[index] for index in range(len(every))],
         references=references(space, engine),
-        seconds=CHECK_TIMES * seconds,
+        seconds=CHECK_SECONDS,
         max_rounds=40,
     )
     medians, positions = timing.medians_ms, np.argsort(order)
