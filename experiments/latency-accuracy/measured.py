@@ -115,7 +115,7 @@ def device(
     say(f"sum of blocks: {scores(plain.predict(fresh), measured)}")
     say(f"calibrated on {len(seen)}: {scores(predictor.predict(fresh), measured)}")
     pairs = [(space, a, ms) for a, ms in zip(fresh, measured, strict=True)]
-    say(f"  interval ± {predictor.correction.ratio:.1%} covers {coverage(predictor, pairs):.1%}")
+    say(f"  interval ± {predictor.calibration.ratio:.1%} covers {coverage(predictor, pairs):.1%}")
     low, high = predictor.interval(fresh)
     frame = pd.DataFrame(
         {
