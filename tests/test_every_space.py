@@ -17,8 +17,10 @@ from nassearch.data.image_set import ImageSet
 from nassearch.export.export_config import AccuracyClaim, DataConfig, ExportConfig
 from nassearch.export.weights import load
 from nassearch.export.writer import write_export
+from nassearch.latency.device import Device
 from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.profiler import profile
+from nassearch.latency.target import Target
 from nassearch.networks.onnx_graph import INPUT
 from nassearch.objectives.objective import Context, build
 from nassearch.runtimes.fake import FakeRuntime
@@ -38,7 +40,13 @@ SETTING = Setting("box", "fake")
 # rate, and images enough for the statistics of the norms, because what has diverged on noise
 # magnifies the rounding that export is judged by.
 RECIPE = TrainingRecipe(
-    epochs=2, batch_size=16, lr=0.01, fm_warmup=0.75, ramp_epochs=0.5, num_random=1
+    strategy="delayed-shrinking",
+    epochs=2,
+    batch_size=16,
+    lr=0.01,
+    fm_warmup=0.75,
+    ramp_epochs=0.5,
+    num_random=1,
 )
 
 
@@ -73,7 +81,7 @@ def test_it_goes_the_whole_way(
     runtime = FakeRuntime(SETTING)
     table = profile(space, SETTING, runtime=runtime, rng=rng, seconds=0.01, time_budget=2.0)
     predictor = LatencyPredictor.from_table(table, space)
-    context = Context(space, (predictor,))
+    context = Context(space, (Target(Device(name="box"), SETTING, predictor, table),))
     (entropy,), (latency,) = build("zero_cost", context), build("latency", context)
     least = predictor.minimum()[1]
     limit = least + (float(predictor.predict([space.largest])[0]) - least) / 2

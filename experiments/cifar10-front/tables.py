@@ -10,7 +10,7 @@ from rich.console import Console
 
 KINDS = ("supernet", "alone", "latency", "searched", "others", "tuned", "strategy", "flagship")
 KINDS += ("flagship-alone",)
-DEFAULT = "in_turn_six_brief"  # the package's default strategy
+DEFAULT = "growing"  # the package's default strategy
 KEYS = ["runtime", "precision", "name", "seed"]
 
 

@@ -27,7 +27,7 @@ from nassearch.training.distribution import train_on_workers
 from nassearch.training.evaluation import warn_of_coarse_validation
 from nassearch.training.state import TrainingState, refuse_present, start
 from nassearch.training.strategies import STRATEGIES
-from nassearch.training.task import GIVEN, Loss
+from nassearch.training.task import GIVEN_LOSS, Loss
 from nassearch.training.time_plan import plan_time
 from nassearch.training.trainer import STAGE, train_from
 from nassearch.training.training_recipe import TrainingRecipe
@@ -71,7 +71,7 @@ def train_supernet(
     """
     config.resolve(STRATEGIES, recipe.training.strategy, kind="strategy")
     if loss is not None and recipe.training.loss is None:
-        recipe = _with_training(recipe, loss=GIVEN)
+        recipe = _with_training(recipe, loss=GIVEN_LOSS)
     loss = loss or _named_loss(recipe.training.loss)
     if space is not None:
         recipe = recipe.model_copy(update={"space": f"{HERE}/{SPACE_FILE}"})
@@ -166,7 +166,7 @@ def _named_loss(name: str | None) -> Loss | None:
     """The loss that a recipe names; None for the usual one."""
     if name is None:
         return None
-    if name == GIVEN:
+    if name == GIVEN_LOSS:
         raise ConfigError(
             "was given in Python and must be given there again",
             where="training.loss",

@@ -20,7 +20,7 @@ Loss = Callable[[Outputs, Targets], Tensor]
 and a batch's targets (labels, int64 (n,), shares of classes, or what a collate gives) a scalar."""
 Network = Callable[[Tensor], Outputs]
 Measure = Callable[[Network, Iterable[TargetBatch]], float | tuple[float, float]]
-GIVEN = "given in Python"
+GIVEN_LOSS = "given in Python"
 """What a recipe says of a loss that no text names."""
 
 

@@ -76,7 +76,9 @@ class TrainingRecipe(AugmentationOptions):
 
     # -- which subnets a step trains
 
-    strategy: str = "delayed-shrinking"
+    strategy: str = "growing"
+    """Where it is not said and `loss` is, delayed-shrinking: targets of one's own may have no parts
+    that growing could show to one network each."""
     options: SerializeAsAny[StrictModel] = Field(default_factory=StrictModel)
 
     # -- losses and regularisation
@@ -130,7 +132,9 @@ class TrainingRecipe(AugmentationOptions):
         """Put the keys of the strategy's own model into `options`."""
         if not isinstance(keys, Mapping):
             return keys
-        strategy = keys.get("strategy", cls.model_fields["strategy"].default)
+        usual = cls.model_fields["strategy"].default
+        default = usual if keys.get("loss") is None else "delayed-shrinking"
+        strategy = keys.get("strategy", default)
         if not isinstance(strategy, str):
             return keys
         options = strategy_options(strategy)
@@ -141,7 +145,7 @@ class TrainingRecipe(AugmentationOptions):
         if options.model_config.get("extra") == "forbid":
             _refuse_unknown(own, strategy, known=options.model_fields.keys())
         shared = {name: value for name, value in keys.items() if name in _shared_keys()}
-        return {**shared, "options": options.model_validate(own)}
+        return {**shared, "strategy": strategy, "options": options.model_validate(own)}
 
     @model_serializer(mode="wrap")
     def _spread_options(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:

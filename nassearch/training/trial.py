@@ -7,13 +7,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from nassearch.data.seeding import Stream, numpy_generator
 from nassearch.data.target_set import to_device
 from nassearch.errors import ConfigError
 from nassearch.free_memory import is_out_of_memory, limited_to_what_is_free
 from nassearch.networks.wiring import named
 from nassearch.training.allocator import keep_buffers
+from nassearch.training.schedule import StepPosition
 from nassearch.training.state import TrainingState
-from nassearch.training.strategy import SubnetPass
+from nassearch.training.strategy import SubnetPass, make_strategy
 from nassearch.training.task import checked_loss
 from nassearch.training.trainer import forward, teacher_logits
 
@@ -31,13 +33,22 @@ def try_step(state: TrainingState, *, workers: int = 1) -> None:
         workers: How many share a batch.
 
     Raises:
-        ConfigError: memory is short (names the batch that fits), or a norm would see one value.
+        ConfigError: memory is short (names the batch that fits), a network of a step would see no
+            image of it, or a norm would see one value.
     """
     keep_buffers()
     whole = min(state.recipe.batch_size, len(state.data.train))  # what fills no batch sits out
     count = max(1, whole // workers)
+    networks_at_once = _parts_of_a_batch(state)
+    if count < networks_at_once:
+        raise ConfigError(
+            f"a step shows {networks_at_once} networks a part each of a batch of {count}",
+            where="training.batch_size",
+            fix=f"train with a batch_size of at least {2 * networks_at_once * workers}, or with"
+            " --strategy single-path",
+        )
     with _untouched(state.supernet):
-        if count == 1:
+        if count < 2 * networks_at_once:
             ends = (state.space.largest, state.space.smallest)
             networks = [partial(state.supernet, architecture=end) for end in ends]
             refuse_lone_values(networks, _images(state, 1), keeper=state.supernet)
@@ -55,6 +66,19 @@ def try_step(state: TrainingState, *, workers: int = 1) -> None:
         where=state.space.name,
         fix=fix,
     )
+
+
+def _parts_of_a_batch(state: TrainingState) -> int:
+    """Into how many parts a step divides a batch, one for each of its networks."""
+    strategy = make_strategy(state.space, state.recipe)
+    plans = (
+        strategy.step(
+            StepPosition(step, state.steps_per_epoch),
+            numpy_generator(state.recipe.seed, Stream.SUBNETS, step),
+        )
+        for step in (0, state.total_steps - 1)
+    )
+    return max(taken.part[1] for plan in plans for taken in plan.passes)
 
 
 def try_loss(state: TrainingState) -> None:
@@ -90,8 +114,8 @@ def refuse_lone_values(
                     "batch norm cannot train on batches of one image whose map is 1x1: it has one"
                     " value for each channel",
                     where="training.batch_size",
-                    fix="train with a batch_size of at least 2 (for each worker), or on larger"
-                    " images",
+                    fix="train with a batch_size of at least 2 (for each worker, and each network"
+                    " that has its part of a batch), or on larger images",
                 ) from error
 
 

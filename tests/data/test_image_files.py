@@ -22,7 +22,9 @@ from nassearch.training.state import start
 from nassearch.training.trainer import train
 from nassearch.training.training_recipe import TrainingRecipe
 
-RECIPE = TrainingRecipe(epochs=2, batch_size=32, lr=0.05, ramp_epochs=0.5, seed=2)
+RECIPE = TrainingRecipe(
+    strategy="delayed-shrinking", epochs=2, batch_size=32, lr=0.05, ramp_epochs=0.5, seed=2
+)
 
 
 @pytest.fixture

@@ -252,7 +252,7 @@ def test_help_and_debug_work_without_a_run(nassearch: CommandLine) -> None:
         ("train-supernet", "training.lrr=1", "unknown key 'training.lrr', did you mean"),
         ("train-supernet", "seed.lr=1", "'seed.lr' is not a key of the recipe"),
         ("train-supernet", "training={epochs: 0}", "training.epochs: does not fit (got 0)"),
-        ("train-supernet", "training.fm_warmup=2", "training.fm_warmup: "),
+        ("train-supernet", "training.grow_until=2", "training.grow_until: "),
         ("finetune export --epochs 1", "batch_size=0", "batch_size: does not fit (got 0)"),
         ("finetune export --epochs 1", "epoch=3", "unknown key 'epoch'"),
         ("search --device box", "populationn=3", "unknown key 'populationn'"),

@@ -15,7 +15,9 @@ from nassearch.training import checkpoint
 from nassearch.training.distribution import train_on_workers
 from nassearch.training.training_recipe import TrainingRecipe
 
-RECIPE = TrainingRecipe(epochs=6, batch_size=128, ramp_epochs=1.0, eval_every=6)
+RECIPE = TrainingRecipe(
+    strategy="delayed-shrinking", epochs=6, batch_size=128, ramp_epochs=1.0, eval_every=6
+)
 
 
 def test_a_batch_without_equal_shares_is_refused_before_anything_starts(

@@ -122,7 +122,9 @@ def test_the_faster_precision_is_measured_once_and_kept(
     seconds = {"float32": 2.0, "bf16": 1.0}
     measure = "nassearch.training.state.step_seconds"
     monkeypatch.setattr(measure, lambda _, precision, *, batch_size: seconds[precision])
-    recipe = TrainingRecipe(epochs=1, ramp_epochs=0.0, precision="auto")
+    recipe = TrainingRecipe(
+        strategy="delayed-shrinking", epochs=1, ramp_epochs=0.0, precision="auto"
+    )
     trainer.train(space, digits, recipe=recipe, out=tmp_path)
     assert checkpoint.load(tmp_path).recipe["precision"] == "bf16"
     seconds["bf16"] = 3.0
@@ -152,3 +154,10 @@ def test_growing_allows_ever_more_of_every_dimension() -> None:
         assert all(
             gene <= top for each in genes[1:] for gene, top in zip(each, genes[0], strict=True)
         )
+
+
+def test_a_training_that_goes_on_from_anothers_weights_allows_everything_at_once() -> None:
+    space = SearchSpace.load("cifar_dense")
+    recipe = TrainingRecipe(strategy="growing", epochs=10, start_from="runs/before")
+    first = make_strategy(space, recipe).step(StepPosition(0, 10), np.random.default_rng(0))
+    assert first.passes[0].architecture == space.largest

@@ -24,6 +24,7 @@ from nassearch.training.strategy import SubnetPass
 from nassearch.training.training_recipe import TrainingRecipe
 
 EVERYTHING: dict[str, Any] = {
+    "strategy": "delayed-shrinking",
     "epochs": 4,
     "batch_size": 128,
     "lr": 0.01,
@@ -42,6 +43,7 @@ EVERYTHING: dict[str, Any] = {
     "precision": "bf16",
 }
 FAST: dict[str, Any] = {
+    "strategy": "delayed-shrinking",
     "epochs": 4,
     "batch_size": 128,
     "optimizer": "muon",
@@ -63,8 +65,9 @@ TOGETHER = [
         "optimizer": "sgd",
         "precision": "float32",
     },
-    {"epochs": 4, "ramp_epochs": 1.0, "eval_every": 2},
+    {"strategy": "delayed-shrinking", "epochs": 4, "ramp_epochs": 1.0, "eval_every": 2},
     FAST,
+    {"epochs": 4, "eval_every": 2},
 ]
 
 
@@ -75,7 +78,7 @@ def test_a_run_killed_anywhere_resumes_to_the_same_weights(
     """Killed at a moment that differs for each recipe: in the warm-up, the ramp, the end."""
     recipe = TrainingRecipe(**TOGETHER[number])
     undisturbed = trainer.train(space, digits, recipe=recipe, out=tmp_path / "undisturbed")
-    after = (5, 13, 27, 17)[number]
+    after = (5, 13, 27, 17, 22)[number]
     out = tmp_path / "killed"
     arguments = [space.to_dict(), recipe.model_dump(), str(out), after]
     killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(arguments)], check=False)
@@ -92,7 +95,7 @@ def begin(space: SearchSpace, digits: Data, out: Path, **settings: Any) -> Train
 def test_the_average_is_what_is_evaluated_and_loaded(
     space: SearchSpace, digits: Data, tmp_path: Path
 ) -> None:
-    recipe = TrainingRecipe(epochs=1, ema_decay=0.5, ramp_epochs=0.0)
+    recipe = TrainingRecipe(strategy="delayed-shrinking", epochs=1, ema_decay=0.5, ramp_epochs=0.0)
     trained = trainer.train(space, digits, recipe=recipe, out=tmp_path)
     assert_same_weights(trained, checkpoint.load_supernet(tmp_path))
     raw = checkpoint.load(tmp_path).model
@@ -163,7 +166,9 @@ def test_residual_branches_start_at_nothing_with_zero_gamma() -> None:
 def test_repeated_non_finite_losses_go_back_to_the_checkpoint_at_a_lower_rate(
     space: SearchSpace, digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = TrainingRecipe(epochs=4, batch_size=128, ramp_epochs=1.0, eval_every=4)
+    recipe = TrainingRecipe(
+        strategy="delayed-shrinking", epochs=4, batch_size=128, ramp_epochs=1.0, eval_every=4
+    )
     real, rates = trainer.train_step, []
 
     def ill(state: TrainingState, *arguments: Any) -> float:
@@ -188,7 +193,7 @@ def test_repeated_non_finite_losses_go_back_to_the_checkpoint_at_a_lower_rate(
 def test_a_loss_that_never_recovers_is_given_up(
     space: SearchSpace, digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = TrainingRecipe(epochs=4, batch_size=128, ramp_epochs=1.0)
+    recipe = TrainingRecipe(strategy="delayed-shrinking", epochs=4, batch_size=128, ramp_epochs=1.0)
     real = trainer.train_step
 
     def ill(state: TrainingState, *arguments: Any) -> float:
@@ -208,7 +213,7 @@ def test_steps_that_were_skipped_are_told_and_the_last_epoch_is_saved(
 ) -> None:
     """An epoch without a finite loss has none, not 0."""
     steps = len(digits.train) // 256
-    recipe = TrainingRecipe(epochs=2, batch_size=256, ramp_epochs=0.0)
+    recipe = TrainingRecipe(strategy="delayed-shrinking", epochs=2, batch_size=256, ramp_epochs=0.0)
     real = trainer.train_step
 
     def ill(state: TrainingState, *arguments: Any) -> float:
@@ -231,7 +236,13 @@ def test_checkpoints_within_an_epoch_come_by_the_clock(
         if checkpoint.paths(tmp_path):
             steps.append(checkpoint.load(tmp_path).step)
 
-    recipe = TrainingRecipe(epochs=1, batch_size=128, checkpoint_minutes=1e-9, ramp_epochs=0.0)
+    recipe = TrainingRecipe(
+        strategy="delayed-shrinking",
+        epochs=1,
+        batch_size=128,
+        checkpoint_minutes=1e-9,
+        ramp_epochs=0.0,
+    )
     trainer.train(space, digits, recipe=recipe, out=tmp_path, progress=watch)
     assert sorted(set(steps)) == list(range(1, len(digits.train) // 128 + 1))
     assert len(checkpoint.paths(tmp_path)) == 2
@@ -242,7 +253,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_checkpoint_before(
 ) -> None:
     import resource
 
-    recipe = TrainingRecipe(epochs=2, batch_size=128, ramp_epochs=0.0)
+    recipe = TrainingRecipe(strategy="delayed-shrinking", epochs=2, batch_size=128, ramp_epochs=0.0)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill_disk() -> None:
@@ -262,7 +273,9 @@ def test_a_full_disk_stops_the_run_and_leaves_the_checkpoint_before(
 def test_metrics_go_to_tensorboard_where_asked(
     space: SearchSpace, digits: Data, tmp_path: Path
 ) -> None:
-    recipe = TrainingRecipe(epochs=1, tensorboard=True, ramp_epochs=0.0)
+    recipe = TrainingRecipe(
+        strategy="delayed-shrinking", epochs=1, tensorboard=True, ramp_epochs=0.0
+    )
     trainer.train(space, digits, recipe=recipe, out=tmp_path)
     (events,) = (tmp_path / "tensorboard").glob("events.*")
     assert b"val_accuracy_max" in events.read_bytes()

@@ -35,7 +35,9 @@ SPACE = {
     ],
     "head": {},
 }
-RECIPE = TrainingRecipe(epochs=3, batch_size=256, lr=0.05, ramp_epochs=1.0, eval_every=3)
+RECIPE = TrainingRecipe(
+    strategy="delayed-shrinking", epochs=3, batch_size=256, lr=0.05, ramp_epochs=1.0, eval_every=3
+)
 
 
 def work(rank: int, size: int, out: str, rendezvous: str) -> None:

@@ -25,11 +25,16 @@ from nassearch.training.strategy import StepPlan, make_strategy
 from nassearch.training.training_recipe import TrainingRecipe
 
 STEPS = 7
-PAPER: dict[str, Any] = {"fm_warmup": 0.5, "sandwich_rule": "together"}  # DεpS as published
+DELAYED = "delayed-shrinking"
+PAPER: dict[str, Any] = {  # DεpS as published
+    "strategy": DELAYED,
+    "fm_warmup": 0.5,
+    "sandwich_rule": "together",
+}
 
 
 def steps_of(name: str, space: SearchSpace, *, seed: int) -> list[StepPlan]:
-    ramp = {"ramp_epochs": 2.0} if name == "delayed-shrinking" else {}
+    ramp = {"ramp_epochs": 2.0} if name == DELAYED else {}
     recipe = TrainingRecipe(strategy=name, epochs=6, **ramp)
     strategy = make_strategy(space, recipe)
     return [
@@ -108,7 +113,7 @@ def test_beta_is_that_of_the_paper_at_every_step(space: SearchSpace) -> None:
 
 
 def test_without_warmup_delayed_shrinking_is_the_sandwich(space: SearchSpace) -> None:
-    recipe = TrainingRecipe(fm_warmup=0.0, sandwich_rule="together")
+    recipe = TrainingRecipe(strategy=DELAYED, fm_warmup=0.0, sandwich_rule="together")
     delayed = DelayedShrinking(space, recipe)
     sandwich = make_strategy(space, TrainingRecipe(strategy="sandwich"))
     position = StepPosition(0, STEPS)
@@ -228,8 +233,10 @@ def test_delayed_shrinking_sorts_once_when_subnets_begin(space: SearchSpace) -> 
     assert [len(s.passes) for s in steps] == [1] * 7 * STEPS + [4] * 13 * STEPS
 
 
-def test_by_default_a_step_trains_one_network_after_a_short_warm_up(space: SearchSpace) -> None:
-    recipe = TrainingRecipe(epochs=60)  # 3 of warm-up: 1.5 before a ramp that would take 5
+def test_in_turn_a_step_trains_one_network_after_a_short_warm_up(space: SearchSpace) -> None:
+    recipe = TrainingRecipe(
+        strategy=DELAYED, epochs=60
+    )  # 3 of warm-up: 1.5 before a ramp that would take 5
     steps = [
         make_strategy(space, recipe).step(StepPosition(t, STEPS), np.random.default_rng(t))
         for t in range(60 * STEPS)
@@ -251,11 +258,11 @@ def test_by_default_a_step_trains_one_network_after_a_short_warm_up(space: Searc
 @pytest.mark.parametrize(
     ("keys", "random"),
     [
-        ({}, 6),
-        ({"sandwich_rule": "together"}, 2),
+        ({"strategy": DELAYED}, 6),
+        ({"strategy": DELAYED, "sandwich_rule": "together"}, 2),
         ({"strategy": "sandwich"}, 2),
         ({"strategy": "sandwich", "sandwich_rule": "in-turn"}, 6),
-        ({"num_random": 3}, 3),
+        ({"strategy": DELAYED, "num_random": 3}, 3),
     ],
 )
 def test_there_are_more_random_networks_where_each_has_its_step(
@@ -276,7 +283,9 @@ def test_small_networks_ramp_up_more_slowly_where_asked(space: SearchSpace) -> N
 
 
 def test_a_warm_up_on_small_images_ends_at_full_size(space: SearchSpace) -> None:
-    recipe = TrainingRecipe(epochs=10, fm_warmup=1.0, ramp_epochs=0.0, warmup_resolution=0.5)
+    recipe = TrainingRecipe(
+        strategy=DELAYED, epochs=10, fm_warmup=1.0, ramp_epochs=0.0, warmup_resolution=0.5
+    )
     strategy = DelayedShrinking(space, recipe)
     found = [
         strategy.step(StepPosition(t, STEPS), np.random.default_rng(0)).passes[0].resolution
@@ -292,7 +301,7 @@ def test_a_warm_up_on_small_images_ends_at_full_size(space: SearchSpace) -> None
     [
         ("sandwich", {}),
         ("single-path", {}),
-        ("delayed-shrinking", {"fm_warmup": 0.0, "sandwich_rule": "together"}),
+        (DELAYED, {"fm_warmup": 0.0, "sandwich_rule": "together"}),
     ],
 )
 def test_coupled_sampling_ties_expansion_to_depth(strategy: str, own: dict[str, Any]) -> None:
@@ -324,7 +333,9 @@ def _generator() -> torch.Generator:
 
 
 def test_a_ramp_may_begin_where_the_rate_is_still_zero(space: SearchSpace) -> None:
-    recipe = TrainingRecipe(epochs=6, fm_warmup=0.5, ramp_epochs=3.0, lr_warmup_epochs=2.0)
+    recipe = TrainingRecipe(
+        strategy=DELAYED, epochs=6, fm_warmup=0.5, ramp_epochs=3.0, lr_warmup_epochs=2.0
+    )
     strategy = make_strategy(space, recipe)
     assert isinstance(strategy, DelayedShrinking)
     assert learning_rate(recipe, 0.0) == 0.0

@@ -93,6 +93,7 @@ def test_the_average_step_is_that_of_the_whole_schedule(
 ) -> None:
     """Twelve epochs: three of the largest network alone, then the whole sandwich."""
     keys = {"fm_warmup": 0.25, "ramp_epochs": 0.0, "num_random": 0, "sandwich_rule": "together"}
+    keys |= {"strategy": "delayed-shrinking"}
     state = begin(space, digits, tmp_path, **keys)
     largest, smallest = (macs(lower(space, a)) for a in (space.largest, space.smallest))
     expected = 3 * (largest + 0.75 * smallest)

@@ -21,7 +21,15 @@ from nassearch.training.state import freeze_teacher, make_optimizer, start
 from nassearch.training.strategy import SubnetPass
 from nassearch.training.training_recipe import TrainingRecipe
 
-RECIPE = TrainingRecipe(epochs=4, batch_size=128, lr=0.05, ramp_epochs=1.0, eval_every=2, seed=5)
+RECIPE = TrainingRecipe(
+    strategy="delayed-shrinking",
+    epochs=4,
+    batch_size=128,
+    lr=0.05,
+    ramp_epochs=1.0,
+    eval_every=2,
+    seed=5,
+)
 STEPS_PER_EPOCH = 8
 
 KILLED = """

@@ -61,8 +61,16 @@ def test_keys_stay_flat_and_are_read_again(name: str) -> None:
 
 
 def test_a_strategy_reads_the_keys_of_its_own_model() -> None:
-    recipe = parse(fm_warmup=0.5, num_random=4)
+    recipe = parse(strategy="delayed-shrinking", fm_warmup=0.5, num_random=4)
     assert recipe.options == DelayedShrinkingOptions(fm_warmup=0.5, num_random=4)
+
+
+def test_a_loss_of_ones_own_does_not_ask_for_parts_of_its_targets() -> None:
+    assert parse().strategy == "growing"
+    own = parse(loss="mine:loss")
+    assert own.options == DelayedShrinkingOptions()
+    assert parse(**own.model_dump()) == own
+    assert parse(strategy="growing", loss="mine:loss").strategy == "growing"
 
 
 def test_a_key_of_another_strategy_is_refused_by_name() -> None:
@@ -80,7 +88,7 @@ def test_an_unknown_key_is_refused_with_the_allowed_ones_of_its_strategy() -> No
 
 def test_a_value_of_the_wrong_kind_names_its_key() -> None:
     with pytest.raises(ConfigError, match=r"recipe\.yaml: fm_warmup: .*less than or equal to 1"):
-        parse(fm_warmup=1.5)
+        parse(strategy="delayed-shrinking", fm_warmup=1.5)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

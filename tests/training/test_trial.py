@@ -167,21 +167,41 @@ def small(space: SearchSpace) -> SearchSpace:
 def test_a_batch_of_one_image_on_a_map_of_one_pixel_is_one_line(
     small: SearchSpace, space: SearchSpace, digits: Data, tmp_path: Path
 ) -> None:
-    state = begin(small, digits, tmp_path / "run", batch_size=1)
+    keys: dict[str, object] = {"strategy": "sandwich"}
+    state = begin(small, digits, tmp_path / "run", batch_size=1, **keys)
     says = r"one image whose map is 1x1.*batch_size of at least 2.*or on larger images$"
     before = {name: value.clone() for name, value in state.supernet.state_dict().items()}
     with pytest.raises(ConfigError, match=says):
         try_step(state)
     assert all(torch.equal(v, before[k]) for k, v in state.supernet.state_dict().items())
     with pytest.raises(ConfigError, match=says):
-        try_step(begin(small, digits, tmp_path / "run", batch_size=4), workers=4)
+        try_step(begin(small, digits, tmp_path / "run", batch_size=4, **keys), workers=4)
     with pytest.raises(ConfigError, match=says):
         network = state.supernet.extract(small.smallest)
-        recipe = TrainingRecipe(epochs=1, batch_size=1)
+        recipe = TrainingRecipe(epochs=1, batch_size=1, **keys)
         finetune(network, digits, recipe=recipe, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     for allowed, size in ((small, 2), (space, 1)):
-        try_step(begin(allowed, digits, tmp_path / "run", batch_size=size))
+        try_step(begin(allowed, digits, tmp_path / "run", batch_size=size, **keys))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"strategy": "growing"},
+        {"strategy": "delayed-shrinking", "sandwich_rule": "apart", "num_random": 2},
+    ],
+)
+def test_each_network_of_a_step_has_an_image_of_its_own(
+    keys: dict[str, object], small: SearchSpace, digits: Data, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"batch_size: .*4 networks.*batch of 3; .*at least 8,"):
+        try_step(begin(small, digits, tmp_path, batch_size=3, **keys))
+    with pytest.raises(ConfigError, match=r"at least 16,"):
+        try_step(begin(small, digits, tmp_path, batch_size=7, **keys), workers=2)
+    with pytest.raises(ConfigError, match="one image whose map is 1x1"):
+        try_step(begin(small, digits, tmp_path, batch_size=7, **keys))
+    try_step(begin(small, digits, tmp_path, batch_size=8, **keys))
 
 
 def test_the_images_that_fill_no_batch_are_no_batch_of_one(

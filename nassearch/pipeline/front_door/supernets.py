@@ -24,7 +24,7 @@ from nassearch.pipeline.trained_supernet import TrainedSupernet
 from nassearch.progress import Progress, silent
 from nassearch.recipe import Recipe
 from nassearch.space import SearchSpace
-from nassearch.training.task import Loss
+from nassearch.training.task import GIVEN_LOSS, Loss
 
 GIVEN = "given"
 """The data of a recipe whose images are given in Python; its training names them."""
@@ -164,7 +164,8 @@ def train_supernet(
             by default as in the run of `start_from`.
         start_from: A supernet, or its run, whose weights, norms and channel order are taken over;
             optimizer and schedule start anew, and so does the classifier of other classes.
-        strategy: A name of `list_plugins("strategies")`; by default delayed shrinking.
+        strategy: A name of `list_plugins("strategies")`; by default `growing`, and with a `loss`
+            of your own `delayed-shrinking`.
         epochs: Passes over the training images.
         time_budget: A time, '2h', instead of epochs: as many are planned as end within it.
         seed: Seed of all randomness, and of the validation split where `data` is text.
@@ -197,8 +198,9 @@ def train_supernet(
     keys |= {} if strategy is None else {"strategy": strategy}
     keys |= {} if epochs is None else {"epochs": epochs}
     keys |= {} if time_budget is None else {"time_budget": time_budget}
-    if isinstance(loss, str):
-        keys, loss = {**keys, "loss": loss}, None
+    if loss is not None:
+        keys |= {"loss": loss if isinstance(loss, str) else GIVEN_LOSS}
+        loss = None if isinstance(loss, str) else loss
     if epochs is not None and time_budget is not None:
         raise ConfigError("excludes epochs", where="time_budget", fix="give one of them")
     if start_from is not None:

@@ -19,7 +19,8 @@ class GrowingOptions(StrictModel):
     """Keys of growing: from what size on, until when, and how many networks a step trains."""
 
     grow_from: Fraction = 0.2
-    """The share of each dimension's choices, counted from the smallest, that the start allows."""
+    """The share of each dimension's choices, counted from the smallest, that the start allows; all
+    of them where a training goes on from another's weights (`start_from`)."""
     grow_until: Fraction = 0.85
     """The share of the training after which every choice is allowed."""
     num_random: Annotated[int, Field(ge=0)] = 2
@@ -62,6 +63,8 @@ class Growing:
     def _tops(self, position: StepPosition) -> list[int]:
         """The largest choice allowed of each gene, counted from its smallest."""
         first, until = self._options.grow_from, self._options.grow_until
+        if self._recipe.start_from is not None:
+            first = 1.0
         passed = position.epochs / self._recipe.epochs
         share = 1.0 if passed >= until else first + (1 - first) * passed / until
         return [round(share * (len(gene.choices) - 1)) for gene in self._space.genes]
