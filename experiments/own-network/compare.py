@@ -545,6 +545,7 @@ def some(data: Data, number: int, seed: int) -> Data:
 # -- report ----------------------------------------------------------------------------------------
 
 
+AIM = 1.5  # points that searching should be ahead of cutting uniformly
 METHODS = {
     "searched": "adopted, trained as a supernet, searched",
     "searched-share": "the same, searched at the whole share",
@@ -577,12 +578,27 @@ def section(results: Results) -> str:
         if lines:
             text.append(f"| {title} | {_share(method, shares)} | {_million(lines)} |"
                         f" {_spread(lines)} | {len(lines)} |")  # fmt: skip
+    gains = _gains(results)
+    if gains:
+        least = statistics.mean(gains)
+        verdict = "reached" if least >= AIM else f"missed by {AIM - least:.2f}"
+        text += ["", f"Searched over the uniform multiplier at its latency: {least:+.2f} points"]
+        text[-1] += f" ({', '.join(f'{gain:+.2f}' for gain in gains)}); {AIM} asked, **{verdict}**."
     for method in METHODS:
         for line in results.of(kind="chosen", method=method):
             kind = "multiplier" if method == "uniform" else "pruning ratio"
             text += ["", f"The {kind} {line['setting']:g} was chosen at {line['share']:.1%} of the"]
             text[-1] += f" latency, of {len(line['measured'])} in one interleaved run."
     return "\n".join(text) + "\n"
+
+
+def _gains(results: Results) -> list[float]:
+    """Points of test accuracy by which the searched network is ahead of the uniform, by seed."""
+    searched, uniform = (
+        {line["seed"]: 100 * line["test"] for line in results.of(kind="trained", method=method)}
+        for method in ("searched", "uniform")
+    )
+    return [searched[seed] - uniform[seed] for seed in sorted(searched.keys() & uniform.keys())]
 
 
 def _million(lines: Sequence[Mapping[str, Any]]) -> str:
