@@ -48,9 +48,9 @@ class DelayedShrinking:
     With SGD the subnets' effective rate ε(t) = β η(t) so rises linearly from 0 to η(T_w), then
     follows η. With AdamW, which divides a gradient's scale out, β is their weight in the mixture.
 
-    This is the paper with sandwich_rule=together and fm_warmup=0.5. Unless asked, each network of the
-    sandwich has a step of its own instead, six random ones among eight, after a warm-up of 0.05:
-    for the same arithmetic that was better at every size (experiments/cifar10-strategies and
+    This is the paper with sandwich_rule=together and fm_warmup=0.5. Unless asked, each network of
+    the sandwich has a step of its own instead, six random ones among eight, after a warm-up of
+    0.05: for the same arithmetic that was better at every size (experiments/cifar10-strategies and
     cifar10-front).
 
     Beyond the paper too: `ramp_by_size` r makes the ramp s (1 + r (1 - m)) epochs long for a
