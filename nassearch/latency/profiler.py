@@ -194,12 +194,12 @@ class ProfileSession:
             progress=lambda fraction: progress("timing", (1 + fraction) / 2),
             interrupted=interrupted,
         )
-        rest = len(sessions) - len(anchors)
+        timing = timing.with_references()
         self.add(
             traced,
             [network.specs for network in networks],
-            whole=timing.part(slice(rest)).with_references(),
-            inside=timing.part(slice(rest, None)),
+            whole=timing.part(slice(len(sessions))),
+            inside=timing.part(slice(len(sessions), None)),
             times=[traces[index].finish() for index in every],
             positions=np.argsort(order),
         )

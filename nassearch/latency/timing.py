@@ -65,8 +65,13 @@ class Timing:
         return cls(steady[num_references:], steady[:num_references], common, stopped)
 
     def part(self, subjects: slice) -> "Timing":
-        """The timing of some of the subjects, beside the same references."""
-        return replace(self, samples_ms=self.samples_ms[subjects])
+        """The timing of some of the subjects, of one kind, beside the same references.
+
+        What drift they have in common beyond that of all is divided out as well: measured, runs
+        under a profiler were 15 % faster for a while in which those without it were none.
+        """
+        own = Timing.of_rounds(self.samples_ms[subjects].transpose(1, 0, 2), 0)
+        return replace(self, samples_ms=own.samples_ms, drift=self.drift * own.drift)
 
     def with_references(self) -> "Timing":
         """The references are subjects, too, the first ones."""

@@ -42,6 +42,20 @@ def test_what_slows_down_every_network_is_divided_out() -> None:
     assert timing.noise_floor < np.abs(apart).mean() + 1e-3
 
 
+def test_each_kind_of_network_has_a_drift_of_its_own() -> None:
+    raw = _rounds([1.0, 2.0, 5.0, 9.0, 3.0, 6.0, 7.0], np.linspace(1, 1.2, 60), 0.001)
+    raw[30:, 3:] *= 0.7  # the last four, from half of the rounds on
+    timing = Timing.of_rounds(raw, 0)
+    assert timing.noise_floor > 0.1
+    plain, traced = timing.part(slice(3)), timing.part(slice(3, None))
+    assert max(plain.noise_floor, traced.noise_floor) < 0.002
+    assert max(plain.standard_error, traced.standard_error) < timing.standard_error / 5
+    ratios = plain.medians_ms / np.array([1.0, 2.0, 5.0])
+    np.testing.assert_allclose(ratios / ratios.mean(), 1, atol=0.002)
+    steady = np.median(raw[:, 4], axis=1) / traced.drift
+    np.testing.assert_allclose(steady / steady.mean(), 1, atol=0.005)
+
+
 def test_a_disturbance_of_one_network_is_its_own_and_stays_visible() -> None:
     raw = _rounds([1.0, 2.0, 3.0, 4.0], np.ones(40), 0.001)
     raw[::2, 3] *= 1.3
