@@ -19,7 +19,7 @@ space: digits_tiny
 data: digits
 device: box
 threads: 1
-training: {epochs: 2, batch_size: 64}
+training: {strategy: delayed-shrinking, epochs: 2, batch_size: 64, ramp_epochs: 1}
 profile: {seconds: 1}
 search: {budgets: ["20%", "60%"], algorithm: random, trials: 8}
 """
