@@ -6,8 +6,8 @@
     python experiments/joint-precision/run.py policies --run RUN --data FOLDER
     python experiments/joint-precision/run.py report
 
-`latency` measures tables of fp32, of int8 and of borders, then held-out mixed networks in a session
-of their own: it wants a quiet machine. `search` searches a trained supernet three ways with as many
+`latency` measures tables of fp32, of int8 and of borders, then held-out mixed networks (others for
+another --seed) in a session of their own: it wants a quiet machine. `search` searches a trained supernet three ways with as many
 evaluations; `fronts` measures what each found, accuracy on test images and latency, all in one
 session. `policies` evaluates every policy of one network of nine blocks. What results.jsonl beside
 this file holds is not done again. RUN is a run of a supernet, FOLDER its images.
@@ -87,7 +87,7 @@ def latency(arguments: argparse.Namespace) -> None:
     space = SearchSpace.load(arguments.space)
     if arguments.resolution:
         space = SearchSpace.from_dict({**space.to_dict(), "resolution": arguments.resolution})
-    if done(kind="latency", space=space.name):
+    if done(kind="latency", space=space.name, seed=arguments.seed):
         return
     ns.profile_device(
         space, "here", precision=MIXED, seconds=SECONDS, out=arguments.out / "latency_tables"
@@ -95,7 +95,7 @@ def latency(arguments: argparse.Namespace) -> None:
     known = target(space, MIXED, arguments.out)
     assert known.table is not None
     mixed = deployed_space(space, setting(MIXED))
-    drawn = mixed_networks(mixed, np.random.default_rng(1), 2 * HELD_OUT)
+    drawn = mixed_networks(mixed, np.random.default_rng(1 + arguments.seed), 2 * HELD_OUT)
     learnt = {architecture for _, architecture, _ in known.predictor.pairs}
     held_out = [item for item in drawn if item not in learnt][:HELD_OUT]
     runtime = make_runtime(setting(MIXED))
@@ -110,6 +110,7 @@ def latency(arguments: argparse.Namespace) -> None:
         {
             "kind": "latency",
             "space": space.name,
+            "seed": arguments.seed,
             "networks": len(held_out),
             "mean_error": float(errors.mean()),
             "floor": timing.noise_floor,
@@ -118,6 +119,8 @@ def latency(arguments: argparse.Namespace) -> None:
             "inside_interval": float(np.mean((low <= measured) & (measured <= high))),
             "without_borders": float(np.abs(_sums(known, held_out) / measured - 1).mean()),
             "borders": _borders(known),
+            "predicted": predicted.round(4).tolist(),
+            "measured": measured.round(4).tolist(),
         }
     )
 
