@@ -7,10 +7,11 @@
     python experiments/joint-precision/run.py report
 
 `latency` measures tables of fp32, of int8 and of borders, then held-out mixed networks (others for
-another --seed) in a session of their own: it wants a quiet machine. `search` searches a trained supernet three ways with as many
-evaluations; `fronts` measures what each found, accuracy on test images and latency, all in one
-session. `policies` evaluates every policy of one network of nine blocks. What results.jsonl beside
-this file holds is not done again. RUN is a run of a supernet, FOLDER its images.
+another --seed) in a session of their own: it wants a quiet machine. `search` searches a trained
+supernet three ways with as many evaluations; `fronts` measures what each found, accuracy on test
+images and latency, all in one session. `policies` evaluates every policy of one network of nine
+blocks. What results.jsonl beside this file holds is not done again. RUN is a run of a supernet,
+FOLDER its images.
 """
 
 import argparse

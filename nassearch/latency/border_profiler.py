@@ -20,8 +20,8 @@ NUM_NETWORKS = 64
 _STAYING = (0.2, 0.5, 0.8, 0.95)
 """How likely a block has the precision of the one before it, from many borders to few."""
 PROTOCOL = (
-    "whole networks of random policies, interleaved round by round, each warmed up before its burst,"
-    " common drift divided out"
+    "whole networks of random policies, interleaved round by round, each warmed up before its"
+    " burst, common drift divided out"
 )
 
 
