@@ -303,7 +303,7 @@ def keep(line: dict[str, Any]) -> None:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """The tables of README.md."""
+    """The tables and the picture of README.md."""
     columns = "space | networks | mean error | floor | within 5 % | rank correlation | inside 90 %"
     lines = [f"| {columns} |", "| --- " * 7 + "|"]
     for line in results(kind="latency"):
@@ -328,20 +328,71 @@ def report(arguments: argparse.Namespace) -> None:
             ),
         ]
     if found := results(kind="fronts"):
-        lines += ["", "| seed | " + " | ".join(NAMES) + " | mixed over fp32, then int8 |"]
-        lines.append("| --- " * (len(NAMES) + 2) + "|")
-    for line in found:
-        reference = np.array([-line["ends"]["smallest"][0], line["ends"]["largest"][1]])
-        volumes = {
-            name: hypervolume(np.array([[-point[0], point[1]] for point in front]), reference)
-            for name, front in line["fronts"].items()
-        }
-        cells = " | ".join(f"{100 * volumes[name]:.3f}" for name in NAMES)
-        ratio = volumes["mixed"] / volumes["fp32, then int8"]
-        lines.append(f"| {line['seed']} | {cells} | {ratio:.3f} |")
+        lines += ["", "| seed | " + " | ".join(NAMES) + " | mixed over fp32, then int8"]
+        lines[-1] += " | over int8 |"
+        lines.append("| --- " * (len(NAMES) + 3) + "|")
+        lines += [_volumes(line) for line in found]
+        lines += ["", f"| seed | as accurate as | {' | '.join(NAMES)} |", "| --- " * 6 + "|"]
+        lines += [row for line in found for row in _as_accurate(line)]
+        draw(found)
     sys.stdout.write("\n".join(lines) + "\n")
 
 
+def _volumes(line: dict[str, Any]) -> str:
+    """A row of hypervolumes: points of accuracy above the smallest times milliseconds saved."""
+    reference = np.array([-line["ends"]["smallest"][0], line["ends"]["largest"][1]])
+    volumes = {
+        name: hypervolume(np.array([[-point[0], point[1]] for point in front]), reference)
+        for name, front in line["fronts"].items()
+    }
+    cells = [f"{100 * volumes[name]:.3f}" for name in NAMES]
+    cells += [f"{volumes['mixed'] / volumes[name]:.3f}" for name in ("fp32, then int8", "int8")]
+    return f"| {line['seed']} | {' | '.join(cells)} |"
+
+
+def _as_accurate(line: dict[str, Any]) -> list[str]:
+    """For networks of the fp32 front: what is as accurate, within one standard error, and fastest.
+
+    One in three, from the most accurate on.
+    """
+    rows = []
+    for accuracy, _, _ in sorted(line["fronts"]["fp32"], reverse=True)[::3]:
+        least = accuracy - np.sqrt(accuracy * (1 - accuracy) / TEST_IMAGES)
+        cells = []
+        for name in NAMES:
+            front = [point for point in line["fronts"][name] if point[0] >= least]
+            _, milliseconds, weight = min(front, key=lambda point: point[1], default=(0, 0, 0))
+            cells.append(f"{milliseconds:.3f} ms, {weight / 1e3:.0f} kB" if front else "none")
+        rows.append(f"| {line['seed']} | {accuracy:.1%} | {' | '.join(cells)} |")
+    return rows
+
+
+def draw(found: Sequence[dict[str, Any]]) -> None:
+    """fronts.svg: accuracy on test images over measured latency, a panel for each seed."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "joint-precision"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        1, len(found), figsize=(4 * len(found), 3.6), sharey=True, layout="constrained"
+    )
+    for axis, line in zip(np.atleast_1d(axes), found, strict=True):
+        for name, style in zip(NAMES, ("k--", "s:", "^-.", "o-"), strict=True):
+            front = np.array([[-point[0], point[1]] for point in line["fronts"][name]])
+            best = front[non_dominated(front)]
+            best = best[np.argsort(best[:, 1])]
+            axis.plot(best[:, 1], -100 * best[:, 0], style, markersize=3, label=name)
+        axis.set(xscale="log", xlabel="measured latency, ms", title=f"seed {line['seed']}")
+        axis.grid(alpha=0.3)
+    np.atleast_1d(axes)[0].set_ylabel("CIFAR-10 test accuracy, %")
+    np.atleast_1d(axes)[0].legend(fontsize=7)
+    figure.savefig(HERE / "fronts.svg", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+TEST_IMAGES = 10_000
 NAMES = ("fp32", "fp32, then int8", "int8", "mixed")
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "latency": latency,

@@ -19,10 +19,7 @@ from nassearch.space.search_space import Genes
 NUM_NETWORKS = 64
 _STAYING = (0.2, 0.5, 0.8, 0.95)
 """How likely a block has the precision of the one before it, from many borders to few."""
-PROTOCOL = (
-    "whole networks of random policies, interleaved round by round, each warmed up before its"
-    " burst, common drift divided out"
-)
+PROTOCOL = "whole networks of random policies, interleaved round by round, common drift divided out"
 
 
 def profile_borders(

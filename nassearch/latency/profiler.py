@@ -15,7 +15,6 @@ from nassearch.latency.measurement import MeasuredNetwork, Measurement
 from nassearch.latency.table import IDENTITY, LatencyTable
 from nassearch.latency.timing import (
     BURST,
-    FIRST_RUNS,
     Timing,
     interleave,
     load_slope,
@@ -36,8 +35,7 @@ MIN_MS = 1e-6  # of a block that a runtime optimises away
 MIN_SHARE = 0.1  # of a block's traced time that is its own, at the least
 PROTOCOL = (
     "each block inside whole networks, per-node times of the runtime's own profiler;"
-    " networks interleaved with and without it, round by round, each warmed up before its burst,"
-    " common drift divided out"
+    " networks interleaved with and without it, round by round, common drift divided out"
 )
 
 
@@ -298,7 +296,7 @@ class ProfileSession:
 
 
 def _block_samples(traced: Sequence[BlockTimes], inside: Timing, whole: Timing) -> list[Floats]:
-    """For each network drift-free milliseconds, (rounds, burst, blocks), without the warm runs.
+    """For each network drift-free milliseconds, (rounds, burst, blocks), without cold runs.
 
     Timing a block slows it down. What one interruption costs is the slope of (traced - untraced)
     milliseconds of the networks over their number of events, and is taken off every block. What is
@@ -309,8 +307,7 @@ def _block_samples(traced: Sequence[BlockTimes], inside: Timing, whole: Timing) 
     link = whole.reference / inside.reference
     times = []
     for trace in traced:
-        counted = trace.block_ms[FIRST_RUNS:].reshape(rounds, -1, len(trace.num_events))
-        runs = counted[:, -BURST:]
+        runs = trace.block_ms[-rounds * (BURST + 1) :].reshape(rounds, BURST + 1, -1)[:, 1:]
         times.append(runs * link / inside.drift[:, None, None])
     slowed = np.array([np.median(runs.sum(axis=2)) for runs in times])
     untraced = whole.medians_ms

@@ -3,11 +3,9 @@
 What is compared is interleaved: in every round each network runs a short burst. A machine that is
 slower in one round than in another is so for every network, so each network's drift is what the
 others took in that round, and is divided out. Reference networks run in the same rounds; sessions
-of different hours are put on one clock through them. Before each burst the network runs until the
-caches hold what it needs again, so that its latency does not depend on what it is timed beside.
+of different hours are put on one clock through them.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +20,6 @@ from nassearch.runtimes.runtime import Floats, Runtime
 from nassearch.space import Architecture, SearchSpace
 
 BURST = 3
-FIRST_RUNS = 2  # of each network, before the first round
-WARM_MS, MAX_WARM_RUNS = 5.0, 10  # before each burst: so long, or so many runs
 MIN_ROUNDS = 5
 MAX_DRIFT = 1.5  # beyond it the machine is another one, or not at rest: that is no drift
 POLISHINGS = 2
@@ -183,16 +179,6 @@ def references(space: SearchSpace, runtime: Runtime) -> list[Run]:
     return [runtime.load(network).run_ms for network in networks]
 
 
-def warm_runs(run_ms: float) -> int:
-    """How many runs a network of so many milliseconds needs after another has used the caches.
-
-    Measured (Zen 5, 1 MiB of L2): of networks of 0.2 to 1 ms the second to the fourth run take 1.1
-    to 1.5 times as long as the tenth, most after networks with larger weights, so that int8
-    networks among float ones seemed 1.3 times slower than among themselves.
-    """
-    return max(1, min(MAX_WARM_RUNS, math.ceil(WARM_MS / run_ms))) if run_ms > 0 else MAX_WARM_RUNS
-
-
 def interleave(
     subjects: Sequence[Run],
     *,
@@ -205,13 +191,13 @@ def interleave(
 ) -> Timing:
     """Time `subjects` for `seconds`, or until their standard error is below `target_error`.
 
-    At least five rounds are run, however long they take. Before every burst come `warm_runs`, which
-    are not counted. Where `interrupted()`, timing stops after the round under way; with fewer than
-    five rounds it says nothing, and KeyboardInterrupt is raised.
+    At least five rounds are run, however long they take. The first run of every burst finds cold
+    caches and is not counted. Where `interrupted()`, timing stops after the round under way; with
+    fewer than five rounds it says nothing, and KeyboardInterrupt is raised.
     """
     every = (*references, *subjects)
-    first = [[run() for run in every] for _ in range(FIRST_RUNS)]
-    warm = [warm_runs(min(taken)) for taken in zip(*first, strict=True)]
+    for run in (*every, *every):
+        run()
     start = time.monotonic()
     rounds: list[list[list[float]]] = []
     order = np.random.default_rng(0)
@@ -237,8 +223,7 @@ def interleave(
         row: dict[int, list[float]] = {}
         # in another order each round, so that no network always follows the same one
         for index in order.permutation(len(every)):
-            for _ in range(warm[index]):
-                every[index]()
+            every[index]()
             row[index] = [every[index]() for _ in range(BURST)]
         rounds.append([row[index] for index in range(len(every))])
     progress(1.0)

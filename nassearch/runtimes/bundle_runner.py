@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import os
 import platform
 import re
@@ -28,8 +27,6 @@ import onnxruntime
 SCHEMA = 3
 CPU = "CPUExecutionProvider"
 BURST = 3
-FIRST_RUNS = 2  # of each network, before the first round
-WARM_MS, MAX_WARM_RUNS = 5.0, 10  # before each burst, until caches hold what a network needs
 MIN_ROUNDS = 5
 MAX_ROUNDS = 200
 BLOCK = re.compile(r"/blocks\.(\d+)/")
@@ -117,11 +114,8 @@ def interleave(
     label: str,
 ) -> None:
     """Rounds of bursts of every subject, the references first, added to `done`."""
-    first = [[run() for run in subjects] for _ in range(FIRST_RUNS)]
-    warm = [
-        max(1, min(MAX_WARM_RUNS, math.ceil(WARM_MS / max(min(taken), 1e-3))))
-        for taken in zip(*first)  # noqa: B905 (Python 3.9)
-    ]
+    for run in (*subjects, *subjects):
+        run()
     start, order = time.monotonic(), np.random.default_rng(0)
     while len(done["rounds"]) < MAX_ROUNDS:
         elapsed = time.monotonic() - start
@@ -133,8 +127,7 @@ def interleave(
         row: dict[int, list[float]] = {}
         # in another order each round, so that no network always follows the same one
         for index in order.permutation(len(subjects)):
-            for _ in range(warm[index]):
-                subjects[index]()
+            subjects[index]()
             row[index] = [subjects[index]() for _ in range(BURST)]
         done["rounds"].append([row[index] for index in range(len(subjects))])
         keep()

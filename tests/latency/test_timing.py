@@ -15,7 +15,6 @@ from nassearch.latency.timing import (
     reference_networks,
     references,
     standard_error,
-    warm_runs,
 )
 from nassearch.runtimes.fake import FakeRuntime
 from nassearch.setting import Setting
@@ -163,28 +162,3 @@ def test_an_interruption_keeps_whole_rounds_only() -> None:
 def test_too_few_rounds_say_nothing() -> None:
     with pytest.raises(KeyboardInterrupt):
         interleave([lambda: 1.0], seconds=60, interrupted=lambda: True)
-
-
-def test_a_latency_does_not_depend_on_what_is_timed_beside_it() -> None:
-    """A network's first runs after another's are slow: caches hold what the other needed."""
-    since: dict[object, list[float]] = {}  # what the network that runs took since another ran
-
-    def network(steady_ms: float) -> Callable[[], float]:
-        def run() -> float:
-            taken = since.get(run, [])
-            since.clear()
-            cold = len(taken) < 8 and sum(taken) < 4.0
-            since[run] = [*taken, steady_ms * (1.5 if cold else 1.0)]
-            return since[run][-1]
-
-        return run
-
-    steady = [0.05, 0.5, 1.0, 1.6]
-    for beside in ([], [network(0.4)]):
-        timing = interleave([*map(network, steady), *beside], seconds=0)
-        assert timing.medians_ms[: len(steady)].tolist() == pytest.approx(steady)
-
-
-@pytest.mark.parametrize(("milliseconds", "runs"), [(0.0, 10), (0.05, 10), (1.2, 5), (40.0, 1)])
-def test_a_long_run_is_warm_after_one(milliseconds: float, runs: int) -> None:
-    assert warm_runs(milliseconds) == runs
