@@ -143,7 +143,8 @@ def _sums(known: Target, architectures: Sequence[Architecture]) -> Any:
 def _borders(known: Target) -> dict[str, Any]:
     borders: Any = known.predictor.borders  # type: ignore[union-attr]
     return {
-        "scales": dict(borders.scales),
+        "scales": {" ".join(kind): scale for kind, scale in borders.scales.items()},
+        "more_us": {name: 1e3 * ms for name, ms in borders.more_ms.items()},
         "each_us": {f"{a} to {b}": 1e3 * ms for (a, b), ms in borders.each_ms.items()},
         "ns_an_element": {f"{a} to {b}": 1e6 * ms for (a, b), ms in borders.element_ms.items()},
     }

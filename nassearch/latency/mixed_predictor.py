@@ -3,11 +3,13 @@
 A block takes what the runtime's table of its precision says. Where a block follows one of another
 precision, its input is quantized or dequantized, and what the runtime fuses ends: the border costs
 something for itself and something for each element of that tensor. Both are fitted on whole mixed
-networks, and with them one scale for each precision: tables of two precisions were measured at two
-times, and a machine's speed drifts.
+networks, and with them a scale for each precision and op and a time for each block of a precision:
+tables of two precisions were measured at two times, among networks of their own kind, and a block
+whose weights the caches have lost to its neighbours takes longer than one beside small ones.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,22 +30,27 @@ from nassearch.space.search_space import Genes
 
 MIN_NETWORKS = 20
 """Fewer mixed networks do not tell borders from scales."""
-_PULL = 1e-3
-"""Of the mean latency's share: how strongly scales are drawn to one and borders to nothing."""
+_PULL, _SCALE_PULL = 1e-3, 3e-3
+"""How strongly a share of the mean latency is drawn to nothing, and a scale to one: without the
+second an op that takes little everywhere, such as a stem, is told to take nothing."""
 Border = tuple[str, str]
 """The precision before and after."""
+Kind = tuple[str, str]
+"""The precision and the op of a block."""
 
 
 @dataclass(frozen=True)
 class Borders:
-    """What whole mixed networks teach: ms = constant + scales x tables + borders.
+    """What whole mixed networks teach: ms = constant + blocks (scales x tables + more) + borders.
 
-    `scales` are by precision, `each_ms` and `element_ms` by border. `residuals` are those of the
-    networks in order, each predicted without itself: 1 - prediction / measurement.
+    `scales` are by precision and op, `more_ms` by precision, `each_ms` and `element_ms` by border.
+    `residuals` are those of the networks in order, each predicted without itself: 1 - prediction /
+    measurement.
     """
 
     constant: float
-    scales: Mapping[str, float]
+    scales: Mapping[Kind, float]
+    more_ms: Mapping[str, float]
     each_ms: Mapping[Border, float]
     element_ms: Mapping[Border, float]
     residuals: tuple[float, ...] = ()
@@ -101,7 +108,7 @@ class MixedPredictor:
                 fix=how_to_measure_borders(table.setting, space),
             )
         noise = table.noise_floor(space) or 0.0
-        blank = cls(space, table.setting, parts, _no_borders(parts), noise_floor=noise)
+        blank = cls(space, table.setting, parts, Borders(0.0, {}, {}, {}, {}), noise_floor=noise)
         return blank.calibrate(pairs)
 
     def calibrate(self, pairs: Sequence[Pair]) -> "MixedPredictor":
@@ -113,19 +120,29 @@ class MixedPredictor:
     def _fit(self, pairs: Sequence[Pair]) -> Borders:
         """Non-negative ridge regression on relative errors, drawn to scales of one."""
         names = list(self.parts)
-        kinds = [(one, other) for one in names for other in names if one != other]
-        rows = np.array([self._quantities(architecture, kinds) for _, architecture, _ in pairs])
+        kinds = [(name, op) for name in names for op in self._ops]
+        borders = [(one, other) for one in names for other in names if one != other]
+        columns = [
+            *(("scale", kind) for kind in kinds),
+            "constant",
+            *(("more", name) for name in names),
+            *(("each", border) for border in borders),
+            *(("element", border) for border in borders),
+        ]
+        quantities = [self._quantities(architecture) for _, architecture, _ in pairs]
+        rows = np.array([[row.get(column, 0.0) for column in columns] for row in quantities])
         measured = np.array([ms for _, _, ms in pairs])
         # each column in units in which its coefficient is a share of the mean latency
         means = np.maximum(rows.mean(axis=0), 1e-12)
         units = measured.mean() / means
         prior = np.zeros(rows.shape[1])
-        prior[: len(names)] = 1 / units[: len(names)]
+        prior[: len(kinds)] = 1 / units[: len(kinds)]
         design = rows * units / measured[:, None]
-        pull = _PULL * np.sqrt(len(pairs))
+        pull = np.full(rows.shape[1], _PULL * np.sqrt(len(pairs)))
+        pull[: len(kinds)] = _SCALE_PULL * np.sqrt(len(pairs)) * units[: len(kinds)]
 
         def solve(kept: Floats) -> Floats:
-            system = np.vstack([design[kept], pull * np.eye(design.shape[1])])
+            system = np.vstack([design[kept], np.diag(pull)])
             goal = np.concatenate([np.ones(int(kept.sum())), pull * prior])
             return np.asarray(nnls(system, goal)[0])
 
@@ -135,30 +152,34 @@ class MixedPredictor:
             kept = every.copy()
             kept[number] = False
             residuals.append(1 - float(design[number] @ solve(kept)))
-        found = solve(every) * units
-        borders = found[len(names) + 1 :].reshape(2, len(kinds))
+        found = dict(zip(columns, map(float, solve(every) * units), strict=True))
         return Borders(
-            constant=float(found[len(names)]),
-            scales=dict(zip(names, map(float, found), strict=False)),
-            each_ms=dict(zip(kinds, map(float, borders[0]), strict=True)),
-            element_ms=dict(zip(kinds, map(float, borders[1]), strict=True)),
+            constant=found["constant"],
+            scales={kind: found["scale", kind] for kind in kinds},
+            more_ms={name: found["more", name] for name in names},
+            each_ms={border: found["each", border] for border in borders},
+            element_ms={border: found["element", border] for border in borders},
             residuals=tuple(residuals),
         )
 
-    def _quantities(self, architecture: Architecture, kinds: Sequence[Border]) -> list[float]:
-        """Table sums by precision, one, then numbers and elements by kind of border."""
-        specs = lower(self.space, architecture)
+    @property
+    def _ops(self) -> list[str]:
+        return sorted({spec.op for part in self.parts.values() for spec in part.block_ms})
+
+    def _quantities(self, architecture: Architecture) -> dict[object, float]:
+        """What each coefficient of a fit is multiplied by."""
         policy = architecture.precisions
         assert policy is not None
-        sums = dict.fromkeys(self.parts, 0.0)
-        counts, moved = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, 0.0)
-        for number, (spec, precision) in enumerate(zip(specs, policy, strict=True)):
-            sums[precision] += self._table_ms(spec, precision)
-            border = (policy[max(0, number - 1)], precision)
-            if border in counts:
-                counts[border] += 1
-                moved[border] += elements(spec)
-        return [*sums.values(), 1.0, *counts.values(), *moved.values()]
+        quantities: defaultdict[object, float] = defaultdict(float)
+        quantities["constant"] = 1.0
+        specs = lower(self.space, architecture)
+        for before, spec, precision in zip((policy[0], *policy), specs, policy, strict=False):
+            quantities["scale", (precision, spec.op)] += self._table_ms(spec, precision)
+            quantities["more", precision] += 1
+            if before != precision:
+                quantities["each", (before, precision)] += 1
+                quantities["element", (before, precision)] += elements(spec)
+        return quantities
 
     def _table_ms(self, spec: BlockSpec, precision: str) -> float:
         part = self.parts[precision]
@@ -166,7 +187,8 @@ class MixedPredictor:
 
     def block_ms(self, spec: BlockSpec, precision: str) -> float:
         """What a block takes in a precision, between others of the same."""
-        return self.borders.scales[precision] * self._table_ms(spec, precision)
+        scale, more = self.borders.scales[precision, spec.op], self.borders.more_ms[precision]
+        return scale * self._table_ms(spec, precision) + more
 
     @cached_property
     def additive(self) -> PolicyCost:
@@ -224,16 +246,14 @@ class MixedPredictor:
     @cached_property
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that change when any prediction does."""
-        numbers = [self.borders.constant, *self.borders.scales.values()]
-        numbers += [*self.borders.each_ms.values(), *self.borders.element_ms.values()]
+        told = self.borders
+        numbers = [told.constant]
+        for values in (told.scales, told.more_ms, told.each_ms, told.element_ms):
+            numbers += values.values()
         digest = hashlib.sha256(np.array(numbers).round(12).tobytes())
         for part in self.parts.values():
             digest.update(part.fingerprint.encode())
         return digest.hexdigest()[:8]
-
-
-def _no_borders(parts: Mapping[str, LatencyPredictor]) -> Borders:
-    return Borders(0.0, dict.fromkeys(parts, 1.0), {}, {})
 
 
 def how_to_measure_borders(setting: Setting, space: SearchSpace) -> str:

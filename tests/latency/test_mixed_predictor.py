@@ -13,10 +13,10 @@ from nassearch.latency.predictor import LatencyPredictor
 from nassearch.latency.profiler import profile
 from nassearch.latency.table import LatencyTable
 from nassearch.networks import Subnet
-from nassearch.runtimes.fake import FakeRuntime, fake_network_ms
+from nassearch.runtimes.fake import FakeRuntime, fake_block_ms, fake_network_ms
 from nassearch.runtimes.runtime import deployed_space, mixable_precisions
 from nassearch.setting import MIXED, Setting
-from nassearch.space import SearchSpace
+from nassearch.space import SearchSpace, lower
 
 SETTING = Setting("box", "fake", MIXED)
 
@@ -60,8 +60,11 @@ def test_borders_and_scales_are_learnt(
 ) -> None:
     predictor = MixedPredictor.from_table(table, space, parts)
     # the fake device runs a block in int8 in half of the time that its int8 table says
-    assert predictor.borders.scales["fp32"] == pytest.approx(1.0, rel=0.02)
-    assert predictor.borders.scales["int8"] == pytest.approx(0.5, rel=0.02)
+    for precision, scale in (("fp32", 1.0), ("int8", 0.5)):
+        specs = lower(space.plain, space.plain.largest)[1:-1]
+        expected = [scale * fake_block_ms(spec) for spec in specs]
+        found = [predictor.block_ms(spec, precision) for spec in specs]
+        np.testing.assert_allclose(found, expected, rtol=0.03)
     others = mixed_networks(space, np.random.default_rng(7), 40)
     measured = [fake_network_ms(Subnet.of(space, item), SETTING).sum() for item in others]
     np.testing.assert_allclose(predictor.predict(others), measured, rtol=0.02)
