@@ -20,7 +20,7 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -61,7 +61,9 @@ from nassearch.training.training_recipe import TrainingRecipe
 
 HERE = Path(__file__).parent
 PLAN: dict[str, Any] = yaml.safe_load((HERE / "compare.yaml").read_text())
-PARTS = ("choose", "base", "supernet", "uniform", "pruned", "search", "latency", "all", "report")
+METHODS = ("supernet", "uniform", "pruned", "search", "found")
+PARTS = ("choose", "base", *METHODS, "latency", "all", "report")
+SEARCHED, FOUND = ("searched", "searched-share"), ("found", "found-share")
 SHAPE = (3, 32, 32)
 _SAVE_SECONDS = 180
 _PASSES = 3  # a training pass: forward, and backward to weights and inputs
@@ -92,11 +94,10 @@ def main() -> None:
         comparison.choose()
     if every or given.what == "base":
         comparison.train_base()
-    methods = (comparison.supernet, comparison.uniform, comparison.pruned, comparison.search)
     for seed in seeds:
-        for method in methods:
-            if every or given.what == method.__name__:
-                method(seed)
+        for method in METHODS:
+            if every or given.what == method:
+                getattr(comparison, method)(seed)
     if every or given.what == "latency":
         comparison.latency()
 
@@ -346,33 +347,48 @@ class Comparison:
 
     def search(self, seed: int) -> None:
         """The supernet's best networks within the share, and within what the uniform cut takes."""
-        shares = {
-            "searched": self.results.one(kind="chosen", method="uniform")["share"],
-            "searched-share": PLAN["share"],
-        }
-        if all(self.results.of(kind="trained", method=name, seed=seed) for name in shares):
-            return
-        supernet = ns.load_supernet(self.out / f"supernet-{seed}", data=self.data)
+        if not all(self.results.of(kind="trained", method=name, seed=seed) for name in SEARCHED):
+            for line, network in self._picks(SEARCHED, seed, f"supernet-{seed}", f"search-{seed}"):
+                self.results.keep({"kind": "trained", **line, **self._accuracies(network)})
+
+    def found(self, seed: int) -> None:
+        """The same of the network as it was adopted: what is found gets all the compute."""
+        if not all(self.results.of(kind="picked", method=name, seed=seed) for name in FOUND):
+            for line, network in self._picks(FOUND, seed, "adopted", f"found-{seed}"):
+                self.results.keep({"kind": "picked", **line, **self._accuracies(network)})
+        supernet = ns.load_supernet(self._adopted(), data=self.data)
+        for name in FOUND:
+            if not self.results.of(kind="trained", method=name, seed=seed):
+                genes = self.results.one(kind="picked", method=name, seed=seed)["genes"]
+                network = supernet.evaluator.subnet(supernet.space.decode(genes))
+                self._train_on(name, seed, network)
+
+    def _picks(
+        self, names: Sequence[str], seed: int, run: str, directory: str
+    ) -> Iterator[tuple[dict[str, Any], Subnet]]:
+        """What a search of a run finds within what the uniform cut takes, and within the share."""
+        shares = (self.results.one(kind="chosen", method="uniform")["share"], PLAN["share"])
+        self._adopted()
+        supernet = ns.load_supernet(self.out / run, data=self.data)
         table = self._table()
         base_ms = self._base_ms(table, supernet.space)
-        directory = self.out / f"search-{seed}"
         found = ns.search_subnets(
             supernet,
             devices=[table],
-            budgets=[f"{share * base_ms:.4f}ms" for share in shares.values()],
+            budgets=[f"{share * base_ms:.4f}ms" for share in shares],
             trials=PLAN["trials"],
             seed=seed,
-            out=directory,
-            resume=directory.exists(),
+            out=self.out / directory,
+            resume=(self.out / directory).exists(),
             cold=True,
         )
-        for (name, share), pick in zip(shares.items(), found.picks, strict=True):
+        for name, share, pick in zip(names, shares, found.picks, strict=True):
             network = supernet.evaluator.subnet(pick.architecture)
-            line: dict[str, Any] = {"kind": "trained", "method": name, "seed": seed}
+            line: dict[str, Any] = {"method": name, "seed": seed}
             line |= {"genes": supernet.space.encode(pick.architecture), "share": share}
             line |= {"budget_ms": share * base_ms, "measured_ms": pick.latency[0].measured_ms}
             line |= {"id": pick.architecture.id, "macs": macs(network.specs)}
-            self.results.keep({**line, **self._accuracies(network)})
+            yield line, network
 
     def latency(self) -> None:
         """Every network of the comparison in one interleaved run."""
@@ -382,11 +398,11 @@ class Comparison:
                 path = self.out / f"{method}-{seed}.pt"
                 if path.exists():
                     networks[f"{method}-{seed}"] = self._trained(method, seed)
-            for name in ("searched", "searched-share"):
-                for line in self.results.of(kind="trained", method=name, seed=seed):
+            for line in self.results.of(seed=seed):
+                if "genes" in line:
                     architecture = self._space().decode(line["genes"])
                     subnet = Subnet(lower(self._space(), architecture)).eval()
-                    networks[f"{name}-{seed}"] = subnet
+                    networks[f"{line['method']}-{seed}"] = subnet
         timing = self._time(list(networks.values()))
         medians = timing.medians_ms / timing.medians_ms[0]
         line: dict[str, Any] = {"kind": "latency", "base_ms": float(timing.medians_ms[0])}
@@ -546,7 +562,9 @@ def some(data: Data, number: int, seed: int) -> Data:
 
 
 AIM = 1.5  # points that searching should be ahead of cutting uniformly
-METHODS = {
+TITLES = {
+    "found": "adopted, searched untrained, what was found trained on",
+    "found-share": "the same, searched at the whole share",
     "searched": "adopted, trained as a supernet, searched",
     "searched-share": "the same, searched at the whole share",
     "uniform": "uniform width multiplier",
@@ -573,7 +591,7 @@ def section(results: Results) -> str:
     shares = latency[-1]["shares"] if latency else {}
     text += ["", "| network | latency | MACs | test accuracy | seeds |", "|---|---|---|---|---|"]
     text.append(f"| as it was trained | 100% | {_million(base)} | {base[-1]['test']:.2%} | 1 |")
-    for method, title in METHODS.items():
+    for method, title in TITLES.items():
         lines = results.of(kind="trained", method=method)
         if lines:
             text.append(f"| {title} | {_share(method, shares)} | {_million(lines)} |"
@@ -584,7 +602,7 @@ def section(results: Results) -> str:
         verdict = "reached" if least >= AIM else f"missed by {AIM - least:.2f}"
         text += ["", f"Searched over the uniform multiplier at its latency: {least:+.2f} points"]
         text[-1] += f" ({', '.join(f'{gain:+.2f}' for gain in gains)}); {AIM} asked, **{verdict}**."
-    for method in METHODS:
+    for method in TITLES:
         for line in results.of(kind="chosen", method=method):
             kind = "multiplier" if method == "uniform" else "pruning ratio"
             text += ["", f"The {kind} {line['setting']:g} was chosen at {line['share']:.1%} of the"]
