@@ -317,7 +317,7 @@ class Comparison:
             start_from=self._adopted(),
             seed=seed,
             threads=1,
-            options={**PLAN["shared"], **PLAN["further"], **PLAN["supernet"]},
+            options={**PLAN["shared"], **PLAN["further"]["supernet"], **PLAN["supernet"]},
             out=run,
             resume=(run / "checkpoints").exists(),
         )
@@ -500,7 +500,8 @@ class Comparison:
         epochs = max(1, math.ceil(images / len(self.data.train)))
         part = some(self.data, round(images / epochs), seed)
         keys = {"epochs": epochs, "seed": seed}
-        learning = Learning(network, part, recipe(PLAN["further"], keys))
+        further = PLAN["further"][method.partition("-")[0]]
+        learning = Learning(network, part, recipe(further, keys))
         seconds = learning.train(self.out / f"{method}-{seed}.pt")
         self._keep_trained(method, seed, learning, seconds)
 
@@ -536,7 +537,7 @@ def loaded(runtime: OnnxRuntime, network: nn.Module) -> Run:
 @lru_cache
 def further_macs(space: SearchSpace) -> float:
     """The multiply-accumulates of the supernet's training: what every method gets."""
-    chosen = recipe(PLAN["further"], PLAN["supernet"], seed=0)
+    chosen = recipe(PLAN["further"]["supernet"], PLAN["supernet"], seed=0)
     strategy = make_strategy(space, chosen)
     total = PLAN.get("images", round(50_000 * (1 - PLAN["val_share"])))
     steps = total // chosen.batch_size
