@@ -148,22 +148,6 @@ def base_network() -> ResNet:
     return network
 
 
-def shaped_like(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    """`network` with the channels, and the values, of a state dict."""
-    for path, layer in list(network.named_modules()):
-        parent, name = network.get_submodule(path.rpartition(".")[0]), path.rpartition(".")[2]
-        if isinstance(layer, nn.Conv2d):
-            given = state[f"{path}.weight"].shape
-            keys = {"stride": layer.stride, "padding": layer.padding, "bias": False}
-            setattr(parent, name, nn.Conv2d(given[1], given[0], layer.kernel_size, **keys))  # type: ignore[arg-type]
-        elif isinstance(layer, nn.BatchNorm2d):
-            setattr(parent, name, nn.BatchNorm2d(len(state[f"{path}.weight"])))
-        elif isinstance(layer, nn.Linear):
-            setattr(parent, name, nn.Linear(state[f"{path}.weight"].shape[1], layer.out_features))
-    network.load_state_dict(dict(state))
-    return network
-
-
 def cut(network: nn.Module, share: float) -> Subnet:
     """The network with this share of every width, the channels kept that adoption sorts first.
 
@@ -307,9 +291,9 @@ class Comparison:
 
     def supernet(self, seed: int) -> None:
         """The base adopted with its weights, and trained on as a supernet."""
-        if self.results.of(kind="trained", method="supernet", seed=seed):
+        if self._has_trained("supernet", seed):
             return
-        run = self.out / f"supernet-{seed}"
+        run = self.out / f"supernet-{PLAN['further']['lr']}-{seed}"
         began = time.monotonic()
         trained = ns.train_supernet(
             None,
@@ -317,12 +301,13 @@ class Comparison:
             start_from=self._adopted(),
             seed=seed,
             threads=1,
-            options={**PLAN["shared"], **PLAN["further"]["supernet"], **PLAN["supernet"]},
+            options={**PLAN["shared"], **PLAN["further"], **PLAN["supernet"]},
             out=run,
             resume=(run / "checkpoints").exists(),
         )
         space, evaluator = trained.space, trained.evaluator
         line: dict[str, Any] = {"kind": "trained", "method": "supernet", "seed": seed}
+        line |= {"lr": PLAN["further"]["lr"]}
         line |= {"networks": space.size(), "macs": macs(lower(space, space.largest))}
         line |= {"val": evaluator.accuracy(space.largest).value}
         line |= {"smallest_val": evaluator.accuracy(space.smallest).value}
@@ -331,12 +316,12 @@ class Comparison:
         self.results.keep(line)
 
     def uniform(self, seed: int) -> None:
-        if not self.results.of(kind="trained", method="uniform", seed=seed):
+        if not self._has_trained("uniform", seed):
             share = self.results.one(kind="chosen", method="uniform")["setting"]
             self._train_on("uniform", seed, cut(self._base(), share))
 
     def pruned(self, seed: int) -> None:
-        if self.results.of(kind="trained", method="pruned", seed=seed):
+        if self._has_trained("pruned", seed):
             return
         if not self.results.of(kind="chosen", method="pruned"):
             plan = PLAN["pruning"]
@@ -347,9 +332,13 @@ class Comparison:
 
     def search(self, seed: int) -> None:
         """The supernet's best networks within the share, and within what the uniform cut takes."""
-        if not all(self.results.of(kind="trained", method=name, seed=seed) for name in SEARCHED):
-            for line, network in self._picks(SEARCHED, seed, f"supernet-{seed}", f"search-{seed}"):
-                self.results.keep({"kind": "trained", **line, **self._accuracies(network)})
+        if all(self._has_trained(name, seed) for name in SEARCHED):
+            return
+        rate = PLAN["further"]["lr"]
+        run, directory = f"supernet-{rate}-{seed}", f"search-{rate}-{seed}"
+        for line, network in self._picks(SEARCHED, seed, run, directory):
+            line |= {"kind": "trained", "lr": rate}
+            self.results.keep({**line, **self._accuracies(network)})
 
     def found(self, seed: int) -> None:
         """The same of the network as it was adopted: what is found gets all the compute."""
@@ -358,7 +347,7 @@ class Comparison:
                 self.results.keep({"kind": "picked", **line, **self._accuracies(network)})
         supernet = ns.load_supernet(self._adopted(), data=self.data)
         for name in FOUND:
-            if not self.results.of(kind="trained", method=name, seed=seed):
+            if not self._has_trained(name, seed):
                 genes = self.results.one(kind="picked", method=name, seed=seed)["genes"]
                 network = supernet.evaluator.subnet(supernet.space.decode(genes))
                 self._train_on(name, seed, network)
@@ -393,16 +382,14 @@ class Comparison:
     def latency(self) -> None:
         """Every network of the comparison in one interleaved run."""
         networks: dict[str, nn.Module] = {"base": self._base()}
-        for seed in PLAN["seeds"]:
-            for method in ("uniform", "pruned"):
-                path = self.out / f"{method}-{seed}.pt"
-                if path.exists():
-                    networks[f"{method}-{seed}"] = self._trained(method, seed)
-            for line in self.results.of(seed=seed):
-                if "genes" in line:
-                    architecture = self._space().decode(line["genes"])
-                    subnet = Subnet(lower(self._space(), architecture)).eval()
-                    networks[f"{line['method']}-{seed}"] = subnet
+        for method, shrink in (("uniform", cut), ("pruned", pruned)):
+            for line in self.results.of(kind="chosen", method=method):
+                networks[method] = shrink(self._base(), line["setting"])
+        for line in self.results.of():
+            if "genes" in line:
+                architecture = self._space().decode(line["genes"])
+                subnet = Subnet(lower(self._space(), architecture)).eval()
+                networks[f"{line['method']}-{line['id']}"] = subnet
         timing = self._time(list(networks.values()))
         medians = timing.medians_ms / timing.medians_ms[0]
         line: dict[str, Any] = {"kind": "latency", "base_ms": float(timing.medians_ms[0])}
@@ -410,6 +397,10 @@ class Comparison:
         self.results.keep({**line, "noise": timing.noise_floor, "date": time.strftime("%F")})
 
     # -- their pieces
+
+    def _has_trained(self, method: str, seed: int) -> bool:
+        wanted = {"method": method, "seed": seed, "lr": PLAN["further"]["lr"]}
+        return bool(self.results.of(kind="trained", **wanted))
 
     def _base(self) -> nn.Module:
         """The trained base network."""
@@ -422,15 +413,6 @@ class Comparison:
             raise SystemExit(f"{path} is missing: run that part before")
         state: dict[str, Tensor] = read_state(path)["model"]
         return state
-
-    def _trained(self, method: str, seed: int) -> nn.Module:
-        state = self._state(self.out / f"{method}-{seed}.pt")
-        if method == "pruned":
-            return shaped_like(base_network(), state).eval()
-        share = self.results.one(kind="chosen", method="uniform")["setting"]
-        network = cut(self._base(), share)
-        network.load_state_dict(state)
-        return network.eval()
 
     def _adopted(self) -> Path:
         run = self.out / "adopted"
@@ -500,14 +482,14 @@ class Comparison:
         epochs = max(1, math.ceil(images / len(self.data.train)))
         part = some(self.data, round(images / epochs), seed)
         keys = {"epochs": epochs, "seed": seed}
-        further = PLAN["further"][method.partition("-")[0]]
-        learning = Learning(network, part, recipe(further, keys))
-        seconds = learning.train(self.out / f"{method}-{seed}.pt")
+        learning = Learning(network, part, recipe(PLAN["further"], keys))
+        seconds = learning.train(self.out / f"{method}-{learning.recipe.lr:g}-{seed}.pt")
         self._keep_trained(method, seed, learning, seconds)
 
     def _keep_trained(self, method: str, seed: int, learning: Learning, seconds: float) -> None:
         cost = cost_of(learning.network)
         line: dict[str, Any] = {"kind": "trained", "method": method, "seed": seed}
+        line |= {"lr": learning.recipe.lr}
         line |= {"macs": cost, "epochs": learning.recipe.epochs, "seconds": round(seconds)}
         line |= {"images": len(learning.data.train)}
         seen = learning.step * learning.recipe.batch_size
@@ -537,7 +519,7 @@ def loaded(runtime: OnnxRuntime, network: nn.Module) -> Run:
 @lru_cache
 def further_macs(space: SearchSpace) -> float:
     """The multiply-accumulates of the supernet's training: what every method gets."""
-    chosen = recipe(PLAN["further"]["supernet"], PLAN["supernet"], seed=0)
+    chosen = recipe(PLAN["further"], PLAN["supernet"], seed=0)
     strategy = make_strategy(space, chosen)
     total = PLAN.get("images", round(50_000 * (1 - PLAN["val_share"])))
     steps = total // chosen.batch_size
@@ -590,19 +572,28 @@ def section(results: Results) -> str:
         return "\n".join([*text, "", "Not run yet."]) + "\n"
     latency = results.of(kind="latency")
     shares = latency[-1]["shares"] if latency else {}
-    text += ["", "| network | latency | MACs | test accuracy | seeds |", "|---|---|---|---|---|"]
-    text.append(f"| as it was trained | 100% | {_million(base)} | {base[-1]['test']:.2%} | 1 |")
+    text += ["", "| network | rate | latency | MACs | test accuracy | seeds |", "|---" * 6 + "|"]
+    text.append(f"| as it was trained | | 100% | {_million(base)} | {base[-1]['test']:.2%} | 1 |")
+    for rate in sorted({line["lr"] for line in results.of(kind="trained") if "lr" in line}):
+        for method, title in TITLES.items():
+            lines = results.of(kind="trained", method=method, lr=rate)
+            if lines:
+                text.append(f"| {title} | {rate:g} | {_share(results, lines, shares)} |"
+                            f" {_million(lines)} | {_spread(lines)} | {len(lines)} |")  # fmt: skip
+    rate = PLAN["further"]["lr"]
     for method, title in TITLES.items():
-        lines = results.of(kind="trained", method=method)
-        if lines:
-            text.append(f"| {title} | {_share(method, shares)} | {_million(lines)} |"
-                        f" {_spread(lines)} | {len(lines)} |")  # fmt: skip
-    gains = _gains(results)
+        gains = [] if method in ("uniform", "pruned") else _gains(results, method, rate)
+        if gains:
+            text += [
+                "",
+                f"{title[0].upper()}{title[1:]}: {statistics.mean(gains):+.2f} points over",
+            ]
+            text[-1] += f" the uniform multiplier ({', '.join(f'{gain:+.2f}' for gain in gains)})."
+    gains = _gains(results, "found-share", rate)
     if gains:
         least = statistics.mean(gains)
         verdict = "reached" if least >= AIM else f"missed by {AIM - least:.2f}"
-        text += ["", f"Searched over the uniform multiplier at its latency: {least:+.2f} points"]
-        text[-1] += f" ({', '.join(f'{gain:+.2f}' for gain in gains)}); {AIM} asked, **{verdict}**."
+        text += ["", f"Asked at half of the latency: {AIM} points, **{verdict}**."]
     for method in TITLES:
         for line in results.of(kind="chosen", method=method):
             kind = "multiplier" if method == "uniform" else "pruning ratio"
@@ -611,21 +602,30 @@ def section(results: Results) -> str:
     return "\n".join(text) + "\n"
 
 
-def _gains(results: Results) -> list[float]:
-    """Points of test accuracy by which the searched network is ahead of the uniform, by seed."""
-    searched, uniform = (
-        {line["seed"]: 100 * line["test"] for line in results.of(kind="trained", method=method)}
-        for method in ("searched", "uniform")
+def _gains(results: Results, method: str, rate: float) -> list[float]:
+    """Points of test accuracy by which a method is ahead of the uniform cut, by seed."""
+    ours, uniform = (
+        {line["seed"]: 100 * line["test"] for line in results.of(kind="trained", method=m, lr=rate)}
+        for m in (method, "uniform")
     )
-    return [searched[seed] - uniform[seed] for seed in sorted(searched.keys() & uniform.keys())]
+    return [ours[seed] - uniform[seed] for seed in sorted(ours.keys() & uniform.keys())]
 
 
 def _million(lines: Sequence[Mapping[str, Any]]) -> str:
     return f"{statistics.mean(line['macs'] for line in lines) / 1e6:.1f} M"
 
 
-def _share(method: str, shares: Mapping[str, float]) -> str:
-    measured = [share for name, share in shares.items() if name.rpartition("-")[0] == method]
+def _share(
+    results: Results, lines: Sequence[Mapping[str, Any]], shares: Mapping[str, float]
+) -> str:
+    """The mean latency of the networks of some lines, as a share of the base network's."""
+    measured = []
+    for line in lines:
+        picked = results.of(kind="picked", method=line["method"], seed=line["seed"])
+        network = line.get("id") or (picked[-1]["id"] if picked else None)
+        name = f"{line['method']}-{network}" if network else line["method"]
+        if name in shares:
+            measured.append(shares[name])
     return f"{statistics.mean(measured):.1%}" if measured else "not measured"
 
 
