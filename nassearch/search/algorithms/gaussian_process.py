@@ -53,7 +53,8 @@ class Featuriser:
     Choices are one-hot for each gene that says something, its rank 0..1 among the gene's choices,
     and sums of such ranks over a stage and over the network: a kernel linear in them lets a gene
     borrow what is known of its like. Sizes are logarithms of the cheap objectives, scaled to unit
-    spread.
+    spread, of the architecture alone: a policy of precisions changes latency much and accuracy
+    little, so sizes that followed it would promise accuracy for slowness.
     """
 
     def __init__(self, space: SearchSpace, cheap: Sequence[Objective]) -> None:
@@ -91,6 +92,9 @@ class Featuriser:
         return columns / np.sqrt(max(1, len(self._counts)))
 
     def _sizes(self, genes: Genes) -> Floats:
+        if self._space.policies is not None:
+            genes = genes.copy()
+            genes[:, self._space.policies.columns] = 0
         columns = [np.log(np.maximum(item.numbers(genes), 1e-12)) for item in self._cheap]
         return np.stack(columns, axis=1) if columns else np.zeros((len(genes), 0))
 
