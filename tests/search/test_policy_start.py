@@ -5,6 +5,7 @@ import pytest
 
 from nassearch.provenance import Estimate, Provenance
 from nassearch.search.algorithm import make_algorithm
+from nassearch.search.algorithms.gaussian_process import Featuriser
 from nassearch.search.problem import SENSITIVITY, Floats, Objective, Problem
 from nassearch.space import Architecture, SearchSpace
 from nassearch.space.search_space import Genes
@@ -57,3 +58,23 @@ def test_precision_is_not_tied_to_size(space: SearchSpace) -> None:
     columns = space.policies.columns
     size, precision = genes[:, : columns.start].sum(1), genes[:, columns].sum(1)
     assert abs(np.corrcoef(size[2:], precision[2:])[0, 1]) < 0.6
+
+
+def test_a_policy_s_latency_does_not_pass_for_a_network_s_size(space: SearchSpace) -> None:
+    assert space.policies is not None
+    columns = space.policies.columns
+
+    def milliseconds(genes: Genes) -> Floats:
+        return (1.0 + genes.sum(axis=1)) * (1.0 + 9.0 * genes[:, columns].mean(axis=1))
+
+    def taken(architecture: Architecture) -> Estimate:
+        genes = np.array([space.encode(architecture)], dtype=np.uint8)
+        return Estimate(float(milliseconds(genes)[0]), Provenance("test"))
+
+    featurise = Featuriser(space, [Objective("latency", "min", "ms", taken, milliseconds)])
+    genes = space.sample_genes(np.random.default_rng(0), 20)
+    low = genes.copy()
+    low[:, columns] = 0
+    sizes = featurise(genes).sizes
+    np.testing.assert_array_equal(sizes, featurise(low).sizes)
+    assert len(np.unique(sizes)) > 10
