@@ -77,4 +77,4 @@ def test_a_policy_s_latency_does_not_pass_for_a_network_s_size(space: SearchSpac
     low[:, columns] = 0
     sizes = featurise(genes).sizes
     np.testing.assert_array_equal(sizes, featurise(low).sizes)
-    assert len(np.unique(sizes)) > 10
+    assert len(np.unique(sizes)) > 5
