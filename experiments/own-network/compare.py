@@ -546,10 +546,10 @@ def some(data: Data, number: int, seed: int) -> Data:
 
 AIM = 1.5  # points that searching should be ahead of cutting uniformly
 TITLES = {
-    "found": "adopted, searched untrained, what was found trained on",
-    "found-share": "the same, searched at the whole share",
-    "searched": "adopted, trained as a supernet, searched",
-    "searched-share": "the same, searched at the whole share",
+    "found": "adopted, searched at the cut's latency, what was found trained on",
+    "found-share": "adopted, searched at the share, what was found trained on",
+    "searched": "adopted, trained as a supernet, searched at the cut's latency",
+    "searched-share": "adopted, trained as a supernet, searched at the share",
     "uniform": "uniform width multiplier",
     "pruned": "Torch-Pruning",
 }
@@ -631,8 +631,8 @@ def _share(
 
 def _spread(lines: Sequence[Mapping[str, Any]]) -> str:
     tests = [100 * line["test"] for line in lines]
-    deviation = statistics.stdev(tests) if len(tests) > 1 else 0.0
-    return f"{statistics.mean(tests):.2f} ± {deviation:.2f}%"
+    spread = f" ± {statistics.stdev(tests):.2f}" if len(tests) > 1 else ""
+    return f"{statistics.mean(tests):.2f}{spread}%"
 
 
 if __name__ == "__main__":
