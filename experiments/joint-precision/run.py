@@ -207,7 +207,7 @@ def fronts(arguments: argparse.Namespace) -> None:
     runtime = make_runtime(setting(MIXED))
     mixing = supernet.deployed_in(mixed.precisions)
     runs = [runtime.load(mixing.extract(item)).run_ms for item in every]
-    timing = interleave(runs, references=references(mixed, runtime), seconds=SECONDS)
+    timing = interleave(runs, references=references(mixed, runtime), seconds=SECONDS / 2)
     ms = dict(zip(every, map(float, timing.medians_ms), strict=True))
     accuracy = {item: tested(mixing, item, data) for item in every}
     keep(
@@ -241,7 +241,7 @@ def tested(supernet: TrainedSupernet, architecture: Architecture, data: Any) -> 
     """Accuracy on test images of the network as its policy deploys it."""
     network = deployed(supernet.extract(architecture), data=data)
     measured = measure_accuracy(
-        network, data.test, data, split="test", resolution=architecture.resolution
+        network, data.test(), data, split="test", resolution=architecture.resolution
     )
     return measured.value
 
