@@ -2,6 +2,7 @@
 
     python experiments/joint-precision/run.py latency --space NAME [--resolution N]
     python experiments/joint-precision/run.py search --run RUN --data FOLDER --seed N [--modes ...]
+    python experiments/joint-precision/run.py timing --run RUN --data FOLDER --seed N
     python experiments/joint-precision/run.py fronts --run RUN --data FOLDER --seed N
     python experiments/joint-precision/run.py policies --run RUN --data FOLDER
     python experiments/joint-precision/run.py overhead
@@ -9,10 +10,10 @@
 
 `latency` measures tables of fp32, of int8 and of borders, then held-out mixed networks (others for
 another --seed) in a session of their own: it wants a quiet machine. `search` searches a trained
-supernet three ways with as many evaluations; `fronts` measures what each found, accuracy on test
-images and latency, all in one session. `policies` evaluates every policy of one network of nine
-blocks; `overhead` times proposals. What results.jsonl beside this file holds is not done again. RUN
-is a run of a supernet, FOLDER its images.
+supernet three ways with as many evaluations; `timing` measures the latency of all that was found in
+one session (a quiet machine again), `fronts` its accuracy on test images. `policies` evaluates
+every policy of one network of nine blocks; `overhead` times proposals. What results.jsonl beside
+this file holds is not done again. RUN is a run of a supernet, FOLDER its images.
 """
 
 import argparse
@@ -110,8 +111,8 @@ def latency(arguments: argparse.Namespace) -> None:
     held_out = [item for item in drawn if item not in learnt][:HELD_OUT]
     runtime = make_runtime(setting(MIXED))
     runs = [runtime.load(Subnet.of(mixed, item).eval()).run_ms for item in held_out]
-    timing = interleave(runs, references=references(mixed, runtime), seconds=2 * SECONDS)
-    rows = timing.measurements(reference_ms=reference_ms(known.table, mixed))
+    session = interleave(runs, references=references(mixed, runtime), seconds=2 * SECONDS)
+    rows = session.measurements(reference_ms=reference_ms(known.table, mixed))
     measured = np.array([row.median_ms for row in rows])
     predicted = known.predictor.predict(held_out)
     low, high = known.predictor.interval(held_out)
@@ -123,7 +124,7 @@ def latency(arguments: argparse.Namespace) -> None:
             "seed": arguments.seed,
             "networks": len(held_out),
             "mean_error": float(errors.mean()),
-            "floor": timing.noise_floor,
+            "floor": session.noise_floor,
             "within_5_percent": float(np.mean(errors < 0.05)),
             "rank_correlation": float(spearmanr(predicted, measured).statistic),
             "inside_interval": float(np.mean((low <= measured) & (measured <= high))),
@@ -187,41 +188,50 @@ def search(arguments: argparse.Namespace) -> None:
         keep({"kind": "search", "mode": mode, "seed": arguments.seed, "front": front})
 
 
+def timing(arguments: argparse.Namespace) -> None:
+    """Latencies of every front's networks, measured in one session."""
+    if done(kind="timing", seed=arguments.seed):
+        return
+    supernet, _ = load(arguments)
+    mixed = deployed_space(supernet.space, setting(MIXED))
+    mixing, runtime = supernet.deployed_in(mixed.precisions), make_runtime(setting(MIXED))
+    every = list(dict.fromkeys(itertools.chain(*_found(mixed, arguments.seed).values())))
+    runs = [runtime.load(mixing.extract(item)).run_ms for item in every]
+    measured = interleave(runs, references=references(mixed, runtime), seconds=SECONDS / 2)
+    line = {"kind": "timing", "seed": arguments.seed, "noise": measured.noise_floor}
+    ids = [item.id for item in every]
+    keep({**line, "ms": dict(zip(ids, map(float, measured.medians_ms), strict=True))})
+
+
 def fronts(arguments: argparse.Namespace) -> None:
-    """Accuracy on test images and latency of every front's networks, measured in one session."""
+    """Accuracy on test images of every front's networks, beside their latencies."""
+    timing(arguments)
+    (timed,) = results(kind="timing", seed=arguments.seed)
     supernet, data = load(arguments)
     mixed = deployed_space(supernet.space, setting(MIXED))
-    networks: dict[str, list[Architecture]] = {}
+    mixing = supernet.deployed_in(mixed.precisions)
+    points: dict[str, list[list[float]]] = {}
+    for name, networks in _found(mixed, arguments.seed).items():
+        points[name] = []
+        for item in networks:
+            key = {"kind": "tested", "seed": arguments.seed, "id": item.id}
+            if not done(**key):
+                keep({**key, "accuracy": tested(mixing, item, data)})
+            share = results(**key)[0]["accuracy"]
+            points[name].append([share, timed["ms"][item.id], size(mixed, item)])
+    ends = {name: points.pop(name)[0] for name in ENDS}
+    line = {"kind": "fronts", "seed": arguments.seed, "noise": timed["noise"]}
+    keep({**line, "ends": ends, "fronts": points})
+
+
+def _found(mixed: SearchSpace, seed: int) -> dict[str, list[Architecture]]:
+    """The networks that each search found, and the smallest and the largest."""
+    networks = {name: [_with(mixed, getattr(mixed.plain, name), "fp32")] for name in ENDS}
     for mode in MODES:
-        (line,) = results(kind="search", mode=mode, seed=arguments.seed)
+        (line,) = results(kind="search", mode=mode, seed=seed)
         found = [Architecture.from_dict(item) for item in line["front"]]
         networks[mode] = [_with(mixed, item, mode) for item in found]
-    networks["fp32, then int8"] = [_with(mixed, item, "int8") for item in networks["fp32"]]
-    ends = {
-        "smallest": _with(mixed, mixed.plain.smallest, "fp32"),
-        "largest": _with(mixed, mixed.plain.largest, "fp32"),
-    }
-    every = list(
-        dict.fromkeys([*ends.values(), *(a for group in networks.values() for a in group)])
-    )
-    runtime = make_runtime(setting(MIXED))
-    mixing = supernet.deployed_in(mixed.precisions)
-    runs = [runtime.load(mixing.extract(item)).run_ms for item in every]
-    timing = interleave(runs, references=references(mixed, runtime), seconds=SECONDS / 2)
-    ms = dict(zip(every, map(float, timing.medians_ms), strict=True))
-    accuracy = {item: tested(mixing, item, data) for item in every}
-    keep(
-        {
-            "kind": "fronts",
-            "seed": arguments.seed,
-            "noise": timing.noise_floor,
-            "ends": {name: [accuracy[item], ms[item]] for name, item in ends.items()},
-            "fronts": {
-                name: [[accuracy[item], ms[item], size(mixed, item)] for item in group]
-                for name, group in networks.items()
-            },
-        }
-    )
+    return networks | {"fp32, then int8": [_with(mixed, a, "int8") for a in networks["fp32"]]}
 
 
 def _with(mixed: SearchSpace, architecture: Architecture, mode: str) -> Architecture:
@@ -452,10 +462,12 @@ def draw(found: Sequence[dict[str, Any]]) -> None:
 
 
 TEST_IMAGES = 10_000
+ENDS = ("smallest", "largest")
 NAMES = ("fp32", "fp32, then int8", "int8", "mixed")
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "latency": latency,
     "search": search,
+    "timing": timing,
     "fronts": fronts,
     "policies": policies,
     "overhead": overhead,
