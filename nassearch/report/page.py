@@ -13,6 +13,7 @@ from typing import Any
 
 import jinja2
 import plotly.graph_objects as go
+import plotly.offline
 
 from nassearch.config import format_count
 from nassearch.errors import ConfigError, RuntimeUnavailableError
@@ -27,9 +28,6 @@ from nassearch.report.view import Series, View, figure_dict, views
 from nassearch.search.algorithm import algorithm_name
 
 ASSETS = Path(__file__).parent / "assets"
-# Plotly's own bundle of the charts used here: a third of the whole, and reading it is most of what
-# opening a page takes.
-PLOTLY = "plotly-cartesian.min.js"
 SCRIPTS = ("look.js", "network.js", "candidates.js", "page.js")
 IMAGES = (".png", ".svg", ".pdf")
 
@@ -126,7 +124,7 @@ def render(records: Sequence[RunRecord], beside: Beside | None = None) -> str:
         made=f"nassearch {version('nassearch')}, {datetime.now():%Y-%m-%d %H:%M}",
         style=_asset("page.css"),
         scripts="\n".join(_asset(name) for name in SCRIPTS),
-        plotly=_asset(PLOTLY).replace("</script", "<\\/script"),
+        plotly=plotly.offline.get_plotlyjs().replace("</script", "<\\/script"),
         document=_json(content),
     )
 
