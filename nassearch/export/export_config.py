@@ -217,9 +217,9 @@ class LatencyClaim(WithSetting):
     """Milliseconds in one setting.
 
     `predicted_ms` with its 90 % interval comes from a table (`source`: measured, interpolated or
-    estimated); `measured_ms` from the device, at the speed the reference network had when the
-    table was measured (`reference_ms`); `budget_ms` is what was promised. `unmeasured` says why
-    nothing was measured.
+    estimated); `measured_ms` from the device, at the speed that the reference networks had when the
+    table was measured (`reference_ms`, the mean of so many, `references`); `budget_ms` is what was
+    promised. `unmeasured` says why nothing was measured.
     """
 
     source: Literal["measured", "interpolated", "estimated"]
@@ -232,6 +232,7 @@ class LatencyClaim(WithSetting):
     high_ms: float | None = None
     measured_ms: float | None = None
     reference_ms: float | None = None
+    references: int = 5
     budget_ms: float | None = None
     unmeasured: str | None = None
 

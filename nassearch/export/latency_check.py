@@ -119,7 +119,8 @@ def check_latency(
         return LatencyCheck(claim, unmeasured=reason, finding=unchecked if is_finding else None)
     runtime = make_runtime(claim.setting)
     session, notes = _load(runtime, claim, export, directory, network)
-    anchors = references(deployed_space(export.search_space(), claim.setting), runtime)
+    space = deployed_space(export.search_space(), claim.setting)
+    anchors = references(space, runtime)[: claim.references]
     for length in (seconds, 3 * seconds):  # a miss is measured again, longer, before it is one
         timing = interleave([session.run_ms], references=anchors, seconds=length, max_rounds=2000)
         drift = None if claim.reference_ms is None else timing.reference / claim.reference_ms

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from nassearch.budget import Budget
 from nassearch.export.export_config import LatencyClaim
@@ -31,14 +32,20 @@ MIN_MARGIN = 0.02
 
 @dataclass(frozen=True, slots=True)
 class MeasuredLatency:
-    """Milliseconds of a network on its device, at the speed the reference network had in the table.
-
-    `noise_floor` is the relative error of the run that measured it.
+    """Milliseconds of a network on its device, at the speed that so many reference networks had in
+    the table. `noise_floor` is the relative error of the run that measured it.
     """
 
     ms: float
     reference_ms: float
+    references: int
     noise_floor: float
+
+    @property
+    def claimed(self) -> dict[str, Any]:
+        """What an export's claim holds of it."""
+        clock = {"reference_ms": self.reference_ms, "references": self.references}
+        return {"measured_ms": self.ms, **clock}
 
     @property
     def surely_within(self) -> float:
@@ -96,7 +103,9 @@ def measure_front(
         rows = timing.measurements(reference_ms=reference)
         for candidate, row in zip(front, rows, strict=True):
             key = (target.setting, candidate.architecture.id)
-            measured[key] = MeasuredLatency(row.median_ms, reference, timing.noise_floor)
+            measured[key] = MeasuredLatency(
+                row.median_ms, reference, len(timing.references_ms), timing.noise_floor
+            )
     return measured
 
 
@@ -134,10 +143,9 @@ def latency_claim(
         predicted_ms=estimate.value,
         low_ms=estimate.low,
         high_ms=estimate.high,
-        measured_ms=None if measured is None else measured.ms,
-        reference_ms=None if measured is None else measured.reference_ms,
         budget_ms=budget_ms,
         unmeasured=None if measured is not None else target.reason_unmeasured,
+        **({} if measured is None else measured.claimed),
     )
 
 

@@ -68,6 +68,19 @@ def test_a_drift_without_bound_is_not_divided_out(
     assert "cannot be checked: this machine is 10.00 times" in found.broken[0]
 
 
+def test_drift_is_told_by_as_many_reference_networks_as_the_promise(
+    write: WriteExport, digits: Data
+) -> None:
+    drifts = []
+    for count in (1, 2):
+        promised = claim(FAKE, reference_ms=1.0, references=count)
+        (check,) = verified(write([promised]), digits).latency
+        drifts.append(check.drift)
+    # the smallest alone, and the geometric mean of it and the largest
+    assert drifts[0] is not None and drifts[1] is not None
+    assert drifts[1] > 1.1 * drifts[0]
+
+
 def test_a_promise_of_an_int8_file_needs_the_file(write: WriteExport, digits: Data) -> None:
     int8 = Setting("host", "onnxruntime", precision="int8")
     found = verified(write([claim(int8)]), digits)

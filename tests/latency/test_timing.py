@@ -112,6 +112,14 @@ def test_a_table_keeps_the_time_of_its_reference_networks(
     assert reference_ms(table, other) is None
 
 
+def test_a_mixed_space_has_more_references_and_the_same_ones_first(space: SearchSpace) -> None:
+    mixed = space.mixed(("int8", "fp32"))
+    networks = reference_networks(mixed)
+    assert len(networks) > len(reference_networks(space))
+    drawn = mixed.sample_many(np.random.default_rng(0), 3)
+    assert networks[:5] == [mixed.smallest, mixed.largest, *drawn]
+
+
 def test_a_trend_along_the_order_of_loading_is_found_beside_outliers() -> None:
     rng = np.random.default_rng(0)
     positions = rng.permutation(20)
