@@ -25,7 +25,7 @@ def curvature() -> SensitivityRecord:
     space = SearchSpace.load("digits_tiny")
     parts = [PartSensitivity(0.1 * number, 0.0, 0.2) for number in range(20)]
     blocks = [
-        BlockSensitivity(number, spec.key, parts[number], parts[0])
+        BlockSensitivity(number, spec.key, parts[number], parts[0], parts[0])
         for number, spec in enumerate(lower(space, space.largest))
     ]
     return SensitivityRecord.of(blocks, supernet="here", loss=0.5)

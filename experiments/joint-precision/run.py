@@ -4,7 +4,7 @@
     python experiments/joint-precision/run.py search --run RUN --data FOLDER --seed N [--modes ...]
     python experiments/joint-precision/run.py timing --run RUN --data FOLDER --seed N
     python experiments/joint-precision/run.py fronts --run RUN --data FOLDER --seed N
-    python experiments/joint-precision/run.py policies --run RUN --data FOLDER
+    python experiments/joint-precision/run.py policies --run RUN --data FOLDER [--spoil FACTOR]
     python experiments/joint-precision/run.py overhead
     python experiments/joint-precision/run.py report
 
@@ -12,8 +12,10 @@
 another --seed) in a session of their own: it wants a quiet machine. `search` searches a trained
 supernet three ways with as many evaluations; `timing` measures the latency of all that was found in
 one session (a quiet machine again), `fronts` its accuracy on test images. `policies` evaluates
-every policy of one network of nine blocks; `overhead` times proposals. What results.jsonl beside
-this file holds is not done again. RUN is a run of a supernet, FOLDER its images.
+every policy of one network of nine blocks, where int8 hurts if --spoil makes a channel within each
+block up to FACTOR times as large, and its reader as much smaller; `overhead` times proposals. What
+results.jsonl beside this file holds is not done again. RUN is a run of a supernet, FOLDER its
+images.
 """
 
 import argparse
@@ -75,6 +77,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
+    parser.add_argument("--spoil", type=float, default=1.0, metavar="FACTOR")
     parser.add_argument("--out", type=Path, default=Path("runs/joint-precision"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -262,6 +265,8 @@ def tested(supernet: TrainedSupernet, architecture: Architecture, data: Any) -> 
 def policies(arguments: argparse.Namespace) -> None:
     """Accuracies of every policy of a network, beside what sensitivity says of each."""
     supernet, data = load(arguments)
+    if arguments.spoil > 1:
+        supernet = spoiled(supernet, arguments.spoil, arguments.out / "spoiled")
     mixed = deployed_space(supernet.space, setting(MIXED))
     mixing = supernet.deployed_in(mixed.precisions)
     drawn = mixed.plain.sample_many(np.random.default_rng(0), 1000)
@@ -271,11 +276,12 @@ def policies(arguments: argparse.Namespace) -> None:
     pixels = network.resolution
     graph = to_onnx(subnet, subnet.input_shape, batch=None)
     images = calibration_images(data, pixels).numpy()
-    if not done(kind="policy_reference", id=network.id):
+    which = {"id": network.id, "spoil": arguments.spoil}
+    if not done(kind="policy_reference", **which):
         smallest = supernet.evaluator.accuracy(supernet.space.smallest).value
-        keep({"kind": "policy_reference", "id": network.id, "accuracy": smallest})
-    known = {tuple(line["policy"]) for line in results(kind="policy", id=network.id)}
-    ranges = arguments.out / f"ranges-{network.id}.json"
+        keep({"kind": "policy_reference", **which, "accuracy": smallest})
+    known = {tuple(line["policy"]) for line in results(kind="policy", **which)}
+    ranges = arguments.out / f"ranges-{network.id}-{arguments.spoil:g}.json"
     for policy in itertools.product(mixed.precisions, repeat=NUM_BLOCKS):
         if policy in known:
             continue
@@ -285,7 +291,7 @@ def policies(arguments: argparse.Namespace) -> None:
         keep(
             {
                 "kind": "policy",
-                "id": network.id,
+                **which,
                 "policy": list(policy),
                 "accuracy": measured.value,
                 "loss": measured.loss,
@@ -295,10 +301,25 @@ def policies(arguments: argparse.Namespace) -> None:
         )
 
 
-def share_by_sensitivity(
+def spoiled(supernet: TrainedSupernet, most: float, out: Path) -> TrainedSupernet:
+    """The same networks in float, of which int8 hurts some blocks: a channel within each block is
+    made up to `most` times as large, and its reader as much smaller.
+    """
+    state, rng = supernet.supernet.state_dict(), np.random.default_rng(0)
+    for name in [name for name in state if name.endswith("reduce.norm.weight")]:
+        factor = float(most ** rng.random())
+        state[name][0] *= factor
+        state[name.replace("weight", "bias")][0] *= factor
+        state[name.replace("reduce.norm", "expand.conv")][:, 0] /= factor
+    files.make_directory(out)
+    return replace(supernet, directory=out)
+
+
+def by_sensitivity(
     lines: Sequence[dict[str, Any]], least_accuracy: float | None = None
-) -> tuple[int, float]:
-    """How many policies are least sensitive for their bytes, and their share of all hypervolume.
+) -> list[tuple[int, float]]:
+    """So many policies that sensitivity and bytes choose, and their share of all hypervolume: those
+    that no policy dominates in these two, and front after front a tenth of all.
 
     The reference point has the bytes of the largest file, and `least_accuracy` or that of the worst
     policy.
@@ -308,8 +329,16 @@ def share_by_sensitivity(
     reference = points.max(axis=0) + 1e-9
     if least_accuracy is not None:
         reference[0] = -least_accuracy
-    chosen = points[non_dominated(hints)]
-    return len(chosen), hypervolume(chosen, reference) / hypervolume(points, reference)
+    every, found = hypervolume(points, reference), []
+    left = np.ones(len(lines), dtype=bool)
+    for most in (1, len(lines) // 10):
+        while (~left).sum() < most:
+            places = np.flatnonzero(left)
+            front = places[non_dominated(hints[places])]
+            front = front[np.argsort(hints[front, 0])]
+            left[front if most == 1 else front[: most - (~left).sum()]] = False
+        found.append((int((~left).sum()), hypervolume(points[~left], reference) / every))
+    return found
 
 
 # -- proposing candidates --------------------------------------------------------------------------
@@ -370,29 +399,8 @@ def report(arguments: argparse.Namespace) -> None:
         errors = f"{line['mean_error']:.1%} | {line['floor']:.1%} | {line['within_5_percent']:.0%}"
         ranks = f"{line['rank_correlation']:.3f} | {line['inside_interval']:.0%}"
         lines.append(f"| {line['space']} | {line['networks']} | {errors} | {ranks} |")
-    if policies_known := results(kind="policy"):
-        count, share = share_by_sensitivity(policies_known)
-        lines += [
-            "",
-            f"Of {len(policies_known)} policies the {count} least sensitive for their bytes have"
-            f" {share:.1%} of the hypervolume of all above the worst policy.",
-        ]
-        for smallest in results(kind="policy_reference"):
-            _, wide = share_by_sensitivity(policies_known, smallest["accuracy"])
-            lines[-1] += f" Above the smallest network's accuracy in fp32: {wide:.1%}."
-        shares = sorted(line["accuracy"] for line in policies_known)
-        losses = [line["loss"] for line in policies_known]
-        rank = spearmanr([line["sensitivity"] for line in policies_known], losses).statistic
-        lines += [
-            f"Accuracies {shares[0]:.2%} to {shares[-1]:.2%}, losses {min(losses):.4f} to"
-            f" {max(losses):.4f}; rank correlation of sensitivity and loss {rank:.2f}.",
-            *(
-                f"All in {name}: {line['accuracy']:.2%}."
-                for name in ("fp32", "int8")
-                for line in policies_known
-                if set(line["policy"]) == {name}
-            ),
-        ]
+    for smallest in results(kind="policy_reference"):
+        lines += ["", *_policies_text(smallest)]
     if found := results(kind="fronts"):
         lines += ["", "| seed | " + " | ".join(NAMES) + " | mixed over fp32, then int8"]
         lines[-1] += " | over int8 |"
@@ -405,6 +413,34 @@ def report(arguments: argparse.Namespace) -> None:
         most = max(line["milliseconds"])
         lines += ["", f"{line['space']}, {line['genes']} genes: {most:g} ms a candidate at most."]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _policies_text(smallest: dict[str, Any]) -> list[str]:
+    """What is known of every policy of a network."""
+    known = results(kind="policy", id=smallest["id"], spoil=smallest["spoil"])
+    worst, wide = by_sensitivity(known), by_sensitivity(known, smallest["accuracy"])
+    spoil = smallest["spoil"]
+    texts = ["As trained:" if spoil == 1 else f"Channels up to {spoil:g} times as large:"]
+    for (count, share), (_, more) in zip(worst, wide, strict=True):
+        texts += [
+            f"the {count} of {len(known)} policies that are least sensitive for their bytes have"
+            f" {share:.1%} of the hypervolume above the worst policy, {more:.1%} of that above the"
+            " smallest network in fp32."
+        ]
+    shares = sorted(line["accuracy"] for line in known)
+    losses = [line["loss"] for line in known]
+    rank = spearmanr([line["sensitivity"] for line in known], losses).statistic
+    texts += [
+        f"Accuracies {shares[0]:.2%} to {shares[-1]:.2%}, losses {min(losses):.4f} to"
+        f" {max(losses):.4f}; rank correlation of sensitivity and loss {rank:.2f}.",
+        *(
+            f"All in {name}: {line['accuracy']:.2%}."
+            for name in ("fp32", "int8")
+            for line in known
+            if set(line["policy"]) == {name}
+        ),
+    ]
+    return texts
 
 
 def _volumes(line: dict[str, Any]) -> str:

@@ -57,7 +57,9 @@ def main() -> None:
     torch.set_num_threads(1)
     trained = ns.load_supernet(arguments.run, data=arguments.data)
     data, rng = trained.data, np.random.default_rng(arguments.seed)
-    val = data.val.where(torch.arange(min(arguments.images, len(data.val))))
+    # the images of a folder lie class by class
+    count = min(arguments.images, len(data.val))
+    val = data.val.where(torch.linspace(0, len(data.val) - 1, count).long())
     for number in range(arguments.networks):
         (architecture,) = trained.supernet.space.sample_many(rng, 1)
         network = trained.evaluator.subnet(architecture).eval()

@@ -151,7 +151,8 @@ def _check_formats(
         return {}
     shape = network.input_shape
     test = data.test()
-    few = test.where(torch.arange(len(test))[:AGREEMENT_IMAGES])
+    count = min(AGREEMENT_IMAGES, len(test))  # of all classes, by which a folder is sorted
+    few = test.where(torch.linspace(0, len(test) - 1, count).long())
     probe = data.inputs(in_memory(data.fitted(few, shape[1])).images, shape[1])
     photos = [photo.unsqueeze(0) for photo, _ in few.photos()]
     runs = {name: item.open(directory / item.file_name) for name, item in formats.items()}

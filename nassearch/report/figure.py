@@ -248,14 +248,13 @@ def training_figure(metrics: Sequence[Mapping[str, Any]]) -> go.Figure:
 
 
 def sensitivity_figure(blocks: Sequence[BlockRecord]) -> go.Figure:
-    """What int8 adds to the loss, block by block: by the weights, and by the output."""
+    """What int8 adds to the loss, block by block: by weights, by activations within, by outputs."""
     figure = go.Figure()
     at = list(range(len(blocks)))
-    for name, color in (("weights", BLUE), ("output", VERMILLION)):
-        nats = [block.weights if name == "weights" else block.output for block in blocks]
+    for name, color in (("weights", BLUE), ("inner", ORANGE), ("output", VERMILLION)):
         figure.add_bar(
             x=at,
-            y=nats,
+            y=[getattr(block, name) for block in blocks],
             name=name,
             marker={"color": color},
             customdata=[block.key for block in blocks],

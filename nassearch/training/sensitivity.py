@@ -6,7 +6,8 @@ rounding errors that have nothing to do with the curvature that is, in the mean,
 eigenvalue of H times |d|^2 / 2: their measure for a block is Tr(H) / n |Q(W) - W|^2 (section 3.1),
 and with the block's output in place of its weights for activations (section 3.3). The trace is
 never formed: v' H v has it as its mean for v of independent signs (Hutchinson, 1989; their
-algorithm 2), and H v is the gradient of g' v.
+algorithm 2), and H v is the gradient of g' v. They count a block's output; what layers within it
+read is rounded too, and between an expansion and its reader mostly the worst.
 """
 
 import copy
@@ -36,10 +37,11 @@ _MOST = 127  # of a signed weight
 
 @dataclass(frozen=True, slots=True)
 class PartSensitivity:
-    """Of a block's weights, or of its output.
+    """Of a block's weights, of what its layers read within it, or of its output.
 
     `mean_eigenvalue` is Tr(H) / n, `relative_error` its standard error as a share of it, and
-    `squared_error` what int8 adds: |Q(x) - x|^2, of an output the mean of an image.
+    `squared_error` what int8 adds: |Q(x) - x|^2, of activations the mean of an image. Of several
+    tensors it is the sum, and the eigenvalue their mean, weighted by their errors.
     """
 
     mean_eigenvalue: float
@@ -60,12 +62,13 @@ class BlockSensitivity:
     key: str
     """Of its specification."""
     weights: PartSensitivity
+    inner: PartSensitivity
     output: PartSensitivity
 
     @property
     def loss_increase(self) -> float:
-        """In nats, of weights and output together: blocks go to int8 from the least on."""
-        return self.weights.loss_increase + self.output.loss_increase
+        """In nats, of all parts together: blocks go to int8 from the least on."""
+        return sum(part.loss_increase for part in (self.weights, self.inner, self.output))
 
 
 def supernet_sensitivity(
@@ -105,8 +108,8 @@ def measure_sensitivity(
     Args:
         network: Its norms are folded in a copy, since folded weights are what is quantized.
         batches: Normalised images and their labels.
-        num_probes: Random signs drawn for each batch, for all weights at once; for each block's
-            output a quarter of that, and at least two.
+        num_probes: Random signs drawn for each batch, for all weights at once; for what each block
+            reads within and for its output a quarter of that, and at least two.
         generator: What draws them.
 
     Returns:
@@ -114,44 +117,66 @@ def measure_sensitivity(
     """
     whole = copy.deepcopy(network).whole().eval()
     fold_norms(whole)
-    weights = [_layer_weights(block) for block in whole.blocks]
-    weight_samples: list[Tensor] = []
-    output_samples: list[Tensor] = []
-    errors = torch.zeros(len(weights), dtype=torch.float64)
-    sizes: list[int] = []
+    weights = [[layer.weight for layer in _layers(block)] for block in whole.blocks]
+    weight_samples, activation_samples, errors = [], [], []
     num_images = sum(len(labels) for _, labels in batches)
     for images, labels in batches:
         with _TwiceDifferentiable():
-            outputs = [out for _, out in whole.steps(images)]
+            inner, outputs = _activations(whole, images)
         loss = F.cross_entropy(outputs[-1], labels, reduction="sum") / num_images
-        inner = [tensor for block in weights for tensor in block]
         share = len(labels) / num_images  # of the batch, as if it were all images
-        found = hutchinson(loss, [inner], num_probes=num_probes, generator=generator)
+        every = [tensor for block in weights for tensor in block]
+        found = hutchinson(loss, [every], num_probes=num_probes, generator=generator)
         weight_samples.append(found / share)
         # blocks apart spread so much less that a few probes do
-        found = hutchinson(
-            loss,
-            [[out] for out in outputs],
-            num_probes=max(2, num_probes // 4),
-            generator=generator,
-        )
-        output_samples.append(found / share)
-        errors += torch.stack([_output_error(out.detach()) for out in outputs]).double().cpu()
-        sizes = [out[0].numel() for out in outputs]
-    of_weights, of_outputs = torch.cat(weight_samples), torch.cat(output_samples)
-    blocks, first = [], 0
-    for number, tensors in enumerate(weights):
-        own = slice(first, first + len(tensors))
-        first = own.stop
+        apart = [[out] for out in outputs] + [block for block in inner if block]
+        few = max(2, num_probes // 4)
+        found = hutchinson(loss, apart, num_probes=few, generator=generator)
+        activation_samples.append(found / share)
+        tensors = [tensor for group in apart for tensor in group]
+        errors.append([_activation_error(tensor.detach()) for tensor in tensors])
+    of_weights, of_activations = torch.cat(weight_samples), torch.cat(activation_samples)
+    mean_errors = torch.tensor(errors, dtype=torch.float64).sum(0) / num_images
+    sizes = torch.tensor([tensor[0].numel() for tensor in tensors], dtype=torch.float64)
+    first_weight, first_inner, blocks = 0, len(outputs), []
+    for number, own in enumerate(weights):
+        of_own = slice(first_weight, first_weight := first_weight + len(own))
+        within = slice(first_inner, first_inner := first_inner + len(inner[number]))
+        out = slice(number, number + 1)
         blocks.append(
             BlockSensitivity(
                 number,
                 whole.specs[number].key,
-                _weight_part(of_weights[:, own], tensors),
-                _part(of_outputs[:, number], sizes[number], float(errors[number]) / num_images),
+                _part(of_weights[:, of_own], *_rounded(own)),
+                *(
+                    _part(of_activations[:, part], sizes[part], mean_errors[part])
+                    for part in (within, out)
+                ),
             )
         )
     return tuple(blocks)
+
+
+def _activations(whole: Subnet, images: Tensor) -> tuple[list[list[Tensor]], list[Tensor]]:
+    """Of each block what its layers read that no block gave, and what it gives."""
+    read: list[Tensor] = []
+
+    def note(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        read.append(given[0])
+
+    layers = [layer for block in whole.blocks for layer in _layers(block)]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    inner: list[list[Tensor]] = []
+    outputs: list[Tensor] = []
+    for _, out in whole.steps(images):
+        known = {id(tensor) for tensor in (images, *outputs)}
+        new = {id(tensor): tensor for tensor in read if tensor.requires_grad}
+        inner.append([tensor for name, tensor in new.items() if name not in known])
+        outputs.append(out)
+        read.clear()
+    for hook in hooks:
+        hook.remove()
+    return inner, outputs
 
 
 class _TwiceDifferentiable(TorchFunctionMode):
@@ -205,30 +230,30 @@ def _signs(tensor: Tensor, generator: torch.Generator) -> Tensor:
     return (2 * drawn - 1).to(tensor)
 
 
-def _layer_weights(block: nn.Module) -> list[Tensor]:
-    """The weights that int8 rounds."""
-    layers = (nn.Conv1d, nn.Conv2d, nn.Linear)
-    return [module.weight for module in block.modules() if isinstance(module, layers)]
+def _layers(block: nn.Module) -> list[nn.Conv1d | nn.Conv2d | nn.Linear]:
+    """The layers whose weights int8 rounds."""
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Linear)
+    return [module for module in block.modules() if isinstance(module, kinds)]
 
 
-def _weight_part(samples: Tensor, tensors: Sequence[Tensor]) -> PartSensitivity:
-    """Of all weights of a block: each tensor's curvature with its own rounding error.
-
-    A block's `mean_eigenvalue` is the mean over its tensors, weighted by their errors.
+def _part(samples: Tensor, sizes: Tensor, errors: Tensor) -> PartSensitivity:
+    """Of tensors with these elements and squared rounding errors, (tensors,) each, from samples of
+    their traces, (probes, tensors): each tensor's curvature with its own error.
     """
-    errors = torch.tensor([_weight_error(tensor) for tensor in tensors], dtype=torch.float64)
-    if not len(tensors) or float(errors.sum()) == 0.0:
-        return PartSensitivity(0.0, 0.0, float(errors.sum()))
-    sizes = torch.tensor([tensor.numel() for tensor in tensors], dtype=torch.float64)
-    weighted = (samples / sizes * (errors / errors.sum())).sum(1)
-    return _part(weighted, 1, float(errors.sum()))
+    every = float(errors.sum())
+    if every == 0.0:
+        return PartSensitivity(0.0, 0.0, 0.0)
+    values = (samples / sizes * (errors / every)).sum(1)
+    mean, count = float(values.mean()), len(values)
+    spread = float(values.std()) / math.sqrt(count) if count > 1 else math.inf
+    return PartSensitivity(mean, spread / abs(mean) if mean else math.inf, every)
 
 
-def _part(samples: Tensor, size: int, squared_error: float) -> PartSensitivity:
-    mean = float(samples.mean()) / size
-    spread = float(samples.std()) / size / math.sqrt(len(samples)) if len(samples) > 1 else math.inf
-    relative = spread / abs(mean) if mean else math.inf
-    return PartSensitivity(mean, relative, squared_error)
+def _rounded(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Elements and squared rounding errors of weights, (tensors,) each."""
+    sizes = [float(weight.numel()) for weight in weights]
+    errors = [_weight_error(weight) for weight in weights]
+    return torch.tensor(sizes).double(), torch.tensor(errors, dtype=torch.float64)
 
 
 def _weight_error(weight: Tensor) -> float:
@@ -238,8 +263,8 @@ def _weight_error(weight: Tensor) -> float:
     return float(((rows / scale).round() * scale - rows).square().sum())
 
 
-def _output_error(values: Tensor) -> Tensor:
+def _activation_error(values: Tensor) -> float:
     """|Q(a) - a|^2 in unsigned 8 bits over the batch's range, which holds zero."""
     least, most = values.amin().clamp(max=0.0), values.amax().clamp(min=0.0)
     scale = ((most - least) / _LEVELS).clamp(min=torch.finfo(torch.float32).tiny)
-    return ((values / scale).round() * scale - values).square().sum()
+    return float(((values / scale).round() * scale - values).square().sum())

@@ -15,16 +15,19 @@ SCHEMA = 1
 
 
 class BlockRecord(StrictModel):
-    """What int8 in a block adds to the loss, in nats: by its weights and by its output."""
+    """What int8 in a block adds to the loss, in nats: by its weights, by what its layers read
+    within it (0 in files written before that was measured), and by its output.
+    """
 
     key: str
     weights: float
+    inner: float = 0.0
     output: float
     relative_error: float
 
     @property
     def loss_increase(self) -> float:
-        return self.weights + self.output
+        return self.weights + self.inner + self.output
 
 
 class SensitivityRecord(StrictModel):
@@ -46,6 +49,7 @@ class SensitivityRecord(StrictModel):
             {
                 "key": block.key,
                 "weights": block.weights.loss_increase,
+                "inner": block.inner.loss_increase,
                 "output": block.output.loss_increase,
                 "relative_error": block.weights.relative_error,
             }

@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from nassearch.networks import Subnet, Supernet
 from nassearch.networks.norm_folding import fold_norms
+from nassearch.ops.layer import ConvNorm
 from nassearch.space import SearchSpace, lower
 from nassearch.training.sensitivity import (
     hutchinson,
@@ -82,8 +83,9 @@ def test_a_block_has_one_number_with_its_error(
     assert [item.block for item in found] == list(range(len(network.blocks)))
     assert [item.key for item in found] == [spec.key for spec in network.specs]
     for item in found:
-        parts = (item.weights, item.output)
+        parts = (item.weights, item.inner, item.output)
         assert item.loss_increase == sum(part.loss_increase for part in parts)
+        parts = parts if item.inner.squared_error else (item.weights, item.output)
         assert all(part.squared_error > 0 for part in parts)
         assert all(part.relative_error > 0 for part in parts), item
     for name, tensor in network.state_dict().items():
@@ -118,6 +120,28 @@ def test_a_channel_of_outliers_makes_its_block_the_most_sensitive(
         numbers.append([item.weights.squared_error for item in found])
     assert numbers[1][2] > 100 * numbers[0][2]
     assert numbers[1][0] == numbers[0][0]
+
+
+def test_a_channel_that_is_large_within_a_block_is_counted(
+    network: Subnet, batches: list[tuple[torch.Tensor, torch.Tensor]]
+) -> None:
+    """One channel grows, and its reader shrinks: the network is the same, its range is not."""
+    spoiled = copy.deepcopy(network)
+    layers = [module for module in spoiled.blocks[2].modules() if isinstance(module, ConvNorm)]
+    with torch.no_grad():
+        layers[0].norm.weight[0] *= 100.0
+        layers[0].norm.bias[0] *= 100.0
+        layers[1].conv.weight[0] /= 100.0  # depthwise
+    found = [
+        measure_sensitivity(one, batches, num_probes=8, generator=torch.Generator().manual_seed(0))
+        for one in (network, spoiled)
+    ]
+    errors = [[item.inner.squared_error for item in one] for one in found]
+    assert errors[1][2] > 100 * errors[0][2]
+    assert errors[1][3:] == pytest.approx(errors[0][3:], rel=0.1)
+    assert found[1][2].output.squared_error == pytest.approx(
+        found[0][2].output.squared_error, rel=0.1
+    )
 
 
 def test_folded_norms_change_nothing(network: Subnet) -> None:
