@@ -393,12 +393,13 @@ def keep(line: dict[str, Any]) -> None:
 
 def report(arguments: argparse.Namespace) -> None:
     """The tables and the picture of README.md."""
-    columns = "space | networks | mean error | floor | within 5 % | rank correlation | inside 90 %"
-    lines = [f"| {columns} |", "| --- " * 7 + "|"]
+    columns = "space | seed | networks | mean error | floor | within 5 % | rank correlation"
+    lines = [f"| {columns} | inside 90 % |", "| --- " * 8 + "|"]
     for line in results(kind="latency"):
         errors = f"{line['mean_error']:.1%} | {line['floor']:.1%} | {line['within_5_percent']:.0%}"
         ranks = f"{line['rank_correlation']:.3f} | {line['inside_interval']:.0%}"
-        lines.append(f"| {line['space']} | {line['networks']} | {errors} | {ranks} |")
+        which = f"{line['space']} | {line['seed']} | {line['networks']}"
+        lines.append(f"| {which} | {errors} | {ranks} |")
     for smallest in results(kind="policy_reference"):
         lines += ["", *_policies_text(smallest)]
     if found := results(kind="fronts"):
@@ -408,6 +409,7 @@ def report(arguments: argparse.Namespace) -> None:
         lines += [_volumes(line) for line in found]
         lines += ["", f"| seed | as accurate as | {' | '.join(NAMES)} |", "| --- " * 6 + "|"]
         lines += [row for line in found for row in _as_accurate(line)]
+        lines += [_summary(found), "", *_as_fast(found)]
         draw(found)
     for line in results(kind="overhead"):
         most = max(line["milliseconds"])
@@ -445,14 +447,18 @@ def _policies_text(smallest: dict[str, Any]) -> list[str]:
 
 def _volumes(line: dict[str, Any]) -> str:
     """A row of hypervolumes: points of accuracy above the smallest times milliseconds saved."""
-    reference = np.array([-line["ends"]["smallest"][0], line["ends"]["largest"][1]])
-    volumes = {
-        name: hypervolume(np.array([[-point[0], point[1]] for point in front]), reference)
-        for name, front in line["fronts"].items()
-    }
+    volumes = _hypervolumes(line)
     cells = [f"{100 * volumes[name]:.3f}" for name in NAMES]
     cells += [f"{volumes['mixed'] / volumes[name]:.3f}" for name in ("fp32, then int8", "int8")]
     return f"| {line['seed']} | {' | '.join(cells)} |"
+
+
+def _hypervolumes(line: dict[str, Any]) -> dict[str, float]:
+    reference = np.array([-line["ends"]["smallest"][0], line["ends"]["largest"][1]])
+    return {
+        name: hypervolume(np.array([[-point[0], point[1]] for point in front]), reference)
+        for name, front in line["fronts"].items()
+    }
 
 
 def _as_accurate(line: dict[str, Any]) -> list[str]:
@@ -470,6 +476,36 @@ def _as_accurate(line: dict[str, Any]) -> list[str]:
             cells.append(f"{milliseconds:.3f} ms, {weight / 1e3:.0f} kB" if front else "none")
         rows.append(f"| {line['seed']} | {accuracy:.1%} | {' | '.join(cells)} |")
     return rows
+
+
+def _summary(found: Sequence[dict[str, Any]]) -> str:
+    """Means and deviations over seeds of what mixed has over the others."""
+    texts = []
+    for name in ("fp32, then int8", "int8"):
+        volumes = [_hypervolumes(line) for line in found]
+        ratios = np.array([of["mixed"] / of[name] for of in volumes])
+        spread = ratios.std(ddof=1) if len(ratios) > 1 else 0.0
+        texts.append(f"{ratios.mean():.3f} ± {spread:.3f} times that of {name}")
+    return f"\nHypervolume of mixed: {' and '.join(texts)}."
+
+
+def _as_fast(found: Sequence[dict[str, Any]]) -> list[str]:
+    """How large the most accurate mixed network's file is that is as fast, within 2 %, as one of
+    another front."""
+    lines = ["| seed | as fast as | networks | file, median share | larger |", "| --- " * 5 + "|"]
+    for line in found:
+        for name in ("fp32", "int8"):
+            shares = []
+            for _, milliseconds, weight in line["fronts"][name]:
+                within = [
+                    item for item in line["fronts"]["mixed"] if item[1] <= 1.02 * milliseconds
+                ]
+                if within:
+                    shares.append(max(within)[2] / weight)
+            larger = np.mean(np.array(shares) > 1)
+            cells = f"{len(shares)} | {np.median(shares):.2f} | {larger:.0%}"
+            lines.append(f"| {line['seed']} | {name} | {cells} |")
+    return lines
 
 
 def draw(found: Sequence[dict[str, Any]]) -> None:
