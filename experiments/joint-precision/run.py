@@ -422,10 +422,10 @@ def _policies_text(smallest: dict[str, Any]) -> list[str]:
     known = results(kind="policy", id=smallest["id"], spoil=smallest["spoil"])
     worst, wide = by_sensitivity(known), by_sensitivity(known, smallest["accuracy"])
     spoil = smallest["spoil"]
-    texts = ["As trained:" if spoil == 1 else f"Channels up to {spoil:g} times as large:"]
+    texts = ["As trained:" if spoil == 1 else f"Channels up to {spoil:g} times as large:", ""]
     for (count, share), (_, more) in zip(worst, wide, strict=True):
         texts += [
-            f"the {count} of {len(known)} policies that are least sensitive for their bytes have"
+            f"- The {count} of {len(known)} policies that are least sensitive for their bytes have"
             f" {share:.1%} of the hypervolume above the worst policy, {more:.1%} of that above the"
             " smallest network in fp32."
         ]
@@ -433,10 +433,10 @@ def _policies_text(smallest: dict[str, Any]) -> list[str]:
     losses = [line["loss"] for line in known]
     rank = spearmanr([line["sensitivity"] for line in known], losses).statistic
     texts += [
-        f"Accuracies {shares[0]:.2%} to {shares[-1]:.2%}, losses {min(losses):.4f} to"
+        f"- Accuracies {shares[0]:.2%} to {shares[-1]:.2%}, losses {min(losses):.4f} to"
         f" {max(losses):.4f}; rank correlation of sensitivity and loss {rank:.2f}.",
         *(
-            f"All in {name}: {line['accuracy']:.2%}."
+            f"- All in {name}: {line['accuracy']:.2%}."
             for name in ("fp32", "int8")
             for line in known
             if set(line["policy"]) == {name}
