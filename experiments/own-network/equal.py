@@ -1,15 +1,17 @@
 """A space written by hand and the adopted one of the same network: are they one?
 
     python experiments/own-network/equal.py latency                   # on a quiet machine
+    python experiments/own-network/equal.py same
     python experiments/own-network/equal.py train --data CIFAR10_FOLDER [--seed 0] [--out DIR]
     python experiments/own-network/equal.py report
 
 `latency` builds MobileNetV2 and ResNet-50, whole and as subnets of random depths and inner widths,
 from a space of the package's own ops and from torchvision's module that was adopted; it checks that
 their parameters and multiply-accumulates are equal to the digit and times all of them in one
-interleaved run (ONNX Runtime, fp32, one thread). `train` trains a supernet of each kind of a small
-MobileNetV2 with one recipe on some of CIFAR-10 and tests equal networks of both. Results lie in
-equal.jsonl, the sizes in compare.yaml.
+interleaved run (ONNX Runtime, fp32, one thread). `same` gives a small MobileNetV2's supernets of
+both kinds the same weights and compares losses and gradients in training; `train` trains both with
+one recipe on some of CIFAR-10 and tests equal networks of both. Results lie in equal.jsonl, the
+sizes in compare.yaml.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import torchvision
 from compare import HERE, PLAN, Results, recipe, some
 from page import write_part
@@ -33,7 +36,7 @@ from nassearch.adoption.adoption import adopt
 from nassearch.adoption.elastic_space import Elasticity
 from nassearch.data.dataset import Data
 from nassearch.latency.timing import interleave
-from nassearch.networks import Subnet
+from nassearch.networks import Subnet, Supernet
 from nassearch.networks.cost import network_cost
 from nassearch.runtimes.onnx import OnnxRuntime
 from nassearch.setting import Setting
@@ -51,7 +54,7 @@ HALF = 0.5  # of inner widths, besides all of them
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("latency", "train", "report"))
+    parser.add_argument("what", choices=("latency", "same", "train", "report"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/own-network-equal"))
     parser.add_argument("--seed", type=int, help="by default every seed of compare.yaml")
@@ -59,6 +62,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if given.what == "latency":
         latency()
+    elif given.what == "same":
+        same()
     elif given.what == "train":
         for seed in PLAN["seeds"] if given.seed is None else [given.seed]:
             for kind in KINDS:
@@ -191,11 +196,39 @@ def latency() -> None:
 # -- accuracy --------------------------------------------------------------------------------------
 
 
+def small_mobilenet() -> Twin:
+    """What is trained on CIFAR-10."""
+    return mobilenet(32, strides=(1, 1, 2, 2, 1, 2, 1), stem=1, share=HALF)
+
+
+def same() -> None:
+    """By how much losses and gradients differ where the weights are the same."""
+    twin = small_mobilenet()
+    adopted = twin.adopted()
+    supernets = [Supernet(space).train() for space in (twin.written, adopted)]
+    parameters = [list(supernet.parameters()) for supernet in supernets]
+    with torch.no_grad():
+        for one, other in zip(*parameters, strict=True):
+            other.copy_(one)
+    images, labels = torch.randn(64, 3, 32, 32), torch.randint(10, (64,))
+    differences = []
+    for pair in twin.networks(PLAN["equal"]["networks"], adopted):
+        found = []
+        for supernet, own, network in zip(supernets, parameters, pair, strict=True):
+            supernet.zero_grad(set_to_none=True)
+            loss = F.cross_entropy(supernet(images, network), labels)
+            loss.backward()
+            gradients = [weight.grad for weight in own if weight.grad is not None]
+            found.append(torch.cat([loss.detach().view(1), *(one.flatten() for one in gradients)]))
+        differences.append(float((found[0] - found[1]).abs().max()))
+    RESULTS.keep({"kind": "same", "differences": differences})
+
+
 def train_one(kind: str, seed: int, images: Path, out: Path) -> None:
     """A supernet of one kind of space, and the test accuracies of equal networks."""
     if RESULTS.of(kind="accuracy", space=kind, seed=seed):
         return
-    twin = mobilenet(32, strides=(1, 1, 2, 2, 1, 2, 1), stem=1, share=HALF)
+    twin = small_mobilenet()
     adoption = twin.adoption()
     whole = ns.load_data(f"imagefolder:{images}", val_share=PLAN["val_share"], seed=0)
     data: Data = some(whole, PLAN["equal"]["images"], 0)
@@ -239,14 +272,22 @@ def section() -> str:
         worst = max(abs(ratio - 1) for ratio in ratios)
         spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
         text.append(f"| {name} | {len(ratios)} | {spread} | {worst:.1%} |")
+    for line in RESULTS.of(kind="same")[-1:]:
+        most = max(line["differences"])
+        text += [
+            "",
+            "`equal.py same`: with the same weights, losses and gradients in training of"
+            f" {len(line['differences'])} networks",
+            f"of a small MobileNetV2 {f'differ by at most {most:.0e}' if most else 'are equal'}.",
+        ]
     found = {kind: RESULTS.of(kind="accuracy", space=kind) for kind in KINDS}
     if not all(found.values()):
         text += ["", "The trainings were not run yet."]
     if all(found.values()):
         text += [
             "",
-            f"A small MobileNetV2 on {plan['images']:,} images, {plan['epochs']} epochs, the mean"
-            f" test accuracy of {plan['networks']} networks:",
+            f"Trained on {plan['images']:,} images for {plan['epochs']} epochs, each from random"
+            f" weights of its own, the mean test accuracy of {plan['networks']} networks:",
             "",
             "| space | seeds | test accuracy |",
             "|---|---|---|",
