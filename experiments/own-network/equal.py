@@ -255,9 +255,9 @@ def section() -> str:
     text = [
         "## Written by hand, and adopted",
         "",
-        "`python experiments/own-network/equal.py latency`, `equal.py same`, `equal.py train --data",
-        "CIFAR10_FOLDER` and `equal.py report` make this section. The same networks from a space of",
-        "the package's own ops and from torchvision's adopted module; parameters and",
+        "`python experiments/own-network/equal.py latency`, `equal.py same`, `equal.py train`",
+        "and `equal.py report` make this section. The same networks from a space",
+        "of the package's own ops and from torchvision's adopted module; parameters and",
         "multiply-accumulates are equal to the digit.",
         "",
     ]
