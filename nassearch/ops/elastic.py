@@ -98,6 +98,9 @@ class Elastic(nn.Module):
         for table, leaf, tensor in bound.slices(self):
             table[leaf] = tensor
         out: Tensor = bound.twin(images, *taps)
+        if self.training:
+            for cut in bound.copied_statistics:
+                cut.write_back()
         return out
 
     def weights(self, spec: BlockSpec) -> dict[str, Tensor]:
@@ -253,6 +256,15 @@ class _Cut:
         return tensor
 
 
+    def write_back(self) -> None:
+        """Put what a block made of its copy, joined from pieces, into the shared vector."""
+        ((_, pieces),) = self.pieces
+        shared, first = self.source[self.leaf], 0
+        for start, size in pieces:
+            shared[start : start + size] = self.table[self.leaf][first : first + size]
+            first += size
+
+
 def _pieces(sizes: Sequence[int], limits: Sequence[int]) -> Iterator[tuple[int, int]]:
     """(start, length) of the leading part of each segment."""
     start = 0
@@ -264,7 +276,7 @@ def _pieces(sizes: Sequence[int], limits: Sequence[int]) -> Iterator[tuple[int, 
 class _Bound:
     """The static twin of one block and how its tensors are cut."""
 
-    __slots__ = ("cuts", "drop_paths", "dropouts", "twin")
+    __slots__ = ("copied_statistics", "cuts", "drop_paths", "dropouts", "twin")
 
     def __init__(
         self,
@@ -288,6 +300,8 @@ class _Bound:
             )
             for name, tensor in _tensors(twin)
         ]
+        self.copied_statistics = [cut for cut in self.cuts if cut.pieces and not cut.learned]
+        """Running statistics that are no views of the shared ones."""
 
     def slices(self, elastic: Elastic) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
         for cut in self.cuts:

@@ -56,18 +56,19 @@ class Residual(nn.Module):
 
 
 class Dense(nn.Module):
-    """What was computed before is concatenated, then mixed."""
+    """What was computed before is concatenated, then normalised together and mixed."""
 
     def __init__(self, channels: int, growth: int, out_channels: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, growth, 3, padding=1)
         self.second = nn.Conv2d(channels + growth, growth, 3, padding=1)
+        self.norm = nn.BatchNorm2d(channels + 2 * growth)
         self.mix = nn.Conv2d(channels + 2 * growth, out_channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         known = torch.cat([images, torch.relu(self.first(images))], 1)
         known = torch.cat([known, torch.relu(self.second(known))], 1)
-        return nn.functional.max_pool2d(self.mix(known), 2)
+        return nn.functional.max_pool2d(self.mix(self.norm(known)), 2)
 
 
 class OwnNetwork(nn.Module):
