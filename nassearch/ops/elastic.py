@@ -255,7 +255,6 @@ class _Cut:
             tensor = F.linear(tensor.flatten(2), matrix).unflatten(2, smaller)
         return tensor
 
-
     def write_back(self) -> None:
         """Put what a block made of its copy, joined from pieces, into the shared vector."""
         ((_, pieces),) = self.pieces
